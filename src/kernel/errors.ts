@@ -1,0 +1,171 @@
+/** One symbol for every copy of the package in a process (ESM, CommonJS, two versions): `instanceof` can't see across them. */
+const FAMILY = Symbol.for('holdfast.error')
+
+/** What an error of this library says about the work: see the class of the same name. */
+export type ErrorFamily = 'invalid' | 'rejected' | 'conflict' | 'uncertain' | 'failed'
+
+/** Base of every error this library creates. Tell them apart with {@link isHoldfastError}, never with `instanceof`. */
+export abstract class HoldfastError extends Error {
+  /** Stable, machine-readable, part of the public contract: `'CIRCUIT_OPEN'`, `'TIMEOUT'`, … */
+  abstract readonly code: string
+
+  static {
+    mark(this, 'HoldfastError', 'failed')
+  }
+}
+
+/** A mistake in the caller's code, found before anything ran or changed. */
+export class InvalidOptionError extends HoldfastError {
+  readonly code = 'INVALID_OPTION'
+
+  static {
+    mark(this, 'InvalidOptionError', 'invalid')
+  }
+}
+
+/** A value from outside (command, event, message, cached value) that its schema or the codec refuses. Nothing was done with it. */
+export class InvalidPayloadError extends HoldfastError {
+  readonly code = 'INVALID_PAYLOAD'
+
+  /** @param issues what is wrong and where, in the order found; may be empty. */
+  constructor(
+    message: string,
+    readonly issues: readonly PayloadIssue[] = [],
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
+  }
+
+  static {
+    mark(this, 'InvalidPayloadError', 'invalid')
+  }
+}
+
+/** One thing wrong with a payload. */
+export interface PayloadIssue {
+  readonly message: string
+  /** Property names and array indexes from the top; empty for the payload itself. */
+  readonly path: readonly (string | number)[]
+}
+
+/** What was asked for by name or id does not exist. Nothing was changed. */
+export class NotFoundError extends HoldfastError {
+  readonly code = 'NOT_FOUND'
+
+  static {
+    mark(this, 'NotFoundError', 'invalid')
+  }
+}
+
+/** Refused before the user's function ran, so another try is safe. */
+export abstract class RejectedError extends HoldfastError {
+  /** @param retryAfterMs milliseconds after which another try may pass; `undefined` when nobody knows. */
+  constructor(
+    message: string,
+    readonly retryAfterMs?: number | undefined,
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
+  }
+
+  static {
+    mark(this, 'RejectedError', 'rejected')
+  }
+}
+
+/** Used after `close()`. The user's function did not run. */
+export class ClosedError extends RejectedError {
+  readonly code = 'CLOSED'
+
+  static {
+    mark(this, 'ClosedError', 'rejected')
+  }
+}
+
+/** Someone else was first: **nothing was written**. Load again and decide again. */
+export abstract class ConflictError extends HoldfastError {
+  static {
+    mark(this, 'ConflictError', 'conflict')
+  }
+}
+
+/** It **may or may not have happened**. Check, or try again if the work is idempotent. */
+export abstract class UncertainError extends HoldfastError {
+  static {
+    mark(this, 'UncertainError', 'uncertain')
+  }
+}
+
+/** The time allowed ran out. The function had started; it may still be running and may have had its effect. */
+export class TimeoutError extends UncertainError {
+  readonly code = 'TIMEOUT'
+
+  /** @param timeoutMs the limit that ran out, in milliseconds. */
+  constructor(
+    message: string,
+    readonly timeoutMs: number,
+    options?: ErrorOptions,
+  ) {
+    super(message, options)
+  }
+
+  static {
+    mark(this, 'TimeoutError', 'uncertain')
+  }
+}
+
+/** A server did not answer, or answered with an error. `cause` is what its driver threw. */
+export class StoreError extends UncertainError {
+  readonly code = 'STORE_FAILED'
+
+  static {
+    mark(this, 'StoreError', 'uncertain')
+  }
+}
+
+/** What was stored can't be read. The message says where it stands; nothing was changed. */
+export class CorruptDataError extends HoldfastError {
+  readonly code = 'CORRUPT_DATA'
+
+  static {
+    mark(this, 'CorruptDataError', 'failed')
+  }
+}
+
+/**
+ * Whether `error` comes from this library, from any copy of it, and has this `code` if one is given.
+ * For the classes of this library, `isHoldfastError(e, 'TIMEOUT')` is all one needs.
+ */
+export function isHoldfastError(error: unknown, code?: string): error is HoldfastError {
+  return familyOf(error) !== undefined && (code === undefined || (error as HoldfastError).code === code)
+}
+
+/** Whether `error` means that the user's function did not run, so that another try is safe. */
+export function isRejectedError(error: unknown): error is RejectedError {
+  return familyOf(error) === 'rejected'
+}
+
+/** Whether `error` means that someone else was first and nothing was written. */
+export function isConflictError(error: unknown): error is ConflictError {
+  return familyOf(error) === 'conflict'
+}
+
+/** Whether `error` means that the work may or may not have happened. */
+export function isUncertainError(error: unknown): error is UncertainError {
+  return familyOf(error) === 'uncertain'
+}
+
+/** The family of an error of this library; `undefined` for any other value. */
+export function familyOf(error: unknown): ErrorFamily | undefined {
+  return error instanceof Error ? (error as { [FAMILY]?: ErrorFamily })[FAMILY] : undefined
+}
+
+/**
+ * Names an error class and puts it in its family; called in the `static` block of each class. The name is written out,
+ * for bundlers rename classes, and stands on the prototype, for a stack trace is headed by the name at construction.
+ * @internal
+ */
+export function mark(errorClass: { prototype: Error }, name: string, family: ErrorFamily): void {
+  errorClass.prototype.name = name
+  Object.defineProperty(errorClass.prototype, FAMILY, { value: family })
+}

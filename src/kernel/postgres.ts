@@ -1,0 +1,73 @@
+/** A row as both `pg` and PGlite give it. */
+export type SqlRow = Record<string, unknown>
+
+/** Something that runs one SQL statement with `$1` parameters. */
+export interface SqlQueryable {
+  query(text: string, params?: unknown[]): Promise<{ rows: unknown[] }>
+}
+
+/** What we call of a `pg` Pool. */
+export interface SqlPool extends SqlQueryable {
+  connect(): Promise<SqlQueryable & { release(error?: Error | boolean): void }>
+  readonly totalCount: number
+}
+
+/** What we call of PGlite. */
+export interface SqlEmbedded extends SqlQueryable {
+  transaction<T>(work: (tx: SqlQueryable) => Promise<T>): Promise<T>
+}
+
+/** A database of the user's: `pg` Pool or Client, or PGlite, already made. It is never closed by this library. */
+export type SqlDatabase = SqlPool | SqlEmbedded | SqlQueryable
+
+/** The last transaction begun on a single connection, so that two never share it. */
+const lastOn = new WeakMap<SqlQueryable, Promise<unknown>>()
+
+/**
+ * Runs `work` in a transaction of its own (READ COMMITTED, the server's default): committed when it resolves, rolled back
+ * when it rejects. On a single `pg` Client transactions take turns; nothing else may use that client meanwhile.
+ * @throws what `work` threw, after the roll-back; what the driver threw at COMMIT: then it may or may not be committed.
+ */
+export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) => Promise<T>): Promise<T> {
+  if ('transaction' in db) return db.transaction(work)
+  if (!('totalCount' in db)) return inTurn(db, () => commitOrRollBack(db, work, () => {}))
+  const client = await db.connect()
+  let broken: Error | undefined
+  try {
+    return await commitOrRollBack(client, work, (error) => (broken = error))
+  } finally {
+    client.release(broken)
+  }
+}
+
+async function commitOrRollBack<T>(
+  client: SqlQueryable,
+  work: (tx: SqlQueryable) => Promise<T>,
+  onBroken: (error: Error) => void,
+): Promise<T> {
+  await client.query('BEGIN')
+  let result: T
+  try {
+    result = await work(client)
+  } catch (error) {
+    await client.query('ROLLBACK').catch(onBroken) // a connection that can't roll back must not be used again
+    throw error
+  }
+  try {
+    await client.query('COMMIT')
+  } catch (error) {
+    onBroken(error as Error)
+    throw error
+  }
+  return result
+}
+
+async function inTurn<T>(client: SqlQueryable, work: () => Promise<T>): Promise<T> {
+  const before = lastOn.get(client)
+  const mine = (before ?? Promise.resolve()).then(work, work)
+  lastOn.set(
+    client,
+    mine.catch(() => {}),
+  )
+  return mine
+}

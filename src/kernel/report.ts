@@ -1,0 +1,12 @@
+/**
+ * Tells the host of an error that must not change an outcome: a listener that threw, a clean-up that failed. A warning of
+ * the process where there is one (Node, Bun, Deno), the global `reportError` elsewhere.
+ */
+export function reportError(error: unknown): void {
+  const host = globalThis as {
+    process?: { emitWarning?: (warning: Error) => void }
+    reportError?: (e: unknown) => void
+  }
+  if (host.process?.emitWarning) host.process.emitWarning(error instanceof Error ? error : new Error(String(error)))
+  else host.reportError?.(error)
+}

@@ -1,0 +1,22 @@
+import { readFileSync } from 'node:fs'
+import { defineConfig } from 'tsup'
+
+/** Every subpath of `exports` is one entry: `./cache/redis` is `src/cache/redis.ts`, `./cache` is `src/cache/index.ts`. */
+const { exports } = JSON.parse(readFileSync('package.json', 'utf8')) as {
+  exports: Record<string, { import?: { types: string } }>
+}
+const sources = Object.values(exports).flatMap(({ import: target }) =>
+  target ? [target.types.replace('./dist/types/esm/', 'src/').replace(/\.d\.ts$/, '.ts')] : [],
+)
+
+export default defineConfig({
+  entry: Object.fromEntries(sources.map((source) => [source.slice('src/'.length, -'.ts'.length), source])),
+  format: ['esm', 'cjs'],
+  target: 'node20',
+  platform: 'node',
+  splitting: true,
+  sourcemap: true,
+  clean: true,
+  dts: false, // scripts/build-types.mjs makes them ten times faster
+  removeNodeProtocol: false,
+})
