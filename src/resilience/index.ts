@@ -1,0 +1,1 @@
+export { constant, exponential, type Backoff, type BackoffContext, type ExponentialOptions } from './backoff.js'
