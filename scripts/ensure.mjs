@@ -1,0 +1,81 @@
+// Makes a fresh clone ready; does nothing, quickly, when all is there. No dependencies: it runs before there are any.
+//   node scripts/ensure.mjs             the packages of package-lock.json
+//   node scripts/ensure.mjs --servers   and what the tests start: Redis, PostgreSQL, Chromium
+//   node scripts/ensure.mjs --bench     and the packages of bench/, where the peers are
+import { spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+import { chromium, onPath, postgresBin, redisServer } from './programs.mjs'
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)))
+
+function fail(message) {
+  console.error(`holdfast: ${message}`)
+  process.exit(1)
+}
+
+function run(command, args, options = {}) {
+  const { status, error } = spawnSync(command, args, { cwd: root, stdio: 'inherit', ...options })
+  return error === undefined && status === 0
+}
+
+function ensurePackages(folder) {
+  const lock = createHash('sha256')
+    .update(readFileSync(join(folder, 'package-lock.json')))
+    .digest('hex')
+  const wanted = `${lock} ${process.platform} ${process.arch}\n`
+  const mark = join(folder, 'node_modules', '.ready')
+  if (existsSync(mark) && readFileSync(mark, 'utf8') === wanted) return
+  console.log('holdfast: installing packages (once) …')
+  const npm = process.platform === 'win32' ? 'npm.cmd' : 'npm'
+  const quiet = ['--no-audit', '--no-fund', '--loglevel=error']
+  if (!run(npm, ['ci', ...quiet], { cwd: folder, shell: process.platform === 'win32' })) {
+    fail('npm ci failed, see above. Nothing else was tried.')
+  }
+  writeFileSync(mark, wanted)
+}
+
+/** Each program the tests start: the address of one that already runs, where to look, and who installs it. */
+const programs = [
+  { name: 'Redis', variable: 'REDIS_URL', find: redisServer, apt: 'redis-server', brew: 'redis' },
+  { name: 'PostgreSQL', variable: 'DATABASE_URL', find: postgresBin, apt: 'postgresql', brew: 'postgresql@17' },
+  { name: 'Chromium', variable: 'CHROMIUM_PATH', find: chromium, apt: 'chromium', brew: '--cask chromium' },
+]
+
+function ensureServers() {
+  const missing = () => programs.filter(({ variable, find }) => !process.env[variable] && !find())
+  const first = missing()
+  if (first.length === 0) return
+  const names = first.map(({ name }) => name).join(', ')
+  if (onPath('apt-get')) {
+    console.log(`holdfast: installing ${names} with apt-get (once) …`)
+    const sudo = process.getuid() === 0 ? [] : ['sudo', '-n']
+    const aptGet = (...args) => {
+      const [command, ...rest] = [...sudo, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', ...args]
+      return run(command, rest)
+    }
+    aptGet('update', '-qq') // a stale mirror list may still do
+    aptGet('install', '-y', '-qq', '--no-install-recommends', ...first.map(({ apt }) => apt))
+  }
+  const left = missing()
+  if (left.length === 0) return
+  fail(
+    [
+      `the tests need ${left.map(({ name }) => name).join(', ')} on this machine, and it could not be installed. Either:`,
+      `  Debian, Ubuntu:  sudo apt-get install -y ${left.map(({ apt }) => apt).join(' ')}`,
+      ...left.map(({ brew }) => `  macOS:           brew install ${brew}`),
+      ...left.map(
+        ({ name, variable }) =>
+          `  or set ${variable} to the ${variable.endsWith('PATH') ? 'program' : 'address'} of a ${name} of your own`,
+      ),
+      `Tests without servers: npm run test:unit`,
+    ].join('\n'),
+  )
+}
+
+if (Number(process.versions.node.split('.')[0]) < 20) fail(`Node 20 or newer is needed, this is ${process.version}`)
+ensurePackages(root)
+if (process.argv.includes('--servers')) ensureServers()
+if (process.argv.includes('--bench')) ensurePackages(join(root, 'bench'))

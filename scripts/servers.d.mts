@@ -1,0 +1,12 @@
+/** A server that was started. */
+export interface Server {
+  readonly pid: number
+  readonly port: number
+  readonly url: string
+}
+export function freePort(): Promise<number>
+export class Servers {
+  redis(): Promise<Server>
+  postgres(): Promise<Server>
+  stop(): Promise<void>
+}

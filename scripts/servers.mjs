@@ -1,0 +1,139 @@
+// Starts real servers on free ports of 127.0.0.1 in a temporary folder, for tests and benches. No dependencies.
+import { spawn, spawnSync } from 'node:child_process'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { createServer } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { onPath, postgresBin, redisServer } from './programs.mjs'
+
+const isRoot = process.getuid?.() === 0
+const READY_MS = 60_000
+
+/** A port of 127.0.0.1 that is free now. */
+export function freePort() {
+  return new Promise((resolve, reject) => {
+    const server = createServer().once('error', reject)
+    server.listen(0, '127.0.0.1', () => {
+      const { port } = server.address()
+      server.close(() => resolve(port))
+    })
+  })
+}
+
+/** Servers of this process: they end with {@link Servers.stop}, and with the process, however it ends. */
+export class Servers {
+  #folder = mkdtempSync(join(tmpdir(), 'holdfast-'))
+  #running = new Set()
+
+  constructor() {
+    chmodSync(this.#folder, 0o755) // PostgreSQL runs as another user when we are root
+    process.once('exit', () => {
+      for (const child of this.#running) child.kill('SIGKILL')
+      rmSync(this.#folder, { recursive: true, force: true })
+    })
+  }
+
+  /** A Redis without persistence. @returns its process id and address */
+  async redis() {
+    const program = redisServer() ?? missing('redis-server', 'REDIS_URL')
+    const port = await freePort()
+    const folder = this.#sub(`redis-${port}`)
+    const settings = { port, bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no' }
+    const child = await this.#start(program, flags('--', settings), { ready: /Ready to accept connections/ })
+    return { pid: child.pid, port, url: `redis://127.0.0.1:${port}` }
+  }
+
+  /** A PostgreSQL with an empty database, fast rather than durable. @returns its process id and address */
+  async postgres() {
+    const bin = postgresBin() ?? missing('postgresql', 'DATABASE_URL')
+    const user = isRoot ? 'postgres' : undefined // it refuses to run as root
+    const port = await freePort()
+    const folder = this.#sub(`postgres-${port}`, user)
+    const data = join(folder, 'data')
+    const [command, ...args] = [
+      ...as(user),
+      join(bin, 'initdb'),
+      '-D',
+      data,
+      '-U',
+      'postgres',
+      '-A',
+      'trust',
+      '-E',
+      'UTF8',
+    ]
+    const made = spawnSync(command, [...args, '--locale=C', '--no-sync'], { cwd: folder, encoding: 'utf8' })
+    if (made.status !== 0) throw new Error(`initdb failed: ${made.error?.message ?? made.stderr}`)
+    const settings = {
+      listen_addresses: '127.0.0.1',
+      unix_socket_directories: folder,
+      fsync: 'off',
+      max_connections: 200,
+    }
+    const child = await this.#start(join(bin, 'postgres'), ['-D', data, '-p', `${port}`, ...pairs(settings)], {
+      ready: /ready to accept connections/,
+      user,
+      stopSignal: 'SIGINT',
+    })
+    return { pid: child.pid, port, url: `postgres://postgres@127.0.0.1:${port}/postgres` }
+  }
+
+  /** Ends every server and removes what they wrote. */
+  async stop() {
+    await Promise.all(
+      [...this.#running].map(
+        (child) =>
+          new Promise((resolve) => {
+            const late = setTimeout(() => child.kill('SIGKILL'), 10_000)
+            child.once('exit', () => {
+              clearTimeout(late)
+              resolve()
+            })
+            child.kill(child.stopSignal)
+          }),
+      ),
+    )
+    rmSync(this.#folder, { recursive: true, force: true })
+  }
+
+  #sub(name, user) {
+    const folder = join(this.#folder, name)
+    mkdirSync(folder)
+    if (user) spawnSync('chown', [user, folder])
+    return folder
+  }
+
+  async #start(program, args, { ready, user, stopSignal = 'SIGTERM' }) {
+    // On Linux the kernel ends the server when this process dies, also by kill -9: nothing is left behind.
+    const guarded = onPath('setpriv') ? ['setpriv', '--pdeathsig', 'KILL', ...as(user).slice(1)] : as(user)
+    const [command, ...rest] = [...guarded, program, ...args]
+    const child = spawn(command, rest, { cwd: this.#folder, stdio: ['ignore', 'pipe', 'pipe'] })
+    child.stopSignal = stopSignal
+    this.#running.add(child)
+    child.once('exit', () => this.#running.delete(child))
+    let output = ''
+    await new Promise((resolve, reject) => {
+      const end = (why) => reject(new Error(`${program} ${why}:\n${output}`))
+      const late = setTimeout(() => end(`was not ready in ${READY_MS} ms`), READY_MS)
+      const read = (chunk) => {
+        output = (output + chunk).slice(-10_000)
+        if (!ready.test(output)) return
+        clearTimeout(late)
+        resolve()
+      }
+      child.stdout.on('data', read)
+      child.stderr.on('data', read)
+      child.once('error', (error) => end(error.message))
+      child.once('exit', (code, signal) => end(`ended (${code ?? signal}) before it was ready`))
+    })
+    return child
+  }
+}
+
+const as = (user) => (user ? ['setpriv', '--reuid', user, '--regid', user, '--clear-groups'] : [])
+const flags = (prefix, settings) => Object.entries(settings).flatMap(([name, value]) => [prefix + name, `${value}`])
+const pairs = (settings) => Object.entries(settings).flatMap(([name, value]) => ['-c', `${name}=${value}`])
+
+function missing(program, variable) {
+  throw new Error(`${program} is not on this machine: run \`npm test\`, which installs it, or set ${variable}`)
+}

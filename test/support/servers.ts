@@ -1,0 +1,24 @@
+import type { TestProject } from 'vitest/node'
+import { Servers } from '../../scripts/servers.mjs'
+
+/** Starts what integration tests need, once per run. `REDIS_URL` and `DATABASE_URL` name servers of your own instead. */
+export default async function setup(project: TestProject): Promise<() => Promise<void>> {
+  const servers = new Servers()
+  const { REDIS_URL: redisUrl, DATABASE_URL: postgresUrl } = process.env
+  const [redis, postgres] = await Promise.all([
+    redisUrl ?? servers.redis().then(({ url }) => url),
+    postgresUrl ?? servers.postgres().then(({ url }) => url),
+  ])
+  project.provide('redisUrl', redis)
+  project.provide('postgresUrl', postgres)
+  return () => servers.stop()
+}
+
+declare module 'vitest' {
+  export interface ProvidedContext {
+    /** A Redis that all test files share: use keys of your own. */
+    redisUrl: string
+    /** A PostgreSQL that all test files share: use a schema of your own. */
+    postgresUrl: string
+  }
+}
