@@ -23,7 +23,7 @@ export const postgresBin = () => {
   const kept = ['/usr/lib/postgresql', '/opt/homebrew/opt', '/usr/local/opt'].filter(existsSync).flatMap((root) =>
     readdirSync(root)
       .filter((name) => /^(postgresql(@\d+)?|\d+)$/.test(name))
-      .sort((a, b) => Number(b.replace(/\D/g, '')) - Number(a.replace(/\D/g, '')))
+      .toSorted((a, b) => Number(b.replace(/\D/g, '')) - Number(a.replace(/\D/g, '')))
       .map((name) => join(root, name, 'bin')),
   )
   const folders = [...kept, ...(process.env.PATH ?? '').split(delimiter).filter(Boolean)]

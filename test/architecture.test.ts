@@ -1,0 +1,141 @@
+import { readFileSync, readdirSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
+import ts from 'typescript'
+import { expect, test } from 'vitest'
+
+// What docs/architecture.md says about floors and borders, checked on every import of src/.
+
+const FLOORS: Record<string, number> = {
+  kernel: 0,
+  resilience: 1,
+  'rate-limit': 1,
+  cache: 1,
+  'event-sourcing': 1,
+  messaging: 1,
+  cqrs: 2,
+  saga: 2,
+  testing: 3,
+}
+
+/** The arrows of floor 2. A new one needs a decision record. */
+const ARROWS: Record<string, readonly string[]> = { cqrs: ['event-sourcing'], saga: ['messaging', 'resilience'] }
+
+/** What a folder may import from outside. Drivers are nowhere: the user makes the client. */
+const PACKAGES: Record<string, readonly string[]> = { kernel: ['node:crypto'], cache: ['lru-cache', 'node:crypto'] }
+
+interface SourceFile {
+  readonly path: string
+  readonly folder: string
+  readonly text: string
+  readonly lines: number
+  readonly imports: readonly string[]
+}
+
+const files: SourceFile[] = readdirSync('src', { recursive: true, encoding: 'utf8' })
+  .filter((path) => path.endsWith('.ts'))
+  .map((path) => {
+    const text = readFileSync(join('src', path), 'utf8')
+    return {
+      path,
+      folder: path.includes('/') ? path.slice(0, path.indexOf('/')) : '',
+      text,
+      lines: text.split('\n').length - 1,
+      imports: ts.preProcessFile(text, true, true).importedFiles.map(({ fileName }) => fileName),
+    }
+  })
+
+/** The folder that a relative import leads to. */
+const target = (file: SourceFile, specifier: string): string =>
+  relative('.', join(dirname(file.path), specifier)).split('/')[0] ?? ''
+
+const inFolders = files.filter(({ folder }) => folder !== '')
+
+test('every folder of src has its floor', () => {
+  expect([...new Set(inFolders.map(({ folder }) => folder))].toSorted()).toEqual(Object.keys(FLOORS).toSorted())
+})
+
+test('imports go down only, and along the arrows that are listed', () => {
+  const wrong = inFolders.flatMap((file) =>
+    file.imports
+      .filter((specifier) => specifier.startsWith('.'))
+      .map((specifier) => target(file, specifier))
+      .filter((to) => to !== file.folder && !mayImport(file.folder, to))
+      .map((to) => `${file.path} imports ${to}`),
+  )
+  expect(wrong).toEqual([])
+})
+
+function mayImport(from: string, to: string): boolean {
+  if (to === 'kernel') return true
+  const [above, below] = [FLOORS[from] ?? 0, FLOORS[to] ?? Infinity]
+  return above === 2 ? (ARROWS[from]?.includes(to) ?? false) : above > below
+}
+
+test('packages are imported only where they belong, drivers nowhere', () => {
+  const wrong = files.flatMap((file) =>
+    file.imports
+      .filter((specifier) => !specifier.startsWith('.') && !PACKAGES[file.folder]?.includes(specifier))
+      .map((specifier) => `${file.path} imports ${specifier}`),
+  )
+  expect(wrong).toEqual([])
+})
+
+test('relative imports name a file with its ending, so that Node finds it', () => {
+  const wrong = files.flatMap(({ path, imports }) =>
+    imports
+      .filter((specifier) => specifier.startsWith('.') && !specifier.endsWith('.js'))
+      .map((specifier) => `${path}: ${specifier}`),
+  )
+  expect(wrong).toEqual([])
+})
+
+test('an index.ts is a public face: named re-exports and nothing else', () => {
+  const wrong = files
+    .filter(({ path }) => path.endsWith('index.ts'))
+    .flatMap(({ path, text }) =>
+      ts
+        .createSourceFile(path, text, ts.ScriptTarget.Latest)
+        .statements.filter((s) => !(ts.isExportDeclaration(s) && s.exportClause && ts.isNamedExports(s.exportClause)))
+        .map((statement) => `${path}: ${text.slice(statement.pos, statement.end).trim()}`),
+    )
+  expect(wrong).toEqual([])
+})
+
+test('adapters have a subpath of their own and are not re-exported', () => {
+  const adapters = /\/(redis|postgres|rabbitmq)(\.|-|\/)/
+  const wrong = files.filter(
+    ({ path, folder, imports }) =>
+      folder !== 'kernel' && path.endsWith('index.ts') && imports.some((i) => adapters.test(i)),
+  )
+  expect(wrong.map(({ path }) => path)).toEqual([])
+})
+
+test('the root re-exports everything that the primitives export', () => {
+  const named = (path: string): string[] =>
+    ts
+      .createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest)
+      .statements.filter(ts.isExportDeclaration)
+      .flatMap(({ exportClause }) =>
+        exportClause && ts.isNamedExports(exportClause) ? exportClause.elements.map(({ name }) => name.text) : [],
+      )
+  const primitives = Object.keys(FLOORS).filter((folder) => folder !== 'testing')
+  const expected = new Set(primitives.flatMap((folder) => named(`src/${folder}/index.ts`)))
+  expect(named('src/index.ts').toSorted()).toEqual([...expected].toSorted())
+})
+
+test('time and chance come from the kernel', () => {
+  const own = /Date\.now\(|new Date\(\)|performance\.now\(|(?<![.\w])set(Timeout|Interval)\(|Math\.random\(/
+  const wrong = inFolders.filter(({ folder, text }) => folder !== 'kernel' && own.test(text))
+  expect(wrong.map(({ path }) => path)).toEqual([])
+})
+
+test('no file is longer than 400 lines, and none has a name that says nothing', () => {
+  expect(files.filter(({ lines }) => lines > 400).map(({ path }) => path)).toEqual([])
+  const vague = /(^|\/)(utils?|helpers?|common|base|impl|types)(\/|\.ts$)/
+  expect(files.filter(({ path }) => vague.test(path)).map(({ path }) => path)).toEqual([])
+})
+
+test('nothing is left open in the source', () => {
+  const open = /\b(TODO|FIXME|XXX|HACK)\b|not implemented|: any\b|<any>|as any\b|@ts-(ignore|expect-error)/
+  expect(files.filter(({ text }) => open.test(text)).map(({ path }) => path)).toEqual([])
+})
