@@ -14,7 +14,7 @@ export default defineConfig({
           name: 'unit',
           isolate: false,
           include: ['test/**/*.test.ts'],
-          exclude: ['test/**/*.integration.test.ts', 'test/package.test.ts'],
+          exclude: ['test/**/*.integration.test.ts', 'test/package.test.ts', 'test/docs.test.ts'],
         },
       },
       {
@@ -29,7 +29,7 @@ export default defineConfig({
       },
       {
         ...shared,
-        test: { name: 'package', include: ['test/package.test.ts'], testTimeout: 120_000, hookTimeout: 300_000 },
+        test: { name: 'package', include: ['test/package.test.ts', 'test/docs.test.ts'], testTimeout: 120_000, hookTimeout: 300_000 },
       },
     ],
   },
