@@ -1,21 +1,7 @@
 import { checkNumber, checkOneOf } from '../kernel/check.js'
-import type { Random } from '../kernel/random.js'
+import type { Backoff } from '../kernel/backoff.js'
 
-/** What a {@link Backoff} may look at beyond the try that failed. */
-export interface BackoffContext {
-  /** The wait before the try that just failed, in milliseconds; `undefined` after the first. */
-  readonly previousMs: number | undefined
-  /** Chance, as the policy was given it. */
-  readonly random: Random
-}
-
-/**
- * How long to wait before the next try. A pure function, shared by everything that tries again.
- * @param attempt the try that failed, from 1
- * @param error what it failed with
- * @returns milliseconds, ≥ 0
- */
-export type Backoff = (attempt: number, error: unknown, context: BackoffContext) => number
+export type { Backoff, BackoffContext } from '../kernel/backoff.js'
 
 /** The same wait each time. @param ms ≥ 0 @throws InvalidOptionError when `ms` is out of its range. */
 export function constant(ms: number): Backoff {
