@@ -1,0 +1,62 @@
+import type { MessageOf } from './message.js'
+
+/** The messages of one group that nobody could handle: kept until someone requeues or drops them. */
+export interface DeadLetters<Messages extends object = Record<string, unknown>> {
+  /** The first `limit` of them, the longest dead first. @param limit integer ≥ 1. @defaultValue 100 */
+  list(limit?: number): Promise<DeadLetter<MessageOf<Messages>>[]>
+  /**
+   * Delivers the message again, behind those of its key that wait, with its attempts counted from 1. Of a message that was
+   * published twice and died twice, both.
+   * @throws NotFoundError when there is none with this message id: nothing changed.
+   */
+  requeue(id: string): Promise<void>
+  /** Forgets the message for good. @throws NotFoundError when there is none with this message id: nothing changed. */
+  drop(id: string): Promise<void>
+}
+
+/** A message that could not be handled, and why. */
+export interface DeadLetter<M = unknown> {
+  /** The message's id. */
+  readonly id: string
+  /** The message as it was published: id, headers and time too. */
+  readonly message: M
+  /**
+   * `'attempts'`: the last attempt failed. `'rejected'`: `retryOn` said that trying again is no use. `'invalid'`: the data
+   * did not fit the subscription's schema. `'unhandled'`: it waited for the group, whose subscriptions no longer take its type.
+   */
+  readonly reason: 'attempts' | 'rejected' | 'invalid' | 'unhandled'
+  /** How often its handler ran, or was about to when the data was refused. 0 when nobody took its type. */
+  readonly attempts: number
+  /** What the first attempt that failed threw: usually nearest to the cause. */
+  readonly firstError: Failure
+  /** What the last attempt threw. */
+  readonly lastError: Failure
+  /** When it was given up. */
+  readonly diedAt: Date
+}
+
+/** An error as text, as it is kept beside a dead letter. */
+export interface Failure {
+  /** The class of the error; `'Error'` for anything thrown that is no error. */
+  readonly name: string
+  readonly message: string
+  /** The `code` of the error, if it has one that is a string. */
+  readonly code?: string | undefined
+  readonly stack?: string | undefined
+}
+
+/** What remains of anything that was thrown. Never throws itself. @internal */
+export function failureOf(error: unknown): Failure {
+  if (!(error instanceof Error)) return { name: 'Error', message: textOf(error) }
+  const { name, message, stack } = error
+  const code: unknown = (error as { code?: unknown }).code
+  return { name, message, ...(typeof code === 'string' ? { code } : {}), ...(stack === undefined ? {} : { stack }) }
+}
+
+function textOf(value: unknown): string {
+  try {
+    return typeof value === 'object' ? (JSON.stringify(value) ?? String(value)) : String(value)
+  } catch {
+    return 'something that has no text'
+  }
+}

@@ -1,0 +1,32 @@
+import { RejectedError, mark } from '../kernel/errors.js'
+
+/** A group holds as many messages as it may: **nothing was stored**, for no group. Publish again when it has caught up. */
+export class BacklogFullError extends RejectedError {
+  readonly code = 'BACKLOG_FULL'
+
+  /** @param group the group that can take no more. @param limit how many messages it may hold. */
+  constructor(
+    readonly group: string,
+    readonly limit: number,
+  ) {
+    super(`group ${JSON.stringify(group)} already holds ${limit} messages, or would with these`)
+  }
+
+  static {
+    mark(this, 'BacklogFullError', 'rejected')
+  }
+}
+
+/** No group takes a message of this type, and the bus was told to insist on one: **nothing was stored**. */
+export class UnroutedError extends RejectedError {
+  readonly code = 'UNROUTED'
+
+  /** @param type the type that nobody takes. */
+  constructor(readonly type: string) {
+    super(`no group takes messages of type ${JSON.stringify(type)}`)
+  }
+
+  static {
+    mark(this, 'UnroutedError', 'rejected')
+  }
+}
