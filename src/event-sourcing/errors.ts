@@ -1,0 +1,71 @@
+import { ConflictError, HoldfastError, mark } from '../kernel/errors.js'
+import type { Event, Recorded } from './event.js'
+import type { ExpectedVersion } from './store.js'
+
+/** The most events that a {@link VersionConflictError} carries. */
+export const MOST_MISSED = 1_000
+
+/** The stream was not as expected. Nothing was written. */
+export class VersionConflictError<E extends Event = Event> extends ConflictError {
+  readonly code = 'VERSION_CONFLICT'
+
+  /**
+   * @param actual the stream's last version; 0 if it does not exist.
+   * @param missed what was recorded after the version expected, oldest first: up to `actual`, but no more than 1,000 and
+   * less what was truncated. Empty when the expectation has no version (`'exists'`) or one that lies ahead.
+   */
+  constructor(
+    readonly stream: string,
+    readonly expected: ExpectedVersion,
+    readonly actual: number,
+    readonly missed: readonly Recorded<E>[],
+  ) {
+    super(`stream ${JSON.stringify(stream)} is at version ${actual}, expected ${expected}`)
+  }
+
+  static {
+    mark(this, 'VersionConflictError', 'conflict')
+  }
+}
+
+/** The stream was tombstoned: its events are gone and its name is spent. Nothing was changed. */
+export class TombstonedError extends HoldfastError {
+  readonly code = 'TOMBSTONED'
+
+  constructor(readonly stream: string) {
+    super(`stream ${JSON.stringify(stream)} was tombstoned`)
+  }
+
+  static {
+    mark(this, 'TombstonedError', 'invalid')
+  }
+}
+
+/** The stream takes no more events: it is archived, or its decider calls its state terminal. Nothing was written. */
+export class StreamClosedError extends HoldfastError {
+  readonly code = 'STREAM_CLOSED'
+
+  constructor(
+    readonly stream: string,
+    why: 'is archived' | 'has come to its end',
+  ) {
+    super(`stream ${JSON.stringify(stream)} ${why}: it takes no more events`)
+  }
+
+  static {
+    mark(this, 'StreamClosedError', 'invalid')
+  }
+}
+
+/** Another owner has taken over the subscription: what was to be committed under the old lease was not. */
+export class FencedError extends ConflictError {
+  readonly code = 'FENCED'
+
+  constructor(readonly subscription: string) {
+    super(`subscription ${JSON.stringify(subscription)} has another owner by now`)
+  }
+
+  static {
+    mark(this, 'FencedError', 'conflict')
+  }
+}

@@ -1,0 +1,275 @@
+import { checkInteger, checkString, invalid } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { jsonCodec } from '../kernel/codec.js'
+import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
+import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.js'
+import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
+import type { Event, Metadata, Recorded } from './event.js'
+import { frozenCopy, NOT_PLAIN } from './payload.js'
+import { matches } from './query.js'
+import { readAllPages } from './read-all.js'
+import {
+  appendRequests,
+  isAsExpected,
+  missedAfter,
+  pageBounds,
+  readBounds,
+  type AppendRequest,
+  type NewEvent,
+} from './request.js'
+import type {
+  Append,
+  Appended,
+  AppendOptions,
+  EventStore,
+  ExpectedVersion,
+  Page,
+  PageOptions,
+  ReadAllOptions,
+  ReadOptions,
+  StreamInfo,
+} from './store.js'
+
+/** How a {@link MemoryEventStore} keeps time. */
+export interface MemoryEventStoreOptions {
+  /** For `recordedAt`. @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+}
+
+/** An event as kept: what can be changed (a date, a map) is kept as text and made anew for each reader. */
+interface Kept {
+  readonly type: string
+  readonly id: string
+  readonly tags: readonly string[] | undefined
+  readonly streamId: string
+  readonly version: number
+  readonly position: number
+  readonly at: number
+  readonly content: Content
+}
+
+type Content = { readonly data: unknown; readonly metadata: Metadata } | string
+
+interface Stream {
+  /** `events[i]` has version `first + i`. */
+  readonly events: Kept[]
+  version: number
+  first: number
+  state: StreamInfo['state']
+  lastAt: number
+}
+
+/** The log in this process's memory: for tests, examples, and as the model that the other stores are measured against. */
+export class MemoryEventStore<E extends Event = Event> implements EventStore<E> {
+  readonly #clock: Clock
+  readonly #streams = new Map<string, Stream>()
+  /** The event at position `i + 1`; `undefined` where it was truncated. */
+  readonly #log: (Kept | undefined)[] = []
+  readonly #results = new Map<string, readonly { stream: string; from: number; version: number; position: number }[]>()
+  readonly #events = new Emitter<{ appended: void }>()
+  #closed = false
+
+  constructor({ clock = systemClock }: MemoryEventStoreOptions = {}) {
+    this.#clock = clock
+  }
+
+  async append<T extends E>(
+    stream: string,
+    events: readonly T[],
+    { expectedVersion, ...options }: AppendOptions & { readonly expectedVersion?: ExpectedVersion | undefined } = {},
+  ): Promise<Appended<T>> {
+    const [appended] = this.#appendAll<T>([{ stream, events, expectedVersion }], options)
+    return appended as Appended<T>
+  }
+
+  async appendAll<T extends E>(
+    appends: readonly Append<T>[],
+    options: AppendOptions = {},
+  ): Promise<readonly Appended<T>[]> {
+    return this.#appendAll(appends, options)
+  }
+
+  /** One synchronous step, and so atomic: checks everything, then writes. */
+  #appendAll<T extends E>(appends: readonly Append<T>[], options: AppendOptions): readonly Appended<T>[] {
+    this.#checkUsable(options.tx)
+    options.signal?.throwIfAborted()
+    const requests = appendRequests(appends, options)
+    const contents = requests.map(({ events }) => events.map(contentOf))
+    const key = options.idempotencyKey
+    if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
+    for (const request of requests) this.#check(request)
+    const results = requests.map((request, i) => this.#write<T>(request, contents[i] as Content[]))
+    if (key !== undefined) {
+      const kept = results.map(({ stream, version, position, events }) => {
+        return { stream, from: version - events.length + 1, version, position }
+      })
+      this.#results.set(key, kept)
+    }
+    this.#events.emit('appended', undefined)
+    return results
+  }
+
+  #check({ stream, expected }: AppendRequest): void {
+    const { version = 0, state = 'live' } = this.#streams.get(stream) ?? {}
+    if (state === 'tombstoned') throw new TombstonedError(stream)
+    if (!isAsExpected(version, expected)) {
+      const after = missedAfter(expected) ?? version
+      const missed = this.#slice(stream, after + 1, version).slice(0, MOST_MISSED)
+      throw new VersionConflictError(stream, expected, version, missed.map(recordedOf))
+    }
+    if (state === 'archived') throw new StreamClosedError(stream, 'is archived')
+  }
+
+  #write<T extends E>({ stream: streamId, events }: AppendRequest, contents: readonly Content[]): Appended<T> {
+    let stream = this.#streams.get(streamId)
+    if (!stream) {
+      stream = { events: [], version: 0, first: 1, state: 'live', lastAt: -Infinity }
+      this.#streams.set(streamId, stream)
+    }
+    const at = (stream.lastAt = Math.max(stream.lastAt, Math.floor(this.#clock.epochMs())))
+    const recorded: Recorded<T>[] = []
+    for (const [i, { type, id, tags }] of events.entries()) {
+      const kept: Kept = {
+        type,
+        id,
+        tags: tags.length > 0 ? Object.freeze([...tags]) : undefined,
+        streamId,
+        version: ++stream.version,
+        position: this.#log.length + 1,
+        at,
+        content: contents[i] as Content,
+      }
+      stream.events.push(kept)
+      this.#log.push(kept)
+      recorded.push(recordedOf(kept))
+    }
+    return { stream: streamId, version: stream.version, position: this.#log.length, duplicate: false, events: recorded }
+  }
+
+  #repeated<T extends E>(key: string, requests?: readonly AppendRequest[]): readonly Appended<T>[] {
+    const results = this.#results.get(key) ?? []
+    if (requests && (results.length !== requests.length || results.some((r, i) => r.stream !== requests[i]?.stream)))
+      return invalid('idempotencyKey', 'one that was not used for other streams', key)
+    return results.map(({ from, ...result }) => {
+      return { ...result, duplicate: true, events: this.#slice(result.stream, from, result.version).map(recordedOf<T>) }
+    })
+  }
+
+  async recall<T extends E = E>(
+    idempotencyKey: string,
+    { tx }: { readonly tx?: unknown } = {},
+  ): Promise<readonly Appended<T>[] | undefined> {
+    this.#checkUsable(tx)
+    return this.#results.has(checkString('idempotencyKey', idempotencyKey)) ? this.#repeated(idempotencyKey) : undefined
+  }
+
+  async *read<T extends E = E>(
+    stream: string,
+    { signal, tx, ...options }: ReadOptions = {},
+  ): AsyncGenerator<Recorded<T>, void, undefined> {
+    const { from, to, until, backward, limit } = readBounds(options)
+    this.#checkUsable(tx)
+    if (this.#streams.get(stream)?.state === 'tombstoned') throw new TombstonedError(stream)
+    const found = this.#slice(stream, from, to).filter((event) => event.at <= until)
+    if (backward) found.reverse()
+    for (const event of found.slice(0, limit)) {
+      signal?.throwIfAborted()
+      yield recordedOf<T>(event)
+    }
+  }
+
+  async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
+    const { after, limit, query } = pageBounds(options)
+    this.#checkUsable()
+    const head = this.#log.length
+    if (after > head) throw new CorruptDataError(`position ${after} is beyond the end of the log, ${head}`)
+    const events: Recorded<T>[] = []
+    for (let position = after + 1; position <= head; position++) {
+      const event = this.#log[position - 1]
+      if (!event || !matches(query, event)) continue
+      events.push(recordedOf<T>(event))
+      if (events.length === limit) return { events, next: position, head }
+    }
+    return { events, next: head, head }
+  }
+
+  readAll<T extends E = E>(options: ReadAllOptions = {}): AsyncGenerator<Recorded<T>, void, undefined> {
+    return readAllPages<T>((page) => this.readPage(page), options)
+  }
+
+  wake(fn: () => void): Unsubscribe {
+    this.#checkUsable()
+    return this.#events.on('appended', fn)
+  }
+
+  async info(stream: string): Promise<StreamInfo | undefined> {
+    this.#checkUsable()
+    const found = this.#streams.get(stream)
+    return found && { version: found.version, first: found.first, state: found.state }
+  }
+
+  async truncate(stream: string, before: number): Promise<void> {
+    checkInteger('before', before, 0)
+    this.#remove(this.#existing(stream), before)
+  }
+
+  async archive(stream: string): Promise<void> {
+    this.#existing(stream).state = 'archived'
+  }
+
+  async tombstone(stream: string): Promise<void> {
+    this.#checkUsable()
+    checkString('stream', stream)
+    const found = this.#streams.get(stream)
+    if (found) {
+      this.#remove(found, Infinity)
+      found.state = 'tombstoned'
+    } else {
+      this.#streams.set(stream, { events: [], version: 0, first: 1, state: 'tombstoned', lastAt: -Infinity })
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+  }
+
+  #existing(stream: string): Stream {
+    this.#checkUsable()
+    const found = this.#streams.get(checkString('stream', stream))
+    if (!found) throw new NotFoundError(`stream ${JSON.stringify(stream)} does not exist`)
+    if (found.state === 'tombstoned') throw new TombstonedError(stream)
+    return found
+  }
+
+  #remove(stream: Stream, before: number): void {
+    const removed = stream.events.splice(0, Math.max(0, before - stream.first))
+    for (const { position } of removed) this.#log[position - 1] = undefined
+    stream.first += removed.length
+  }
+
+  #slice(stream: string, from: number, to: number): Kept[] {
+    const { events, first } = this.#streams.get(stream) ?? { events: [], first: 1 }
+    return events.slice(Math.max(0, from - first), Math.max(0, to - first + 1))
+  }
+
+  #checkUsable(tx?: unknown): void {
+    if (this.#closed) throw new ClosedError('the event store is closed')
+    if (tx !== undefined) invalid('tx', 'none: this store has no transactions', tx)
+  }
+}
+
+/** @throws InvalidPayloadError for what the codec can't keep. */
+function contentOf(event: NewEvent): Content {
+  const data = frozenCopy(event.data)
+  const metadata = frozenCopy(event.metadata)
+  if (data === NOT_PLAIN || metadata === NOT_PLAIN) return jsonCodec.encode([event.data, event.metadata])
+  return { data, metadata: metadata as Metadata }
+}
+
+function recordedOf<E extends Event>({ tags, at, content, ...envelope }: Kept): Recorded<E> {
+  const { type, id, streamId, version, position } = envelope
+  const [data, metadata] =
+    typeof content === 'string' ? (jsonCodec.decode(content) as [unknown, Metadata]) : [content.data, content.metadata]
+  const event = { type, data, id, streamId, version, position, recordedAt: new Date(at), metadata }
+  return (tags ? { ...event, tags } : event) as unknown as Recorded<E>
+}

@@ -1,0 +1,77 @@
+import { internalsOf, type Aggregate } from './aggregate.js'
+import type { Decider } from './decider.js'
+import type { Event, Recorded } from './event.js'
+
+/** A class whose instances are aggregates. */
+export type AggregateClass<S, E extends Event> = new (id: string) => S & Aggregate<E>
+
+/** What a user's command may return: events, or nothing for none. */
+export type Decision<E extends Event> = readonly E[] | E | void
+
+/** Class and decider alike, as a repository needs them. */
+export interface Model<S, C, E extends Event> {
+  initial(id: string): S
+  /** The state after a stored event. An aggregate's is the same object, changed. */
+  replay(state: S, event: Recorded<E>): S
+  /** Runs a command; gives the events to be stored. */
+  decide(state: S, command: Command<S, C, E>): Promise<readonly E[]>
+  /** The state once `events` are stored, of which `decide` gave the data. */
+  stored(state: S, events: readonly Recorded<E>[]): S
+  isTerminal(state: S): boolean
+  /** Whether a state, once given to the user, may change under further events. */
+  readonly mutable: boolean
+}
+
+/** A command: data for a decider, or a function of the state. */
+export type Command<S, C, E extends Event> = C | ((state: S) => Decision<E> | Promise<Decision<E>>)
+
+/** @param source an aggregate class or a decider */
+export function modelOf<S, C, E extends Event>(source: AggregateClass<S, E> | Decider<C, E, S>): Model<S, C, E> {
+  return typeof source === 'function' ? classModel(source) : deciderModel(source)
+}
+
+function classModel<S, C, E extends Event>(type: AggregateClass<S, E>): Model<S, C, E> {
+  const aggregate = (state: S): Aggregate<E> => state as S & Aggregate<E>
+  return {
+    mutable: true,
+    initial: (id) => new type(id),
+    replay(state, event) {
+      internalsOf(aggregate(state)).replay(event as unknown as E, event.version)
+      return state
+    },
+    async decide(state, command) {
+      const returned = listOf(await (command as (state: S) => Decision<E> | Promise<Decision<E>>)(state))
+      for (const event of returned) internalsOf(aggregate(state)).raise(event)
+      return aggregate(state).uncommitted
+    },
+    stored(state, events) {
+      const last = events.at(-1)
+      if (last) internalsOf(aggregate(state)).stored(last.version)
+      return state
+    },
+    isTerminal: () => false,
+  }
+}
+
+function deciderModel<S, C, E extends Event>(decider: Decider<C, E, S>): Model<S, C, E> {
+  const replay = (state: S, event: Recorded<E>): S => decider.evolve(state, event as unknown as E)
+  return {
+    mutable: false,
+    initial: (id) => decider.initial(id),
+    replay,
+    async decide(state, command) {
+      if (isFunction<S, C, E>(command)) return listOf(await command(state))
+      return listOf(await decider.decide(command, state))
+    },
+    stored: (state, events) => events.reduce(replay, state),
+    isTerminal: (state) => decider.isTerminal?.(state) ?? false,
+  }
+}
+
+/** A command that is data is never a function, or it could not be told from one. */
+const isFunction = <S, C, E extends Event>(
+  command: Command<S, C, E>,
+): command is (state: S) => Decision<E> | Promise<Decision<E>> => typeof command === 'function'
+
+const listOf = <E extends Event>(decision: Decision<E>): readonly E[] =>
+  decision === undefined ? [] : Array.isArray(decision) ? (decision as readonly E[]) : [decision as E]
