@@ -1,3 +1,4 @@
+import { show } from '../kernel/check.js'
 import type { MessageOf } from './message.js'
 
 /** The messages of one group that nobody could handle: kept until someone requeues or drops them. */
@@ -28,15 +29,15 @@ export interface DeadLetter<M = unknown> {
   /** How often its handler ran, or was about to when the data was refused. 0 when nobody took its type. */
   readonly attempts: number
   /** What the first attempt that failed threw: usually nearest to the cause. */
-  readonly firstError: Failure
+  readonly firstError: RecordedFailure
   /** What the last attempt threw. */
-  readonly lastError: Failure
-  /** When it was given up. */
+  readonly lastError: RecordedFailure
+  /** When it was given up, by the wall clock. */
   readonly diedAt: Date
 }
 
 /** An error as text, as it is kept beside a dead letter. */
-export interface Failure {
+export interface RecordedFailure {
   /** The class of the error; `'Error'` for anything thrown that is no error. */
   readonly name: string
   readonly message: string
@@ -46,7 +47,7 @@ export interface Failure {
 }
 
 /** What remains of anything that was thrown. Never throws itself. @internal */
-export function failureOf(error: unknown): Failure {
+export function failureOf(error: unknown): RecordedFailure {
   if (!(error instanceof Error)) return { name: 'Error', message: textOf(error) }
   const { name, message, stack } = error
   const code: unknown = (error as { code?: unknown }).code
@@ -54,9 +55,10 @@ export function failureOf(error: unknown): Failure {
 }
 
 function textOf(value: unknown): string {
+  if (typeof value === 'string') return value
   try {
-    return typeof value === 'object' ? (JSON.stringify(value) ?? String(value)) : String(value)
+    return JSON.stringify(value) ?? show(value)
   } catch {
-    return 'something that has no text'
+    return show(value)
   }
 }

@@ -23,7 +23,8 @@ export interface EventBus<Messages extends object = Record<string, unknown>> {
    * Begins to take messages for a group. A group gets every message of its types that is published from its first
    * subscription on, also while none of its subscriptions is open. Subscriptions of one group share its messages, each
    * message goes to one of them; groups do not notice each other.
-   * @throws InvalidOptionError for an option out of its range, or other `types` or `order` than the group has: nothing changed.
+   * @throws InvalidOptionError for an option out of its range, for other `types` than the group's open subscriptions have, and
+   * for another `order` than the group has, once and for all: nothing changed.
    * @throws ClosedError after `close()`.
    */
   subscribe<Type extends keyof Messages & string>(options: SubscribeOptions<Messages, Type>): Promise<BusSubscription>

@@ -1,0 +1,182 @@
+import { show } from '../kernel/check.js'
+import { jsonCodec } from '../kernel/codec.js'
+import type { Emitter } from '../kernel/emitter.js'
+import { InvalidOptionError, NotFoundError } from '../kernel/errors.js'
+import { Backlog, type Delivery, type StoredMessage } from './backlog.js'
+import { failureOf, type DeadLetter } from './dead-letters.js'
+import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
+import type { Message } from './message.js'
+import {
+  sameTypes,
+  type DeliverySource,
+  type MemorySubscription,
+  type Outcome,
+  type Surroundings,
+} from './memory-subscription.js'
+
+/** After so many deliveries the host gets a turn, so that messages that beget messages starve no timer and no socket. */
+const BURST = 1_000
+
+/** One group: its backlog, the subscriptions that share it, and the deliveries that sleep before they are tried again. */
+export class MemoryGroup implements DeliverySource {
+  readonly #backlog: Backlog
+  readonly #subscriptions: MemorySubscription[] = []
+  /** Wakes each sleeper early. */
+  readonly #sleeping = new Map<Delivery, () => void>()
+  #types: ReadonlySet<string> | undefined = new Set()
+  #turn = 0
+  #burst = 0
+  #scheduled = false
+
+  constructor(
+    readonly name: string,
+    readonly order: 'key' | 'none',
+    private readonly surroundings: Surroundings & { readonly events: Emitter<MemoryEventBusEvents> },
+  ) {
+    this.#backlog = new Backlog(order)
+  }
+
+  get subscriptions(): readonly MemorySubscription[] {
+    return this.#subscriptions
+  }
+
+  /** How many messages it holds, the dead included. */
+  get held(): number {
+    return this.#backlog.held
+  }
+
+  get stats(): GroupStats {
+    const { waiting, dead, held } = this.#backlog
+    const retrying = this.#sleeping.size
+    return { group: this.name, waiting, running: held - waiting - dead - retrying, retrying, dead }
+  }
+
+  takes(type: string): boolean {
+    return !this.#types || this.#types.has(type)
+  }
+
+  put(message: StoredMessage): void {
+    this.#backlog.put(message)
+    this.#schedule()
+  }
+
+  /** @throws InvalidOptionError when the subscription does not fit the others: nothing changed. */
+  join(subscription: MemorySubscription): void {
+    if (this.#subscriptions.length > 0 && !sameTypes(this.#types, subscription.types))
+      throw new InvalidOptionError(`types: the open subscriptions of group ${show(this.name)} take others`)
+    this.#types = subscription.types
+    this.#subscriptions.push(subscription)
+    this.#schedule()
+  }
+
+  leave(subscription: MemorySubscription): void {
+    const at = this.#subscriptions.indexOf(subscription)
+    if (at >= 0) this.#subscriptions.splice(at, 1)
+    if (this.#subscriptions.length === 0) for (const wake of [...this.#sleeping.values()].toReversed()) wake()
+  }
+
+  giveBack(delivery: Delivery): void {
+    this.#backlog.giveBack(delivery)
+    this.#schedule()
+  }
+
+  settle(delivery: Delivery, outcome: Outcome, attempt: number, durationMs: number): void {
+    const { events } = this.surroundings
+    const about = { group: this.name, id: delivery.message.id, type: delivery.message.type, attempt }
+    if (outcome.kind === 'done') {
+      this.#backlog.done(delivery)
+      if (events.has('handled')) events.emit('handled', { ...about, durationMs })
+    } else {
+      delivery.firstError ??= failureOf(outcome.error)
+      if (outcome.kind === 'dead') this.#bury(delivery, outcome.reason, outcome.error)
+      else this.#sleep(delivery, outcome.afterMs)
+      const retryInMs = outcome.kind === 'retry' ? outcome.afterMs : undefined
+      if (events.has('failed')) events.emit('failed', { ...about, durationMs, error: outcome.error, retryInMs })
+    }
+    this.#schedule()
+  }
+
+  deadLetters(limit: number): DeadLetter<Message>[] {
+    const letters: DeadLetter<Message>[] = []
+    for (const { delivery, reason, lastError, diedAt } of this.#backlog.graves()) {
+      if (letters.length === limit) break
+      const { message, attempts, firstError = lastError } = delivery
+      const decoded = jsonCodec.decode(message.text) as Message
+      letters.push({ id: message.id, message: decoded, reason, attempts, firstError, lastError, diedAt })
+    }
+    return letters
+  }
+
+  requeue(id: string): boolean {
+    const found = this.#backlog.requeue(id)
+    this.#schedule()
+    return found
+  }
+
+  drop(id: string): boolean {
+    return this.#backlog.drop(id)
+  }
+
+  #sleep(delivery: Delivery, ms: number): void {
+    delivery.previousMs = ms
+    // With nobody there to try again it waits in line, not on a timer that keeps the process alive.
+    if (this.#subscriptions.length === 0) return this.#backlog.giveBack(delivery)
+    const wake = (): void => {
+      cancel()
+      this.#sleeping.delete(delivery)
+      this.giveBack(delivery)
+    }
+    const cancel = this.surroundings.clock.setTimer(wake, ms, { keepAlive: true })
+    this.#sleeping.set(delivery, wake)
+  }
+
+  #bury(delivery: Delivery, reason: DeadLetter['reason'], error: unknown): void {
+    const { events, clock } = this.surroundings
+    this.#backlog.bury(delivery, { reason, lastError: failureOf(error), diedAt: new Date(clock.epochMs()) })
+    if (!events.has('deadLetter')) return
+    const { message, attempts } = delivery
+    events.emit('deadLetter', { group: this.name, id: message.id, type: message.type, reason, attempts, error })
+  }
+
+  /** Deliveries begin in a turn of their own: never inside `publish`, nor inside the handler that has just ended. */
+  #schedule(): void {
+    if (this.#scheduled || this.#subscriptions.length === 0) return
+    this.#scheduled = true
+    const pump = (): void => {
+      this.#scheduled = false
+      this.#pump()
+    }
+    if (this.#burst < BURST) return queueMicrotask(pump)
+    this.#burst = 0
+    this.surroundings.clock.setTimer(pump, 0, { keepAlive: true })
+  }
+
+  #pump(): void {
+    for (let free = this.#nextFree(); free; free = this.#nextFree()) {
+      if (this.#burst >= BURST) return this.#schedule()
+      const delivery = this.#backlog.next()
+      if (!delivery) return
+      this.#burst++
+      const { type } = delivery.message
+      if (this.takes(type)) void free.run(delivery)
+      else
+        this.#bury(
+          delivery,
+          'unhandled',
+          new NotFoundError(`no open subscription of group ${show(this.name)} takes type ${show(type)}`),
+        )
+    }
+  }
+
+  /** The subscriptions take turns, as far as they have a free place. */
+  #nextFree(): MemorySubscription | undefined {
+    for (let i = 0; i < this.#subscriptions.length; i++) {
+      const at = (this.#turn + i) % this.#subscriptions.length
+      const subscription = this.#subscriptions[at]
+      if (!subscription?.free) continue
+      this.#turn = at + 1
+      return subscription
+    }
+    return undefined
+  }
+}

@@ -1,0 +1,186 @@
+import type { Backoff } from '../kernel/backoff.js'
+import { checkFunction, checkInteger, checkNumber, checkObject, invalid, show } from '../kernel/check.js'
+import type { Clock } from '../kernel/clock.js'
+import { jsonCodec } from '../kernel/codec.js'
+import { ClosedError, familyOf, isHoldfastError } from '../kernel/errors.js'
+import { CallContext } from '../kernel/policy.js'
+import type { Random } from '../kernel/random.js'
+import { reportError } from '../kernel/report.js'
+import { validate, type StandardSchema } from '../kernel/schema.js'
+import type { Delivery } from './backlog.js'
+import type { DeadLetter } from './dead-letters.js'
+import type { BusSubscription, DeliveryContext, SubscribeOptions } from './event-bus.js'
+import type { Message } from './message.js'
+
+/** How a delivery ended. */
+export type Outcome =
+  | { readonly kind: 'done' }
+  | { readonly kind: 'retry'; readonly error: unknown; readonly afterMs: number }
+  | { readonly kind: 'dead'; readonly error: unknown; readonly reason: DeadLetter['reason'] }
+
+/** Where a subscription gets its deliveries and brings them back. */
+export interface DeliverySource {
+  /** The group. */
+  readonly name: string
+  settle(delivery: Delivery, outcome: Outcome, attempt: number, durationMs: number): void
+  giveBack(delivery: Delivery): void
+  leave(subscription: MemorySubscription): void
+}
+
+/** What a subscription needs of the bus. */
+export interface Surroundings {
+  readonly clock: Clock
+  readonly random: Random
+}
+
+/** Runs the handler: in its places, with its validators, by its rules for trying again. @internal */
+export class MemorySubscription implements BusSubscription {
+  /** The types it takes; `undefined` takes all. */
+  readonly types: ReadonlySet<string> | undefined
+  readonly #running = new Map<Delivery, CallContext>()
+  readonly #handle: (message: never, context: DeliveryContext) => unknown
+  readonly #schemas: ReadonlyMap<string, StandardSchema | undefined>
+  readonly #concurrency: number
+  readonly #attempts: number
+  readonly #backoff: Backoff
+  readonly #retryOn: (error: unknown) => boolean
+  readonly #graceMs: number
+  #onIdle: (() => void) | undefined
+  #closing: Promise<void> | undefined
+
+  /** @throws InvalidOptionError when an option is out of its range. */
+  constructor(
+    options: Omit<SubscribeOptions, 'group' | 'order'>,
+    private readonly source: DeliverySource,
+    private readonly surroundings: Surroundings,
+  ) {
+    const { types, handle, concurrency = 10, retry = {}, schema = {}, graceMs = 10_000 } = options
+    const { attempts = 5, backoff = defaultBackoff, retryOn = mayHelp } = checkObject('retry', retry)
+    this.types = checkTypes(types)
+    this.#handle = checkFunction('handle', handle)
+    this.#concurrency = checkInteger('concurrency', concurrency, 1)
+    this.#attempts = checkInteger('retry.attempts', attempts, 1)
+    this.#backoff = checkFunction('retry.backoff', backoff)
+    this.#retryOn = checkFunction('retry.retryOn', retryOn)
+    this.#schemas = new Map(Object.entries(checkObject('schema', schema)))
+    this.#graceMs = checkNumber('graceMs', graceMs, 0)
+  }
+
+  get group(): string {
+    return this.source.name
+  }
+
+  /** How many handlers run. */
+  get running(): number {
+    return this.#running.size
+  }
+
+  /** Whether it has a place for one more. */
+  get free(): boolean {
+    return this.#running.size < this.#concurrency
+  }
+
+  /** Hands one delivery to the handler and brings back how it ended. Never rejects. */
+  async run(delivery: Delivery): Promise<void> {
+    const { clock } = this.surroundings
+    const context = new CallContext(undefined, ++delivery.attempts)
+    this.#running.set(delivery, context)
+    const began = clock.now()
+    const outcome = await this.#deliver(delivery, context)
+    if (!this.#running.delete(delivery)) return // given back when the grace time ran out: this is old news
+    this.source.settle(delivery, outcome, context.attempt, clock.now() - began)
+    if (this.#running.size === 0) this.#onIdle?.()
+  }
+
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close())
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    this.source.leave(this)
+    if (this.#running.size > 0 && this.#graceMs > 0) await this.#idleOrLate()
+    // Backwards, for each goes to the front: so they wait in the order in which they were handed out.
+    for (const [delivery, context] of [...this.#running].toReversed()) {
+      this.#running.delete(delivery)
+      this.source.giveBack(delivery)
+      context.abort(new ClosedError(`the subscription of group ${show(this.group)} was closed`))
+    }
+  }
+
+  #idleOrLate(): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.surroundings.clock.setTimer(resolve, this.#graceMs, { keepAlive: true })
+      this.#onIdle = () => {
+        cancel()
+        resolve()
+      }
+    })
+  }
+
+  async #deliver(delivery: Delivery, context: CallContext): Promise<Outcome> {
+    let message = jsonCodec.decode(delivery.message.text) as Message
+    const schema = this.#schemas.get(message.type)
+    if (schema) {
+      try {
+        message = { ...message, data: await validate(schema, message.data, `message '${message.type}'`) }
+      } catch (error) {
+        if (isHoldfastError(error, 'INVALID_PAYLOAD')) return { kind: 'dead', error, reason: 'invalid' }
+        return this.#failed(delivery, error)
+      }
+    }
+    try {
+      await this.#handle(message as never, context)
+      return { kind: 'done' }
+    } catch (error) {
+      return this.#failed(delivery, error)
+    }
+  }
+
+  #failed(delivery: Delivery, error: unknown): Outcome {
+    if (delivery.attempts >= this.#attempts) return { kind: 'dead', error, reason: 'attempts' }
+    if (!this.#mayRetry(error)) return { kind: 'dead', error, reason: 'rejected' }
+    return { kind: 'retry', error, afterMs: this.#waitMs(delivery, error) }
+  }
+
+  /** The user's rule; one that throws must not cost a message, so it counts as a yes. */
+  #mayRetry(error: unknown): boolean {
+    try {
+      return this.#retryOn(error)
+    } catch (thrown) {
+      reportError(thrown)
+      return true
+    }
+  }
+
+  /** The user's wait; one that throws, or is no time, must not cost a message either. */
+  #waitMs({ attempts, previousMs }: Delivery, error: unknown): number {
+    const context = { previousMs, random: this.surroundings.random }
+    try {
+      return checkNumber('the result of retry.backoff', this.#backoff(attempts, error, context), 0)
+    } catch (thrown) {
+      reportError(thrown)
+      return defaultBackoff(attempts, error, context)
+    }
+  }
+}
+
+const defaultBackoff: Backoff = (attempt, _error, { random }) =>
+  Math.min(30_000, 200 * 2 ** (attempt - 1)) * (0.5 + random() / 2)
+
+/** A payload or a name that is wrong once is wrong each time. */
+const mayHelp = (error: unknown): boolean => familyOf(error) !== 'invalid'
+
+function checkTypes(types: readonly string[] | '*'): ReadonlySet<string> | undefined {
+  if (types === '*') return undefined
+  if (Array.isArray(types) && types.length > 0 && types.every((type) => typeof type === 'string' && type !== ''))
+    return new Set(types)
+  return invalid('types', "'*' or an array of strings that are not empty, at least one", types)
+}
+
+/** Whether two subscriptions take the same. @internal */
+export const sameTypes = (one: ReadonlySet<string> | undefined, other: ReadonlySet<string> | undefined): boolean =>
+  one && other ? one.size === other.size && [...one].every((type) => other.has(type)) : one === other

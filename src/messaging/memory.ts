@@ -1,0 +1,181 @@
+import { checkFunction, checkInteger, checkObject, checkOneOf, checkString, invalid, show } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { jsonCodec } from '../kernel/codec.js'
+import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
+import { ClosedError, NotFoundError } from '../kernel/errors.js'
+import { systemRandom, type Random } from '../kernel/random.js'
+import { validate, type StandardSchema } from '../kernel/schema.js'
+import type { StoredMessage } from './backlog.js'
+import type { DeadLetter, DeadLetters } from './dead-letters.js'
+import { BacklogFullError, UnroutedError } from './errors.js'
+import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
+import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
+import { MemoryGroup } from './memory-group.js'
+import { MemorySubscription } from './memory-subscription.js'
+import {
+  completeMessage,
+  type Message,
+  type MessageOf,
+  type OutgoingMessage,
+  type OutgoingMessageOf,
+} from './message.js'
+
+/** How a {@link MemoryEventBus} keeps messages. */
+export interface MemoryEventBusOptions<Messages extends object = Record<string, unknown>> {
+  /**
+   * Most messages that one group may hold: waiting, in a handler, waiting to be tried again, and dead letters. `publish` is
+   * refused beyond it. Integer ≥ 1. @defaultValue 100_000
+   */
+  readonly maxBacklog?: number | undefined
+  /**
+   * What `publish` does with a message that no group takes: `'accept'` forgets it, as nobody asked for it; `'reject'`
+   * throws an UnroutedError. @defaultValue 'accept'
+   */
+  readonly unrouted?: 'accept' | 'reject' | undefined
+  /** A validator per type, for what is published. What it gives back is what is sent. @defaultValue none: nothing is checked */
+  readonly schema?: { readonly [T in keyof Messages]?: StandardSchema<Messages[T]> | undefined } | undefined
+  /** @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+  /** Spreads the default backoff, and is handed to yours. @defaultValue the process's generator */
+  readonly random?: Random | undefined
+}
+
+/**
+ * The bus in this process's memory: everything that {@link EventBus} promises, as long as the process lives. A message is
+ * stored as the codec's text and read anew at each delivery, so that handlers see what a broker would bring them. `publish`
+ * stores all messages or none.
+ */
+export class MemoryEventBus<Messages extends object = Record<string, unknown>> implements EventBus<Messages> {
+  readonly #groups = new Map<string, MemoryGroup>()
+  readonly #events = new Emitter<MemoryEventBusEvents>()
+  readonly #schemas: ReadonlyMap<string, StandardSchema>
+  readonly #maxBacklog: number
+  readonly #rejectUnrouted: boolean
+  readonly #clock: Clock
+  readonly #random: Random
+  /** The publish that was called last: the next one stores after it. Never rejects. */
+  #lastPublish: Promise<unknown> = Promise.resolve()
+  #closing: Promise<void> | undefined
+  #closed = false
+
+  /** @throws InvalidOptionError when an option is out of its range. */
+  constructor({
+    maxBacklog = 100_000,
+    unrouted = 'accept',
+    schema = {},
+    clock = systemClock,
+    random = systemRandom,
+  }: MemoryEventBusOptions<Messages> = {}) {
+    this.#maxBacklog = checkInteger('maxBacklog', maxBacklog, 1)
+    this.#rejectUnrouted = checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject'
+    this.#schemas = new Map(Object.entries(checkObject('schema', schema)))
+    this.#clock = clock
+    this.#random = checkFunction('random', random)
+  }
+
+  /** Calls `listener` at each event `name` until the returned function is called. */
+  on<K extends keyof MemoryEventBusEvents>(name: K, listener: (event: MemoryEventBusEvents[K]) => void): Unsubscribe {
+    return this.#events.on(name, listener)
+  }
+
+  /** Where the messages of each group stand, in the order in which the groups came. */
+  stats(): readonly GroupStats[] {
+    return [...this.#groups.values()].map(({ stats }) => stats)
+  }
+
+  async publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
+    const list = (Array.isArray(messages) ? messages : [messages]) as readonly OutgoingMessage[]
+    const sealed = list.map((message) => this.#seal(message)) // before anything waits: it is the publisher's until now
+    if (this.#schemas.size === 0) return this.#store(sealed)
+    const checked = Promise.all(sealed.map((message) => this.#check(message)))
+    const stored = this.#lastPublish.then(async () => this.#store(await checked))
+    this.#lastPublish = Promise.allSettled([stored, checked])
+    return stored
+  }
+
+  async subscribe<Type extends keyof Messages & string>(
+    options: SubscribeOptions<Messages, Type>,
+  ): Promise<BusSubscription> {
+    const { group: name, order = 'key' } = checkObject('options', options)
+    checkString('group', name)
+    checkOneOf('order', order, ['key', 'none'])
+    if (this.#closing) throw new ClosedError('the event bus is closed')
+    const surroundings = { clock: this.#clock, random: this.#random, events: this.#events }
+    const group = this.#groups.get(name) ?? new MemoryGroup(name, order, surroundings)
+    if (group.order !== order) invalid('order', `${show(group.order)}, as group ${show(name)} has it`, order)
+    const subscription = new MemorySubscription(options as unknown as SubscribeOptions, group, surroundings)
+    group.join(subscription)
+    this.#groups.set(name, group)
+    return subscription
+  }
+
+  deadLetters(group: string): DeadLetters<Messages> {
+    const missing = (id: string): never => {
+      throw new NotFoundError(`group ${show(group)} has no dead letter of a message ${show(id)}`)
+    }
+    return {
+      list: async (limit = 100) => {
+        const letters = this.#groups.get(group)?.deadLetters(checkInteger('limit', limit, 1)) ?? []
+        return letters as DeadLetter[] as DeadLetter<MessageOf<Messages>>[]
+      },
+      requeue: async (id) => void (this.#groups.get(group)?.requeue(id) || missing(id)),
+      drop: async (id) => void (this.#groups.get(group)?.drop(id) || missing(id)),
+    }
+  }
+
+  async deleteGroup(name: string): Promise<void> {
+    const group = this.#groups.get(name)
+    if (group && group.subscriptions.length + group.stats.running > 0)
+      invalid('group', 'one without open subscriptions', name)
+    this.#groups.delete(name)
+  }
+
+  /**
+   * Closes every subscription; handlers that still run may publish meanwhile. Then `publish` is refused. What was not
+   * handled goes with the process; dead letters and {@link stats} can still be read.
+   */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close())
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#groups.values()].flatMap(({ subscriptions }) => subscriptions.map((s) => s.close())))
+    this.#closed = true
+  }
+
+  #seal(message: OutgoingMessage): StoredMessage {
+    const { id, type, key, ...rest } = completeMessage(message, this.#clock)
+    return {
+      id,
+      type,
+      key,
+      text: jsonCodec.encode(key === undefined ? { id, type, ...rest } : { id, type, key, ...rest }),
+    }
+  }
+
+  /** The message as its validator gives it back. */
+  async #check(message: StoredMessage): Promise<StoredMessage> {
+    const schema = this.#schemas.get(message.type)
+    if (!schema) return message
+    const decoded = jsonCodec.decode(message.text) as Message
+    const data = await validate(schema, decoded.data, `message '${message.type}'`)
+    return { ...message, text: jsonCodec.encode({ ...decoded, data }) }
+  }
+
+  #store(messages: readonly StoredMessage[]): void {
+    if (this.#closed) throw new ClosedError('the event bus is closed')
+    const groups = [...this.#groups.values()]
+    for (const group of groups) {
+      const more = messages.filter(({ type }) => group.takes(type)).length
+      if (more > 0 && group.held + more > this.#maxBacklog) throw new BacklogFullError(group.name, this.#maxBacklog)
+    }
+    const nobody = messages.filter(({ type }) => !groups.some((group) => group.takes(type)))
+    if (this.#rejectUnrouted && nobody[0]) throw new UnroutedError(nobody[0].type)
+    for (const message of messages) for (const group of groups) if (group.takes(message.type)) group.put(message)
+    for (const { id, type } of nobody) this.#events.emit('unrouted', { id, type })
+  }
+}
