@@ -1,7 +1,10 @@
 export { Aggregate } from './aggregate.js'
+export type { Checkpoints, Lease, Parked } from './checkpoints.js'
 export type { Decider } from './decider.js'
 export type { Envelope, Event, Metadata, Recorded } from './event.js'
 export { FencedError, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
+export { live, type LiveOptions } from './live.js'
+export { MemoryCheckpoints, type MemoryCheckpointsOptions } from './memory-checkpoints.js'
 export { MemoryEventStore, type MemoryEventStoreOptions } from './memory.js'
 export type { AggregateClass, Command, Decision } from './replay.js'
 export {
@@ -26,3 +29,12 @@ export type {
   ReadOptions,
   StreamInfo,
 } from './store.js'
+export { subscribe } from './subscribe.js'
+export type {
+  Handler,
+  HandlerContext,
+  RetryRule,
+  Subscription,
+  SubscriptionEvents,
+  SubscriptionOptions,
+} from './subscription.js'

@@ -1,0 +1,82 @@
+import { systemClock, type Clock } from '../kernel/clock.js'
+import type { Checkpoints, Lease, Parked } from './checkpoints.js'
+import { FencedError } from './errors.js'
+
+/** How {@link MemoryCheckpoints} keep time. */
+export interface MemoryCheckpointsOptions {
+  /** For the end of leases. @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+}
+
+interface Entry {
+  owner: string
+  epoch: number
+  until: number
+  position: number | undefined
+  readonly parked: Parked[]
+}
+
+/** Checkpoints in this process's memory: after a restart subscriptions begin again. */
+export class MemoryCheckpoints implements Checkpoints {
+  readonly #clock: Clock
+  readonly #entries = new Map<string, Entry>()
+
+  constructor({ clock = systemClock }: MemoryCheckpointsOptions = {}) {
+    this.#clock = clock
+  }
+
+  async acquire(name: string, owner: string, ttlMs: number): Promise<Lease | undefined> {
+    let entry = this.#entries.get(name)
+    if (!entry) {
+      entry = { owner: '', epoch: 0, until: -Infinity, position: undefined, parked: [] }
+      this.#entries.set(name, entry)
+    }
+    const now = this.#clock.now()
+    if (entry.owner !== owner) {
+      if (entry.until > now) return undefined
+      entry.owner = owner
+      entry.epoch++
+    }
+    entry.until = now + ttlMs
+    return { epoch: entry.epoch, position: entry.position }
+  }
+
+  async position(name: string): Promise<number | undefined> {
+    return this.#entries.get(name)?.position
+  }
+
+  async commit(
+    name: string,
+    epoch: number,
+    from: number | undefined,
+    to: number,
+    work: (tx: undefined) => Promise<void>,
+  ): Promise<void> {
+    this.#held(name, epoch, from)
+    await work(undefined)
+    this.#held(name, epoch, from).position = to // asked again: the work took time
+  }
+
+  async park(name: string, epoch: number, from: number | undefined, event: Parked): Promise<void> {
+    const entry = this.#held(name, epoch, from)
+    entry.parked.push(event)
+    entry.position = event.position
+  }
+
+  async parked(name: string): Promise<readonly Parked[]> {
+    return [...(this.#entries.get(name)?.parked ?? [])]
+  }
+
+  async release(name: string, epoch: number): Promise<void> {
+    const entry = this.#entries.get(name)
+    if (entry?.epoch !== epoch) return
+    entry.owner = ''
+    entry.until = -Infinity
+  }
+
+  #held(name: string, epoch: number, from: number | undefined): Entry {
+    const entry = this.#entries.get(name)
+    if (entry?.epoch !== epoch || entry.position !== from) throw new FencedError(name)
+    return entry
+  }
+}

@@ -1,0 +1,64 @@
+import { isDeepStrictEqual, inspect } from 'node:util'
+import type { Decider } from '../event-sourcing/decider.js'
+import type { Event } from '../event-sourcing/event.js'
+
+/** What came before. */
+export interface Given<C, E extends Event, S> {
+  /** Events that happened, in order; none for a fresh start. */
+  given(...events: E[]): { when(command: C): Expectation<E, S> }
+}
+
+/** What is expected of a command. Rejects with an error that shows both sides when it is not so. */
+export interface Expectation<E extends Event, S> {
+  /** The command leads to exactly these events, in order. Deeply and strictly equal. */
+  then(...events: E[]): Promise<void>
+  /** The command throws an error of this class whose message contains, or matches, `message`. */
+  throws(type: abstract new (...args: never[]) => Error, message?: string | RegExp): Promise<void>
+  /** Calls `check` with the state after the command's events; what it throws comes out. */
+  state(check: (state: S) => void): Promise<void>
+}
+
+/** Tests a decider without a store: `await scenario(decider).given(placed).when({ kind: 'pay' }).then(paid)`. */
+export function scenario<C, E extends Event, S>(decider: Decider<C, E, S>, id: string = 'id'): Given<C, E, S> {
+  return {
+    given: (...past) => ({
+      when(command) {
+        const run = async (): Promise<{ before: S; events: readonly E[] }> => {
+          const before = past.reduce<S>((state, event) => decider.evolve(state, event), decider.initial(id))
+          const decided = await decider.decide(command, before)
+          return { before, events: Array.isArray(decided) ? (decided as readonly E[]) : [decided as E] }
+        }
+        return {
+          // oxlint-disable-next-line unicorn/no-thenable -- given, when, then is how it reads; see below for who forgets the last
+          async then(...expected) {
+            const [, reject] = expected as unknown[]
+            if (typeof reject === 'function')
+              return void reject(new Error('nothing is expected: add then, throws or state'))
+            const { events } = await run()
+            if (!isDeepStrictEqual(events, expected)) fail('other events than expected', events, expected)
+          },
+          async throws(type, message) {
+            const error = await run().then(
+              ({ events }) => fail('no error', events, type.name),
+              (thrown: unknown) => thrown,
+            )
+            if (!(error instanceof type)) fail('another error than expected', error, type.name)
+            const said = error.message
+            const fits =
+              message === undefined || (typeof message === 'string' ? said.includes(message) : message.test(said))
+            if (!fits) fail('another message than expected', said, message)
+          },
+          async state(check) {
+            const { before, events } = await run()
+            check(events.reduce<S>((state, event) => decider.evolve(state, event), before))
+          },
+        }
+      },
+    }),
+  }
+}
+
+function fail(what: string, actual: unknown, expected: unknown): never {
+  const show = (value: unknown): string => inspect(value, { depth: 10 })
+  throw new Error(`${what}\nexpected: ${show(expected)}\nactual:   ${show(actual)}`)
+}
