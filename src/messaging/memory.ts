@@ -115,7 +115,8 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
     }
     return {
       list: async (limit = 100) => {
-        const letters = this.#groups.get(group)?.deadLetters(checkInteger('limit', limit, 1)) ?? []
+        checkInteger('limit', limit, 1)
+        const letters = this.#groups.get(group)?.deadLetters(limit) ?? []
         return letters as DeadLetter[] as DeadLetter<MessageOf<Messages>>[]
       },
       requeue: async (id) => void (this.#groups.get(group)?.requeue(id) || missing(id)),
