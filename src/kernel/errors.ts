@@ -161,6 +161,21 @@ export function familyOf(error: unknown): ErrorFamily | undefined {
 }
 
 /**
+ * Makes an error without a stack trace: for refusals, which come in thousands when things go wrong, and for timeouts, whose
+ * stack shows only timers. A trace costs more than all the rest of a refused call, and more the deeper the caller stands.
+ * @internal
+ */
+export function withoutStack<E extends Error>(make: () => E): E {
+  const limit = Error.stackTraceLimit
+  Reflect.set(Error, 'stackTraceLimit', 0) // does nothing where a host has frozen its intrinsics
+  try {
+    return make()
+  } finally {
+    Reflect.set(Error, 'stackTraceLimit', limit)
+  }
+}
+
+/**
  * Names an error class and puts it in its family; called in the `static` block of each class. The name is written out,
  * for bundlers rename classes, and stands on the prototype, for a stack trace is headed by the name at construction.
  * @internal

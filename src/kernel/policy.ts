@@ -14,7 +14,10 @@ export type Operation<T> = (context: OperationContext) => T | PromiseLike<T>
 
 /** How one call is made. */
 export interface ExecuteOptions {
-  /** Aborting it ends the call with `signal.reason`, also while it waits for its turn or between tries. */
+  /**
+   * Aborting it before the operation starts, while the call waits for its turn or between tries ends the call at once with
+   * `signal.reason`. A running operation learns of it from its context and decides how it ends.
+   */
   readonly signal?: AbortSignal | undefined
 }
 
@@ -66,51 +69,96 @@ export function wrapWith<A extends unknown[], T>(
 }
 
 /**
- * The context of one run of an operation. Its signal is made when somebody reads it, because making one costs more than all
- * the rest of a call. Without a {@link abort} of its own, the caller's signal is handed through as it is.
+ * The context of one run of an operation, and the options of the policy inside it. Its signal is made when somebody reads
+ * it, because making one costs more than all the rest of a call; the library itself asks {@link aborted} and
+ * {@link onAbort}, which need none. Who makes a context calls {@link release} when the run has settled.
  */
 export class CallContext implements OperationContext {
+  readonly #parent: AbortSignal | CallContext | undefined
   #controller: AbortController | undefined
-  #forget: (() => void) | undefined
-  #aborted = false
-  #reason: unknown
+  #waiting: Set<() => void> | undefined
+  #ended: { readonly reason: unknown } | undefined
+  #unlink: (() => void) | undefined
 
-  /**
-   * @param parent the caller's signal
-   * @param own whether this run can be aborted by the policy alone, so that it needs a signal of its own
-   */
+  /** @param parent what the caller may abort: this run's signal follows it, and never the other way round */
   constructor(
-    readonly parent: AbortSignal | undefined,
+    parent: AbortSignal | CallContext | undefined,
     readonly attempt: number = 1,
-    private readonly own: boolean = false,
-  ) {}
+  ) {
+    this.#parent = parent
+  }
 
+  /** A signal of this run alone: listeners that an operation leaves on it never pile up on the caller's. */
   get signal(): AbortSignal {
-    if (this.parent && !this.own) return this.parent
     if (!this.#controller) {
-      const controller = (this.#controller = new AbortController())
-      if (this.#aborted) controller.abort(this.#reason)
-      else if (this.parent?.aborted) controller.abort(this.parent.reason)
-      else if (this.parent) {
-        const parent = this.parent
-        this.#forget = onAbort(parent, () => controller.abort(parent.reason))
-      }
+      this.#controller = new AbortController()
+      if (this.aborted) this.#controller.abort(this.reason)
+      else this.#link()
     }
     return this.#controller.signal
   }
 
-  /** Aborts this run's signal. Only with `own`; the first reason stays. */
-  abort(reason: unknown): void {
-    if (this.#aborted) return
-    this.#aborted = true
-    this.#reason = reason
-    this.#controller?.abort(reason)
-    this.release()
+  /** Whether this run should stop. Makes no signal. */
+  get aborted(): boolean {
+    return this.#ended !== undefined || (this.#parent !== undefined && this.#parent.aborted)
   }
 
-  /** Lets go of the caller's signal: to be called when the run has settled. */
-  release(): void {
-    this.#forget?.()
-    this.#forget = undefined
+  /** Why this run should stop: what came first. */
+  get reason(): unknown {
+    return this.#ended ? this.#ended.reason : this.#parent?.reason
   }
+
+  /** Calls `fn` once when this run should stop (not if it should already). Makes no signal. @returns forgets `fn` */
+  onAbort(fn: () => void): () => void {
+    const waiting = (this.#waiting ??= new Set())
+    const entry = (): void => fn() // an entry of its own, so that the same function may wait twice
+    waiting.add(entry)
+    this.#link()
+    return () => void waiting.delete(entry)
+  }
+
+  /** Aborts this run alone. The first reason stays. */
+  abort(reason: unknown): void {
+    if (!this.aborted) this.#end(reason)
+  }
+
+  /** Lets go of the parent for good. */
+  release(): void {
+    this.#unlink?.()
+    this.#unlink = nothing
+  }
+
+  #link(): void {
+    const parent = this.#parent
+    if (!parent || this.#unlink) return
+    const end = (): void => this.#end(parent.reason)
+    this.#unlink = parent instanceof CallContext ? parent.onAbort(end) : onAbort(parent, end)
+  }
+
+  #end(reason: unknown): void {
+    this.#ended = { reason }
+    this.release()
+    this.#controller?.abort(reason)
+    const waiting = this.#waiting
+    this.#waiting = undefined
+    for (const fn of waiting ?? []) fn()
+  }
+}
+
+const nothing = (): void => {}
+
+/**
+ * The context for a call made with `options`: the one of the policy around, if there is one (whoever made it releases it),
+ * else a new one.
+ */
+export function contextOf(options: ExecuteOptions | undefined): CallContext {
+  return options instanceof CallContext ? options : contextInside(options)
+}
+
+/** A new context that `options` can abort. @param attempt stands there; else that of the policy around, else 1 */
+export function contextInside(options: ExecuteOptions | undefined, attempt?: number): CallContext {
+  if (options === undefined) return new CallContext(undefined, attempt)
+  const { attempt: inherited } = options as Partial<OperationContext>
+  // A context of another copy of this package is read as plain options: slower, never wrong.
+  return new CallContext(options instanceof CallContext ? options : options.signal, attempt ?? inherited)
 }

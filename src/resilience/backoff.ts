@@ -3,9 +3,12 @@ import type { Backoff } from '../kernel/backoff.js'
 
 export type { Backoff, BackoffContext } from '../kernel/backoff.js'
 
+/** Any finite wait: a bound that keeps products of two of them finite too. */
+const LONGEST = Number.MAX_SAFE_INTEGER
+
 /** The same wait each time. @param ms ≥ 0 @throws InvalidOptionError when `ms` is out of its range. */
 export function constant(ms: number): Backoff {
-  checkNumber('ms', ms, 0)
+  checkNumber('ms', ms, 0, LONGEST)
   return () => ms
 }
 
@@ -27,10 +30,10 @@ export interface ExponentialOptions {
 
 /** Waits that grow up to a limit, spread by chance. @throws InvalidOptionError when an option is out of its range. */
 export function exponential({ initialMs = 100, maxMs, factor, jitter = 'full' }: ExponentialOptions = {}): Backoff {
-  checkNumber('initialMs', initialMs, 0)
+  checkNumber('initialMs', initialMs, 0, LONGEST)
   checkOneOf('jitter', jitter, ['none', 'full', 'equal', 'decorrelated'])
-  const most = checkNumber('maxMs', maxMs ?? Math.max(initialMs, 30_000), initialMs)
-  const growth = checkNumber('factor', factor ?? (jitter === 'decorrelated' ? 3 : 2), 1)
+  const most = checkNumber('maxMs', maxMs ?? Math.max(initialMs, 30_000), initialMs, LONGEST)
+  const growth = checkNumber('factor', factor ?? (jitter === 'decorrelated' ? 3 : 2), 1, LONGEST)
   if (jitter === 'decorrelated')
     return (_attempt, _error, { previousMs = initialMs, random }) =>
       Math.min(most, initialMs + random() * Math.max(0, previousMs * growth - initialMs))

@@ -1,6 +1,5 @@
 import { getEventListeners } from 'node:events'
 import { expect, test, vi } from 'vitest'
-import { CallContext } from '../../src/kernel/policy.js'
 import { onAbort, orAbort } from '../../src/kernel/signal.js'
 import { settle } from '../../src/testing/index.js'
 
@@ -49,31 +48,4 @@ test('orAbort rejects with the reason at once, and a late failure is nobody’s 
   fail(new Error('late'))
   await expect(orAbort(Promise.reject(new Error('late')), controller.signal)).rejects.toBe('enough')
   await settle()
-})
-
-test('a context hands the caller’s signal through and makes one only when it is read', () => {
-  const { signal } = new AbortController()
-  expect(new CallContext(signal).signal).toBe(signal)
-  const alone = new CallContext(undefined)
-  expect(alone.signal).toBe(alone.signal)
-  expect(alone.signal.aborted).toBe(false)
-})
-
-test('a context of its own aborts for itself or for the caller, before or after its signal is read', () => {
-  const parent = new AbortController()
-  const early = new CallContext(parent.signal, 1, true)
-  early.abort('mine')
-  expect(early.signal.reason).toBe('mine')
-  expect(listeners(parent.signal)).toBe(0)
-
-  const late = new CallContext(parent.signal, 1, true)
-  const { signal } = late
-  expect(listeners(parent.signal)).toBe(1)
-  parent.abort('theirs')
-  expect(signal.reason).toBe('theirs')
-  expect(new CallContext(parent.signal, 1, true).signal.reason).toBe('theirs')
-
-  const released = new CallContext(new AbortController().signal, 1, true)
-  expect(released.signal.aborted).toBe(false)
-  released.release()
 })

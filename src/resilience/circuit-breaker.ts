@@ -1,0 +1,377 @@
+import { checkBoolean, checkFunction } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
+import { isRejectedError, withoutStack } from '../kernel/errors.js'
+import {
+  attemptOf,
+  contextOf,
+  wrapWith,
+  type Attempt,
+  type CallContext,
+  type ExecuteOptions,
+  type Operation,
+  type Policy,
+} from '../kernel/policy.js'
+import { systemRandom } from '../kernel/random.js'
+import { reportError } from '../kernel/report.js'
+import { CircuitOpenError } from './circuit-open-error.js'
+import {
+  checkInitialState,
+  checkName,
+  openTimes,
+  trialRules,
+  type CallOutcome,
+  type CircuitBreakerOptions,
+  type CircuitEvents,
+  type CircuitInitialState,
+  type CircuitSnapshot,
+  type CircuitState,
+  type TrialRules,
+} from './circuit-options.js'
+import { windowOf, type CallWindow } from './window.js'
+
+/** Each is an object of its own for each time the circuit is in it: a call belongs to the one it began in. */
+type State =
+  | { readonly kind: 'closed' }
+  | { readonly kind: 'open'; readonly until: number }
+  | {
+      readonly kind: 'half-open'
+      /** When the trials under way began, oldest first. */
+      readonly running: number[]
+      settled: number
+      failures: number
+      slow: number
+    }
+  | { readonly kind: 'isolated'; handles: number }
+
+/**
+ * Refuses calls to what keeps failing, until trial calls show that it works again. Decides in this process alone, at once,
+ * without timers: a change that time brings (the open time is over, a trial has taken too long) is made by the next who looks.
+ * A result that arrives after the state has changed is old news and changes nothing.
+ * Source: Nygard, *Release It!*, 2nd ed., "Circuit Breaker"; slow calls and rates as in resilience4j.
+ */
+export class CircuitBreaker implements Policy {
+  /** As given to the constructor. */
+  readonly name: string | undefined
+  readonly #window: CallWindow
+  readonly #slowCallMs: number
+  readonly #openMs: (openings: number) => number
+  readonly #rules: TrialRules
+  readonly #isFailure: CircuitBreakerOptions['isFailure']
+  readonly #metricsOnly: boolean
+  readonly #clock: Clock
+  readonly #needsNow: boolean
+  #needsStart: boolean
+  #state: State = { kind: 'closed' }
+  #openings = 0
+  #lastFailure: unknown
+  #wouldBeOpenUntil = -Infinity
+  #events: Emitter<CircuitEvents> | undefined
+  #waiting: Set<() => void> | undefined
+
+  /** @throws InvalidOptionError when an option is out of its range. */
+  constructor({
+    name,
+    window = { kind: 'consecutive' },
+    openMs = 60_000,
+    halfOpen = {},
+    isFailure,
+    metricsOnly,
+    initialState,
+    clock = systemClock,
+    random = systemRandom,
+  }: CircuitBreakerOptions = {}) {
+    const setup = windowOf(window)
+    this.name = checkName(name)
+    this.#window = setup.window
+    this.#slowCallMs = setup.slowCallMs
+    this.#needsStart = setup.slowCallMs < Infinity
+    this.#needsNow = setup.needsNow
+    this.#openMs = openTimes(openMs, random)
+    this.#rules = trialRules(halfOpen, setup.slowCallMs, setup.slowRatio)
+    this.#isFailure = isFailure && checkFunction('isFailure', isFailure)
+    this.#metricsOnly = checkBoolean('metricsOnly', metricsOnly)
+    this.#clock = clock
+    if (initialState) this.#restore(checkInitialState(initialState), typeof openMs === 'object' ? openMs.maxMs : openMs)
+  }
+
+  /** Where the circuit stands now; `'open'` also when the next call would be a trial. */
+  get state(): CircuitState {
+    return this.#current().kind
+  }
+
+  /**
+   * Runs `operation` once, or refuses. What it throws comes out unchanged, whatever the listeners and `isFailure` do.
+   * @throws CircuitOpenError when refused: it did not run.
+   */
+  execute<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> {
+    return this.#enter(operation, options) ?? Promise.reject(this.#refuse().error)
+  }
+
+  /** As {@link execute}, but a refusal is a value, and its error is made when it is read: refusing costs next to nothing. */
+  attempt<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<Attempt<T>> {
+    const result = this.#enter(operation, options)
+    return result ? attemptOf(result) : Promise.resolve(this.#refuse())
+  }
+
+  /** `fn` under this circuit. `this` is passed on. */
+  wrap<A extends unknown[], T>(fn: (...args: A) => T | PromiseLike<T>): (...args: A) => Promise<T> {
+    return wrapWith((operation, options) => this.execute(operation, options), fn)
+  }
+
+  /**
+   * Holds the circuit open by hand, until every handle is released; then it is closed.
+   * @returns releases this handle; calling it again does nothing
+   */
+  isolate(): () => void {
+    if (this.#state.kind !== 'isolated') this.#to({ kind: 'isolated', handles: 0 })
+    const held = this.#state
+    if (held.kind !== 'isolated') return () => {} // a listener has reset it
+    held.handles++
+    let released = false
+    return () => {
+      if (released) return
+      released = true
+      if (--held.handles === 0 && held === this.#state) this.reset()
+    }
+  }
+
+  /** Closes the circuit and forgets what it counted, also when it is isolated. Calls under way count no more. */
+  reset(): void {
+    this.#window.clear()
+    this.#openings = 0
+    this.#lastFailure = undefined
+    this.#to({ kind: 'closed' })
+  }
+
+  /** What it is now. An open time is kept as wall-clock time, so that it goes on while the process is away. */
+  snapshot(): CircuitSnapshot {
+    const state = this.#current()
+    const now = this.#clock.now()
+    return {
+      state: state.kind,
+      ...(state.kind === 'open' ? { openUntil: Math.ceil(this.#clock.epochMs() + state.until - now) } : {}),
+      openings: this.#openings,
+      ...this.#window.counts(now),
+    }
+  }
+
+  /** Calls `listener` at each event `name`. What it throws is reported, and changes nothing. @returns stops it */
+  on<K extends keyof CircuitEvents>(name: K, listener: (event: CircuitEvents[K]) => unknown): Unsubscribe {
+    this.#needsStart ||= name === 'success' || name === 'failure'
+    return (this.#events ??= new Emitter()).on(name, listener)
+  }
+
+  /** The call under way, as a trial, or waiting to be one; `undefined`: refused. */
+  #enter<T>(operation: Operation<T>, options: ExecuteOptions | undefined): Promise<T> | undefined {
+    const context = contextOf(options)
+    if (context.aborted) return Promise.reject(context.reason)
+    const began = this.#admit()
+    if (began) return this.#run(operation, context, options, began)
+    if (this.#rules.waitMs === undefined || this.#state.kind !== 'half-open') return undefined
+    return this.#wait(operation, context, options, this.#rules.waitMs)
+  }
+
+  /** The state in which a call may begin now; `undefined`: none. */
+  #admit(): State | undefined {
+    const state = this.#current()
+    if (state.kind === 'closed') return state
+    const now = this.#clock.now()
+    if (state.kind === 'open' && state.until <= now) {
+      this.#to(trying())
+      return this.#admit()
+    }
+    if (state.kind !== 'half-open' || state.running.length + state.settled >= this.#rules.trials) return undefined
+    state.running.push(now)
+    return state
+  }
+
+  /** The state, after a trial that has taken too long has opened the circuit: at the moment it did, not now. */
+  #current(): State {
+    const state = this.#state
+    if (state.kind === 'half-open' && state.running.length > 0) {
+      const limit = state.running[0]! + this.#rules.maxMs
+      if (limit <= this.#clock.now()) this.#open(limit)
+    }
+    return this.#state
+  }
+
+  async #run<T>(
+    operation: Operation<T>,
+    context: CallContext,
+    options: ExecuteOptions | undefined,
+    began: State,
+  ): Promise<T> {
+    const startedAt =
+      began.kind === 'half-open' ? began.running.at(-1)! : this.#needsStart ? this.#clock.now() : undefined
+    let value: T
+    try {
+      value = await operation(context)
+    } catch (error) {
+      const failed = context.aborted || isRejectedError(error) ? 'ignore' : !this.#isFailure || this.#judge({ error })
+      this.#settle(began, startedAt, failed, error)
+      throw error
+    } finally {
+      if (context !== options) context.release()
+    }
+    const failed = context.aborted ? 'ignore' : this.#isFailure !== undefined && this.#judge({ value })
+    this.#settle(began, startedAt, failed, value)
+    return value
+  }
+
+  #judge(outcome: CallOutcome): boolean | 'ignore' {
+    try {
+      return this.#isFailure!(outcome)
+    } catch (error) {
+      reportError(error)
+      return 'error' in outcome
+    }
+  }
+
+  #settle(began: State, startedAt: number | undefined, failed: boolean | 'ignore', detail: unknown): void {
+    if (began.kind === 'half-open') {
+      this.#current() // this trial may itself have taken too long
+      began.running.splice(began.running.indexOf(startedAt!), 1)
+    }
+    const isNews = began === this.#state
+    if (failed === 'ignore') {
+      if (isNews) this.#wake() // its permit is back
+      return
+    }
+    const now = startedAt !== undefined || this.#needsNow ? this.#clock.now() : 0
+    const durationMs = startedAt === undefined ? undefined : now - startedAt
+    const slow = durationMs !== undefined && durationMs >= this.#slowCallMs
+    if (isNews) {
+      if (failed) this.#lastFailure = detail
+      if (began.kind === 'half-open') this.#weigh(began, failed, slow)
+      else if (this.#window.record(failed, slow, now)) this.#trip()
+    }
+    if (!this.#events) return
+    if (failed) this.#events.emit('failure', { error: detail, durationMs })
+    else this.#events.emit('success', { durationMs })
+  }
+
+  /** Decides as soon as the trials to come can't change the result, so that their order does not matter. */
+  #weigh(state: State & { kind: 'half-open' }, failed: boolean, slow: boolean): void {
+    const { trials, failuresToOpen, slowToOpen } = this.#rules
+    const left = trials - ++state.settled
+    if (failed) state.failures++
+    if (slow) state.slow++
+    if (state.failures >= failuresToOpen || state.slow >= slowToOpen) this.#open(this.#clock.now())
+    else if (state.failures + left < failuresToOpen && state.slow + left < slowToOpen) this.reset()
+  }
+
+  #trip(): void {
+    const now = this.#clock.now()
+    if (!this.#metricsOnly) return this.#open(now)
+    this.#window.clear()
+    if (now < this.#wouldBeOpenUntil) return
+    const openMs = this.#openMs(1)
+    this.#wouldBeOpenUntil = now + openMs
+    this.#events?.emit('wouldOpen', { error: this.#lastFailure, openMs })
+  }
+
+  #open(at: number): void {
+    const openMs = this.#openMs(++this.#openings)
+    this.#to({ kind: 'open', until: at + openMs }, openMs)
+  }
+
+  #to(next: State, openMs?: number): void {
+    const from = this.#state.kind
+    this.#state = next
+    if (from !== next.kind) this.#events?.emit('stateChange', { from, to: next.kind, error: this.#lastFailure, openMs })
+    this.#wake()
+  }
+
+  #refuse(): Refusal {
+    const state = this.#state
+    const until =
+      state.kind === 'open'
+        ? state.until
+        : state.kind === 'half-open'
+          ? (state.running[0] ?? 0) + this.#rules.maxMs
+          : NaN
+    const retryAfterMs = Number.isNaN(until) ? undefined : Math.max(0, until - this.#clock.now())
+    this.#events?.emit('refused', { retryAfterMs })
+    return new Refusal(this.name, state.kind, retryAfterMs, this.#lastFailure)
+  }
+
+  #wait<T>(
+    operation: Operation<T>,
+    context: CallContext,
+    options: ExecuteOptions | undefined,
+    waitMs: number,
+  ): Promise<T> {
+    const waiting = (this.#waiting ??= new Set())
+    return new Promise<T>((resolve, reject) => {
+      const leave = (): void => {
+        waiting.delete(enter)
+        cancel()
+        forget()
+        if (context !== options) context.release()
+      }
+      const enter = (): void => {
+        const began = this.#admit()
+        if (!began && this.#state.kind === 'half-open') return
+        leave()
+        if (began) resolve(this.#run(operation, context, options, began))
+        else reject(this.#refuse().error)
+      }
+      const cancel = this.#clock.setTimer(
+        () => {
+          leave()
+          reject(this.#refuse().error)
+        },
+        waitMs,
+        { keepAlive: true },
+      )
+      const forget = context.onAbort(() => {
+        leave()
+        reject(context.reason)
+      })
+      waiting.add(enter)
+    })
+  }
+
+  /** Lets in those who wait, in the order they came, or sends them away; the rest waits on. */
+  #wake(): void {
+    for (const enter of this.#waiting ?? []) enter()
+  }
+
+  #restore({ state, openUntil, openings }: CircuitInitialState, longestMs: number): void {
+    if (state === 'isolated') this.#state = { kind: 'isolated', handles: 1 } // only reset() lifts it: its handle is gone
+    if (state === 'isolated' || state === 'closed' || this.#metricsOnly) return
+    this.#openings = openings ?? 1
+    if (state === 'half-open') this.#state = trying()
+    else {
+      const leftMs = openUntil === undefined ? this.#openMs(this.#openings) : openUntil - this.#clock.epochMs()
+      // A wall clock that was set back must not keep it open for longer than it ever would be.
+      this.#state = { kind: 'open', until: this.#clock.now() + Math.min(leftMs, longestMs) }
+    }
+  }
+}
+
+const trying = (): State => ({ kind: 'half-open', running: [], settled: 0, failures: 0, slow: 0 })
+
+/** What `attempt` returns for a refusal. An error costs more than the whole refusal: it is made when it is read. */
+class Refusal {
+  readonly ok = false
+  #error: CircuitOpenError | undefined
+  readonly #name: string | undefined
+  readonly #state: CircuitState
+  readonly #retryAfterMs: number | undefined
+  readonly #cause: unknown
+
+  constructor(name: string | undefined, state: CircuitState, retryAfterMs: number | undefined, cause: unknown) {
+    this.#name = name
+    this.#state = state
+    this.#retryAfterMs = retryAfterMs
+    this.#cause = cause
+  }
+
+  get error(): CircuitOpenError {
+    const message = `circuit${this.#name === undefined ? '' : ` '${this.#name}'`} is ${this.#state}`
+    const options = this.#cause === undefined ? undefined : { cause: this.#cause }
+    return (this.#error ??= withoutStack(() => new CircuitOpenError(message, this.#retryAfterMs, options)))
+  }
+}

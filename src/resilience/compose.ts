@@ -1,0 +1,24 @@
+import { contextOf, policyOf, wrapWith, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
+
+/**
+ * One policy from several, the first outermost: `compose(retry(), breaker, timeout(1_000))` tries again around the circuit, and
+ * each try has its own time. Takes any {@link Policy}, also another `compose(…)`. The operation sees the context of the
+ * innermost, which aborts when any of them does; `attempt` is that of the nearest `retry`. Without policies it only runs the operation.
+ */
+export function compose(...policies: readonly Policy[]): Policy {
+  const [outermost, ...inner] = policies
+  if (!outermost) return policyOf(async (operation, options) => operation(contextOf(options)))
+
+  // Each policy gets the context of the one around it as its options, so that a signal nobody reads is never made.
+  const last = inner.length - 1
+  const runInside = <T>(from: number, operation: Operation<T>): Operation<T> =>
+    from > last ? operation : (context) => inner[from]!.execute(runInside(from + 1, operation), context)
+
+  const execute = <T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> =>
+    outermost.execute(runInside(0, operation), options)
+  return {
+    execute,
+    attempt: (operation, options) => outermost.attempt(runInside(0, operation), options),
+    wrap: (fn) => wrapWith(execute, fn),
+  }
+}

@@ -1,0 +1,200 @@
+import { checkFunction, checkInteger, checkNumber } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { familyOf, isHoldfastError } from '../kernel/errors.js'
+import {
+  contextInside,
+  contextOf,
+  policyOf,
+  type CallContext,
+  type ExecuteOptions,
+  type Operation,
+  type Policy,
+} from '../kernel/policy.js'
+import { systemRandom, type Random } from '../kernel/random.js'
+import { exponential, type Backoff } from './backoff.js'
+import type { CallOutcome } from './circuit-options.js'
+import { retryAfterOf } from './retry-after.js'
+
+/** When to try again, and when to stop. */
+export interface RetryOptions {
+  /** Tries in all, the first one included. Integer ≥ 1, or `Infinity`. @defaultValue 3 */
+  readonly attempts?: number | undefined
+  /** How long to wait before the next try. @defaultValue `exponential()` */
+  readonly backoff?: Backoff | undefined
+  /**
+   * Whether to try again after `outcome`; `attempt` is the try that ended so, from 1. Is not asked after the caller has aborted.
+   * With it, a returned value can be tried again too; the last one is returned as it is.
+   * @defaultValue whatever was thrown, but for mistakes in the caller's code (`InvalidOptionError` and its family)
+   */
+  readonly retryOn?: ((outcome: CallOutcome, attempt: number) => boolean) | undefined
+  /** No try begins later than this many milliseconds after the first; a wait that would end later is not begun. ≥ 0. @defaultValue no limit */
+  readonly maxElapsedMs?: number | undefined
+  /** A `Retry-After` or `retryAfterMs` longer than this ends the call at once. In milliseconds, ≥ 0. @defaultValue 60_000 */
+  readonly maxRetryAfterMs?: number | undefined
+  /** @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+  /** For the jitter of the backoff. @defaultValue Math.random */
+  readonly random?: Random | undefined
+}
+
+/** Why a retry stopped without success. */
+export type RetryStop =
+  /** All tries are used up. */
+  | 'attempts'
+  /** `retryOn` said no. */
+  | 'not-retryable'
+  /** The next wait would end after `maxElapsedMs`. */
+  | 'max-elapsed'
+  /** The other side asks for a wait longer than `maxRetryAfterMs`. */
+  | 'retry-after'
+  /** A circuit inside is open, and there is no `maxElapsedMs` to wait within. */
+  | 'circuit-open'
+  /** The caller aborted while the last try ran. */
+  | 'aborted'
+
+/** What went before the error that came out of a retry. */
+export interface RetryHistory {
+  /** What the tries threw (or returned, when `retryOn` refused it), oldest first; the last is the error itself. At most the latest 100. */
+  readonly errors: readonly unknown[]
+  /** How many tries there were. Integer ≥ 1. */
+  readonly attempts: number
+  /** Why there was no other. */
+  readonly stoppedBy: RetryStop
+  /** What the other side asked to wait after the last try, in milliseconds. */
+  readonly retryAfterMs: number | undefined
+}
+
+/** Beside the errors, not on them: a frozen error can't take a property, and one thrown by two calls should keep none. */
+const histories = new WeakMap<object, RetryHistory>()
+
+/**
+ * The tries behind an error (or refused value) that came out of {@link retry}; `undefined` for anything else, and for what is
+ * no object. When calls share one error object, the history is that of the one that ended last.
+ */
+export function retryHistory(error: unknown): RetryHistory | undefined {
+  return typeof error === 'object' && error !== null ? histories.get(error) : undefined
+}
+
+/**
+ * Tries again what has failed, after a wait. The error of the last try comes out as the same object; {@link retryHistory} has
+ * those before and says why it stopped. What the other side asks for (`Retry-After`, `retryAfterMs`) is waited for at least.
+ * Around an open circuit it stops, or with `maxElapsedMs` waits for the trial if that is in time. An abort during a wait ends the
+ * call at once with `signal.reason`.
+ * @throws InvalidOptionError when an option is out of its range.
+ */
+export function retry({
+  attempts = 3,
+  backoff = exponential(),
+  retryOn,
+  maxElapsedMs,
+  maxRetryAfterMs = 60_000,
+  clock = systemClock,
+  random = systemRandom,
+}: RetryOptions = {}): Policy {
+  if (attempts !== Infinity) checkInteger('attempts', attempts, 1)
+  checkFunction('backoff', backoff)
+  if (retryOn !== undefined) checkFunction('retryOn', retryOn)
+  if (maxElapsedMs !== undefined) checkNumber('maxElapsedMs', maxElapsedMs, 0)
+  checkNumber('maxRetryAfterMs', maxRetryAfterMs, 0)
+
+  /** How long to wait after a try that failed, or why not to try again. */
+  const plan = (tries: Tries, failure: unknown): number | RetryStop => {
+    const { attempt, previousMs, retryAfterMs, startedAt } = tries
+    if (attempt >= attempts) return 'attempts'
+    if (retryAfterMs !== undefined && retryAfterMs > maxRetryAfterMs) return 'retry-after'
+    if (isHoldfastError(failure, 'CIRCUIT_OPEN') && (maxElapsedMs === undefined || retryAfterMs === undefined))
+      return 'circuit-open'
+    const backoffMs = checkNumber('backoff', backoff(attempt, failure, { previousMs, random }), 0)
+    const waitMs = Math.max(backoffMs, retryAfterMs ?? 0)
+    return maxElapsedMs === undefined || clock.now() - startedAt + waitMs <= maxElapsedMs ? waitMs : 'max-elapsed'
+  }
+
+  return policyOf(async <T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> => {
+    const context = contextOf(options)
+    const tries: Tries = {
+      attempt: 1,
+      startedAt: maxElapsedMs === undefined ? 0 : clock.now(),
+      previousMs: undefined,
+      retryAfterMs: undefined,
+      errors: undefined,
+    }
+    try {
+      for (; ; tries.attempt++) {
+        if (context.aborted) throw context.reason
+        const outcome = await tryOnce(operation, context, tries.attempt)
+        const returned = 'value' in outcome
+        if (returned && (!retryOn || context.aborted || !retryOn(outcome, tries.attempt))) return outcome.value
+        const failure = returned ? outcome.value : outcome.error
+        tries.retryAfterMs = retryAfterOf(failure, clock)
+
+        let decision: number | RetryStop
+        if (context.aborted) decision = 'aborted'
+        else if (!returned && !(retryOn ? retryOn(outcome, tries.attempt) : familyOf(failure) !== 'invalid'))
+          decision = 'not-retryable'
+        else decision = plan(tries, failure)
+
+        const errors = (tries.errors ??= [])
+        errors.push(failure)
+        if (errors.length > KEPT_ERRORS) errors.shift()
+        if (typeof decision === 'string') {
+          remember(failure, tries, decision)
+          if (returned) return outcome.value
+          throw failure
+        }
+        tries.previousMs = decision
+        if (decision > 0) await pause(decision, context, clock)
+      }
+    } finally {
+      if (context !== options) context.release()
+    }
+  })
+}
+
+const KEPT_ERRORS = 100
+
+/** How far one call has come. */
+interface Tries {
+  attempt: number
+  readonly startedAt: number
+  previousMs: number | undefined
+  retryAfterMs: number | undefined
+  errors: unknown[] | undefined
+}
+
+async function tryOnce<T>(
+  operation: Operation<T>,
+  context: CallContext,
+  attempt: number,
+): Promise<{ readonly value: T } | { readonly error: unknown }> {
+  const own = context.attempt === attempt ? context : contextInside(context, attempt)
+  try {
+    return { value: await operation(own) }
+  } catch (error) {
+    return { error }
+  } finally {
+    if (own !== context) own.release()
+  }
+}
+
+function remember(failure: unknown, { errors = [], attempt, retryAfterMs }: Tries, stoppedBy: RetryStop): void {
+  if (typeof failure === 'object' && failure !== null)
+    histories.set(failure, { errors, attempts: attempt, stoppedBy, retryAfterMs })
+}
+
+/** Resolves after `ms`; rejects with the reason as soon as the call is aborted. Makes no signal. */
+function pause(ms: number, context: CallContext, clock: Clock): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const cancel = clock.setTimer(
+      () => {
+        forget()
+        resolve()
+      },
+      ms,
+      { keepAlive: true },
+    )
+    const forget = context.onAbort(() => {
+      cancel()
+      reject(context.reason)
+    })
+  })
+}
