@@ -1,0 +1,170 @@
+import { checkObject, checkString } from '../kernel/check.js'
+import { StoreError } from '../kernel/errors.js'
+import { randomId } from '../kernel/random.js'
+import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
+import { meterOf, stateOf, type Meter } from './gcra.js'
+import type { Limit } from './limit.js'
+import { placeOf, slotOf, suffixOf } from './redis-keys.js'
+import { tokenBucketLua } from './redis.lua.js'
+import type { BucketState, Taken, TokenBucketStore } from './store.js'
+
+export type { RedisClient }
+
+/** How a {@link RedisTokenBucketStore} names its keys. */
+export interface RedisTokenBucketStoreOptions {
+  /** Stands before every key. @defaultValue `'holdfast:rate:'` */
+  readonly prefix?: string | undefined
+}
+
+const script = defineScript(tokenBucketLua)
+
+/** Buckets in one script call: longer ones would hold up the server's other clients. */
+const MAX_BUCKETS = 1_000
+
+/** Calls without an answer, above which new ones fail at once: a client that is cut off keeps what it can't send. */
+const MAX_UNANSWERED = 10_000
+
+interface Call {
+  readonly op: 'take' | 'adjust' | 'reset'
+  readonly tokens: number
+  readonly place: string
+  readonly limits: Prepared
+  readonly resolve: (taken: Taken | undefined) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** A list of limits as the script wants it. */
+interface Prepared {
+  readonly meters: readonly Meter[]
+  readonly suffixes: readonly string[]
+  readonly args: readonly RedisArg[]
+}
+
+/**
+ * Buckets in Redis ≥ 6.2, one server or Cluster, shared by all who use this server and prefix. Time is the server's. All
+ * calls of one turn of the event loop go in one script call (on a Cluster, one per slot), which is one atomic step. A key
+ * lives until its bucket is full. A call that the client sends again because the connection broke is recognized for a second
+ * and not counted twice.
+ */
+export class RedisTokenBucketStore implements TokenBucketStore {
+  readonly #client: RedisClient
+  readonly #prefix: string
+  readonly #isCluster: boolean
+  readonly #prepared = new WeakMap<readonly Limit[], Prepared>()
+  readonly #id = randomId()
+  #runs = 0
+  #unanswered = 0
+  #queue: Call[] = []
+
+  /**
+   * @param client stays the caller's, who closes it. Where `client.isCluster` is true, as in ioredis, keys are sent slot by slot.
+   * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
+   */
+  constructor(client: RedisClient, { prefix = 'holdfast:rate:' }: RedisTokenBucketStoreOptions = {}) {
+    this.#client = checkObject('client', client)
+    this.#prefix = checkString('prefix', prefix, 0)
+    this.#isCluster = (client as { isCluster?: unknown }).isCluster === true
+  }
+
+  take(key: string, cost: number, limits: readonly Limit[]): Promise<Taken> {
+    return this.#send('take', key, cost, limits) as Promise<Taken>
+  }
+
+  async adjust(key: string, tokens: number, limits: readonly Limit[]): Promise<void> {
+    await this.#send('adjust', key, tokens, limits)
+  }
+
+  async reset(key: string, limits: readonly Limit[]): Promise<void> {
+    await this.#send('reset', key, 0, limits)
+  }
+
+  #send(op: Call['op'], key: string, tokens: number, limits: readonly Limit[]): Promise<Taken | undefined> {
+    return new Promise((resolve, reject) => {
+      if (this.#unanswered >= MAX_UNANSWERED)
+        return reject(new StoreError(`Redis has left ${MAX_UNANSWERED} calls unanswered: this one was not sent`))
+      this.#unanswered++
+      const call = { op, tokens, place: placeOf(this.#prefix, key), limits: this.#prepare(limits), resolve, reject }
+      if (this.#queue.push(call) === 1) setImmediate(() => this.#flush())
+    })
+  }
+
+  #prepare(limits: readonly Limit[]): Prepared {
+    let prepared = this.#prepared.get(limits)
+    if (!prepared) {
+      const meters = limits.map((limit) => meterOf(limit))
+      const args = meters.flatMap(({ ticksPerToken, ticksPerMicro, size }) => [ticksPerToken, ticksPerMicro, size])
+      prepared = { meters, suffixes: limits.map(suffixOf), args }
+      this.#prepared.set(limits, prepared)
+    }
+    return prepared
+  }
+
+  #flush(): void {
+    const calls = this.#queue
+    this.#queue = []
+    for (const together of this.#isCluster ? bySlot(calls) : [calls]) {
+      let from = 0
+      let buckets = 0
+      for (const [i, { limits }] of together.entries()) {
+        buckets += limits.meters.length
+        if (buckets <= MAX_BUCKETS || i === from) continue
+        void this.#run(together.slice(from, i))
+        from = i
+        buckets = limits.meters.length
+      }
+      void this.#run(together.slice(from))
+    }
+  }
+
+  async #run(calls: readonly Call[]): Promise<void> {
+    const keys = [`${calls[0]!.place}!${this.#id}:${this.#runs++}`] // a rate never begins with !
+    for (const { place, limits } of calls) for (const suffix of limits.suffixes) keys.push(place + suffix)
+    try {
+      const reply = (await script.run(this.#client, keys, argsOf(calls))) as readonly number[]
+      let at = 0
+      for (const { op, tokens, limits, resolve } of calls) {
+        if (op !== 'take') {
+          resolve(undefined)
+          continue
+        }
+        const allowed = reply[at++] === 1
+        const buckets = limits.meters.map((meter): BucketState => stateOf(reply[at++]!, tokens, meter))
+        resolve({ allowed, buckets })
+      }
+    } catch (error) {
+      for (const { reject } of calls) reject(error)
+    } finally {
+      this.#unanswered -= calls.length
+    }
+  }
+}
+
+/** Neighbours that ask the same of different keys share one description. */
+function argsOf(calls: readonly Call[]): RedisArg[] {
+  const args: RedisArg[] = []
+  for (let i = 0; i < calls.length;) {
+    const { op, tokens, limits } = calls[i]!
+    let end = i + 1
+    while (
+      end < calls.length &&
+      calls[end]!.op === op &&
+      calls[end]!.tokens === tokens &&
+      calls[end]!.limits === limits
+    )
+      end++
+    args.push(op, tokens, end - i, limits.meters.length, ...limits.args)
+    i = end
+  }
+  return args
+}
+
+function bySlot(calls: readonly Call[]): Iterable<Call[]> {
+  const slots = new Map<number, Call[]>()
+  for (const call of calls) {
+    const slot = slotOf(call.place)
+    const others = slots.get(slot)
+    if (others) others.push(call)
+    else slots.set(slot, [call])
+  }
+  return slots.values()
+}
