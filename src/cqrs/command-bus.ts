@@ -1,0 +1,20 @@
+import type { Unsubscribe } from '../kernel/emitter.js'
+import type { Bus, BusTypes, Handler, HandlerOptions, Middleware, SendOptions } from './bus.js'
+import { Dispatcher } from './dispatcher.js'
+
+/** Brings each command to the one handler that may change something because of it. */
+export class CommandBus<M extends BusTypes<M> = Record<string, { in: unknown; out: unknown }>> implements Bus<M> {
+  readonly #dispatcher = new Dispatcher('command')
+
+  on<K extends keyof M & string>(type: K, handle: Handler<M[K]>, { schema }: HandlerOptions<M[K]> = {}): Unsubscribe {
+    return this.#dispatcher.on(type, handle, schema)
+  }
+
+  send<K extends keyof M & string>(type: K, input: M[K]['in'], options?: SendOptions): Promise<M[K]['out']> {
+    return this.#dispatcher.send(type, input, options)
+  }
+
+  use(...middleware: readonly Middleware[]): void {
+    this.#dispatcher.use(middleware)
+  }
+}

@@ -1,0 +1,15 @@
+export type {
+  Bus,
+  BusMessage,
+  BusTypes,
+  Handler,
+  HandlerContext,
+  HandlerOptions,
+  MessageChanges,
+  Middleware,
+  Next,
+  SendOptions,
+} from './bus.js'
+export { CommandBus } from './command-bus.js'
+export { QueryBus, type QueryBusOptions, type QueryHandlerOptions, type QueryOptions } from './query-bus.js'
+export { pollingReadModel, type PollingReadModelOptions, type ReadModel } from './read-model.js'
