@@ -1,7 +1,7 @@
 import { checkBoolean, checkFunction } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
-import { isRejectedError, withoutStack } from '../kernel/errors.js'
+import { isRejectedError } from '../kernel/errors.js'
 import {
   attemptOf,
   contextOf,
@@ -14,7 +14,7 @@ import {
 } from '../kernel/policy.js'
 import { systemRandom } from '../kernel/random.js'
 import { reportError } from '../kernel/report.js'
-import { CircuitOpenError } from './circuit-open-error.js'
+import { Refusal } from './circuit-open-error.js'
 import {
   checkInitialState,
   checkName,
@@ -23,26 +23,12 @@ import {
   type CallOutcome,
   type CircuitBreakerOptions,
   type CircuitEvents,
-  type CircuitInitialState,
   type CircuitSnapshot,
   type CircuitState,
   type TrialRules,
 } from './circuit-options.js'
+import { restored, trying, weigh, type State } from './circuit-state.js'
 import { windowOf, type CallWindow } from './window.js'
-
-/** Each is an object of its own for each time the circuit is in it: a call belongs to the one it began in. */
-type State =
-  | { readonly kind: 'closed' }
-  | { readonly kind: 'open'; readonly until: number }
-  | {
-      readonly kind: 'half-open'
-      /** When the trials under way began, oldest first. */
-      readonly running: number[]
-      settled: number
-      failures: number
-      slow: number
-    }
-  | { readonly kind: 'isolated'; handles: number }
 
 /**
  * Refuses calls to what keeps failing, until trial calls show that it works again. Decides in this process alone, at once,
@@ -92,12 +78,19 @@ export class CircuitBreaker implements Policy {
     this.#isFailure = isFailure && checkFunction('isFailure', isFailure)
     this.#metricsOnly = checkBoolean('metricsOnly', metricsOnly)
     this.#clock = clock
-    if (initialState) this.#restore(checkInitialState(initialState), typeof openMs === 'object' ? openMs.maxMs : openMs)
+    if (initialState) {
+      checkInitialState(initialState)
+      if (!this.#metricsOnly || initialState.state === 'isolated') {
+        const longestMs = typeof openMs === 'object' ? openMs.maxMs : openMs
+        this.#openings = initialState.openings ?? (initialState.state === 'closed' ? 0 : 1)
+        this.#state = restored(initialState, () => this.#openMs(this.#openings), longestMs, clock)
+      }
+    }
   }
 
   /** Where the circuit stands now; `'open'` also when the next call would be a trial. */
   get state(): CircuitState {
-    return this.#current().kind
+    return this.#stateAt(this.#clock.now()).kind
   }
 
   /**
@@ -105,13 +98,14 @@ export class CircuitBreaker implements Policy {
    * @throws CircuitOpenError when refused: it did not run.
    */
   execute<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> {
-    return this.#enter(operation, options) ?? Promise.reject(this.#refuse().error)
+    const entered = this.#enter(operation, options)
+    return entered instanceof Refusal ? Promise.reject(entered.error) : entered
   }
 
   /** As {@link execute}, but a refusal is a value, and its error is made when it is read: refusing costs next to nothing. */
   attempt<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<Attempt<T>> {
-    const result = this.#enter(operation, options)
-    return result ? attemptOf(result) : Promise.resolve(this.#refuse())
+    const entered = this.#enter(operation, options)
+    return entered instanceof Refusal ? Promise.resolve(entered) : attemptOf(entered)
   }
 
   /** `fn` under this circuit. `this` is passed on. */
@@ -146,8 +140,8 @@ export class CircuitBreaker implements Policy {
 
   /** What it is now. An open time is kept as wall-clock time, so that it goes on while the process is away. */
   snapshot(): CircuitSnapshot {
-    const state = this.#current()
     const now = this.#clock.now()
+    const state = this.#stateAt(now)
     return {
       state: state.kind,
       ...(state.kind === 'open' ? { openUntil: Math.ceil(this.#clock.epochMs() + state.until - now) } : {}),
@@ -162,36 +156,37 @@ export class CircuitBreaker implements Policy {
     return (this.#events ??= new Emitter()).on(name, listener)
   }
 
-  /** The call under way, as a trial, or waiting to be one; `undefined`: refused. */
-  #enter<T>(operation: Operation<T>, options: ExecuteOptions | undefined): Promise<T> | undefined {
+  /** The call: under way, or waiting to be a trial. */
+  #enter<T>(operation: Operation<T>, options: ExecuteOptions | undefined): Promise<T> | Refusal {
     const context = contextOf(options)
     if (context.aborted) return Promise.reject(context.reason)
-    const began = this.#admit()
+    const now = this.#state.kind === 'closed' ? 0 : this.#clock.now()
+    const began = this.#admit(now)
     if (began) return this.#run(operation, context, options, began)
-    if (this.#rules.waitMs === undefined || this.#state.kind !== 'half-open') return undefined
-    return this.#wait(operation, context, options, this.#rules.waitMs)
+    const { waitMs } = this.#rules
+    if (waitMs === undefined || this.#state.kind !== 'half-open') return this.#refuse(now)
+    return this.#wait(operation, context, options, waitMs)
   }
 
-  /** The state in which a call may begin now; `undefined`: none. */
-  #admit(): State | undefined {
-    const state = this.#current()
-    if (state.kind === 'closed') return state
-    const now = this.#clock.now()
+  /** The state in which a call may begin; `undefined`: none. A closed circuit does not look at `now`. */
+  #admit(now: number): State | undefined {
+    if (this.#state.kind === 'closed') return this.#state
+    const state = this.#stateAt(now)
     if (state.kind === 'open' && state.until <= now) {
       this.#to(trying())
-      return this.#admit()
+      return this.#admit(now)
     }
     if (state.kind !== 'half-open' || state.running.length + state.settled >= this.#rules.trials) return undefined
     state.running.push(now)
     return state
   }
 
-  /** The state, after a trial that has taken too long has opened the circuit: at the moment it did, not now. */
-  #current(): State {
+  /** The state, once a trial that has taken too long has opened the circuit: as of the moment it did, not of `now`. */
+  #stateAt(now: number): State {
     const state = this.#state
     if (state.kind === 'half-open' && state.running.length > 0) {
       const limit = state.running[0]! + this.#rules.maxMs
-      if (limit <= this.#clock.now()) this.#open(limit)
+      if (limit <= now) this.#open(limit)
     }
     return this.#state
   }
@@ -230,7 +225,7 @@ export class CircuitBreaker implements Policy {
 
   #settle(began: State, startedAt: number | undefined, failed: boolean | 'ignore', detail: unknown): void {
     if (began.kind === 'half-open') {
-      this.#current() // this trial may itself have taken too long
+      this.#stateAt(this.#clock.now()) // this trial may itself have taken too long
       began.running.splice(began.running.indexOf(startedAt!), 1)
     }
     const isNews = began === this.#state
@@ -243,22 +238,15 @@ export class CircuitBreaker implements Policy {
     const slow = durationMs !== undefined && durationMs >= this.#slowCallMs
     if (isNews) {
       if (failed) this.#lastFailure = detail
-      if (began.kind === 'half-open') this.#weigh(began, failed, slow)
-      else if (this.#window.record(failed, slow, now)) this.#trip()
+      if (began.kind === 'half-open') {
+        const verdict = weigh(began, failed, slow, this.#rules)
+        if (verdict === 'open') this.#open(this.#clock.now())
+        else if (verdict === 'closed') this.reset()
+      } else if (this.#window.record(failed, slow, now)) this.#trip()
     }
     if (!this.#events) return
     if (failed) this.#events.emit('failure', { error: detail, durationMs })
     else this.#events.emit('success', { durationMs })
-  }
-
-  /** Decides as soon as the trials to come can't change the result, so that their order does not matter. */
-  #weigh(state: State & { kind: 'half-open' }, failed: boolean, slow: boolean): void {
-    const { trials, failuresToOpen, slowToOpen } = this.#rules
-    const left = trials - ++state.settled
-    if (failed) state.failures++
-    if (slow) state.slow++
-    if (state.failures >= failuresToOpen || state.slow >= slowToOpen) this.#open(this.#clock.now())
-    else if (state.failures + left < failuresToOpen && state.slow + left < slowToOpen) this.reset()
   }
 
   #trip(): void {
@@ -283,15 +271,11 @@ export class CircuitBreaker implements Policy {
     this.#wake()
   }
 
-  #refuse(): Refusal {
+  #refuse(now: number): Refusal {
     const state = this.#state
-    const until =
-      state.kind === 'open'
-        ? state.until
-        : state.kind === 'half-open'
-          ? (state.running[0] ?? 0) + this.#rules.maxMs
-          : NaN
-    const retryAfterMs = Number.isNaN(until) ? undefined : Math.max(0, until - this.#clock.now())
+    let retryAfterMs: number | undefined
+    if (state.kind === 'open') retryAfterMs = state.until - now
+    else if (state.kind === 'half-open') retryAfterMs = (state.running[0] ?? now) + this.#rules.maxMs - now
     this.#events?.emit('refused', { retryAfterMs })
     return new Refusal(this.name, state.kind, retryAfterMs, this.#lastFailure)
   }
@@ -311,16 +295,19 @@ export class CircuitBreaker implements Policy {
         if (context !== options) context.release()
       }
       const enter = (): void => {
-        const began = this.#admit()
+        const now = this.#clock.now()
+        const began = this.#admit(now)
         if (!began && this.#state.kind === 'half-open') return
         leave()
         if (began) resolve(this.#run(operation, context, options, began))
-        else reject(this.#refuse().error)
+        else reject(this.#refuse(now).error)
       }
       const cancel = this.#clock.setTimer(
         () => {
+          enter() // perhaps the trial before it has just taken too long
+          if (!waiting.has(enter)) return
           leave()
-          reject(this.#refuse().error)
+          reject(this.#refuse(this.#clock.now()).error)
         },
         waitMs,
         { keepAlive: true },
@@ -336,42 +323,5 @@ export class CircuitBreaker implements Policy {
   /** Lets in those who wait, in the order they came, or sends them away; the rest waits on. */
   #wake(): void {
     for (const enter of this.#waiting ?? []) enter()
-  }
-
-  #restore({ state, openUntil, openings }: CircuitInitialState, longestMs: number): void {
-    if (state === 'isolated') this.#state = { kind: 'isolated', handles: 1 } // only reset() lifts it: its handle is gone
-    if (state === 'isolated' || state === 'closed' || this.#metricsOnly) return
-    this.#openings = openings ?? 1
-    if (state === 'half-open') this.#state = trying()
-    else {
-      const leftMs = openUntil === undefined ? this.#openMs(this.#openings) : openUntil - this.#clock.epochMs()
-      // A wall clock that was set back must not keep it open for longer than it ever would be.
-      this.#state = { kind: 'open', until: this.#clock.now() + Math.min(leftMs, longestMs) }
-    }
-  }
-}
-
-const trying = (): State => ({ kind: 'half-open', running: [], settled: 0, failures: 0, slow: 0 })
-
-/** What `attempt` returns for a refusal. An error costs more than the whole refusal: it is made when it is read. */
-class Refusal {
-  readonly ok = false
-  #error: CircuitOpenError | undefined
-  readonly #name: string | undefined
-  readonly #state: CircuitState
-  readonly #retryAfterMs: number | undefined
-  readonly #cause: unknown
-
-  constructor(name: string | undefined, state: CircuitState, retryAfterMs: number | undefined, cause: unknown) {
-    this.#name = name
-    this.#state = state
-    this.#retryAfterMs = retryAfterMs
-    this.#cause = cause
-  }
-
-  get error(): CircuitOpenError {
-    const message = `circuit${this.#name === undefined ? '' : ` '${this.#name}'`} is ${this.#state}`
-    const options = this.#cause === undefined ? undefined : { cause: this.#cause }
-    return (this.#error ??= withoutStack(() => new CircuitOpenError(message, this.#retryAfterMs, options)))
   }
 }

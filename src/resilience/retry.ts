@@ -121,25 +121,31 @@ export function retry({
     try {
       for (; ; tries.attempt++) {
         if (context.aborted) throw context.reason
-        const outcome = await tryOnce(operation, context, tries.attempt)
-        const returned = 'value' in outcome
-        if (returned && (!retryOn || context.aborted || !retryOn(outcome, tries.attempt))) return outcome.value
-        const failure = returned ? outcome.value : outcome.error
-        tries.retryAfterMs = retryAfterOf(failure, clock)
-
-        let decision: number | RetryStop
-        if (context.aborted) decision = 'aborted'
-        else if (!returned && !(retryOn ? retryOn(outcome, tries.attempt) : familyOf(failure) !== 'invalid'))
-          decision = 'not-retryable'
-        else decision = plan(tries, failure)
+        const own = context.attempt === tries.attempt ? context : contextInside(context, tries.attempt)
+        let returned = false
+        let result: unknown // what the try returned, or threw
+        try {
+          result = await operation(own)
+          if (!retryOn) return result as T
+          returned = true
+        } catch (error) {
+          result = error
+        } finally {
+          if (own !== context) own.release()
+        }
+        const outcome = returned ? { value: result } : { error: result }
+        const again = !context.aborted && (retryOn ? retryOn(outcome, tries.attempt) : familyOf(result) !== 'invalid')
+        if (returned && !again) return result as T
 
         const errors = (tries.errors ??= [])
-        errors.push(failure)
+        errors.push(result)
         if (errors.length > KEPT_ERRORS) errors.shift()
+        tries.retryAfterMs = retryAfterOf(result, clock)
+        const decision = again ? plan(tries, result) : context.aborted ? 'aborted' : 'not-retryable'
         if (typeof decision === 'string') {
-          remember(failure, tries, decision)
-          if (returned) return outcome.value
-          throw failure
+          remember(result, tries, decision)
+          if (returned) return result as T
+          throw result
         }
         tries.previousMs = decision
         if (decision > 0) await pause(decision, context, clock)
@@ -159,21 +165,6 @@ interface Tries {
   previousMs: number | undefined
   retryAfterMs: number | undefined
   errors: unknown[] | undefined
-}
-
-async function tryOnce<T>(
-  operation: Operation<T>,
-  context: CallContext,
-  attempt: number,
-): Promise<{ readonly value: T } | { readonly error: unknown }> {
-  const own = context.attempt === attempt ? context : contextInside(context, attempt)
-  try {
-    return { value: await operation(own) }
-  } catch (error) {
-    return { error }
-  } finally {
-    if (own !== context) own.release()
-  }
 }
 
 function remember(failure: unknown, { errors = [], attempt, retryAfterMs }: Tries, stoppedBy: RetryStop): void {
