@@ -11,7 +11,7 @@ export interface Bus<M extends BusTypes<M>> {
    * Makes `handle` the one that answers messages of `type`, until the returned function is called.
    * @throws InvalidOptionError when the type has a handler: it stays.
    */
-  on<K extends keyof M & string>(type: K, handle: Handler<M[K]>, options?: HandlerOptions<M[K]>): Unsubscribe
+  on<K extends keyof M & string>(type: K, handle: BusHandler<M[K]>, options?: BusHandlerOptions<M[K]>): Unsubscribe
 
   /**
    * Brings `input` to the handler of `type` and gives back what it returns; what it throws comes out as the same object.
@@ -28,13 +28,13 @@ export interface Bus<M extends BusTypes<M>> {
 }
 
 /** Answers one type of message. `input` is as the schema gave it back. */
-export type Handler<T extends { readonly in: unknown; readonly out: unknown }> = (
+export type BusHandler<T extends { readonly in: unknown; readonly out: unknown }> = (
   input: T['in'],
-  context: HandlerContext,
+  context: BusContext,
 ) => T['out'] | PromiseLike<T['out']>
 
 /** How a type of message is handled. */
-export interface HandlerOptions<T extends { readonly in: unknown }> {
+export interface BusHandlerOptions<T extends { readonly in: unknown }> {
   /** Checks the input of every message. @defaultValue none: the input is taken as it comes */
   readonly schema?: StandardSchema<T['in']> | undefined
 }
@@ -43,7 +43,7 @@ export interface HandlerOptions<T extends { readonly in: unknown }> {
  * What a handler is told beside the input. It fits the last parameter of `append` and `Repository.handle` as it is: then
  * the events carry the metadata, and the same message sent twice writes once.
  */
-export interface HandlerContext {
+export interface BusContext {
   /** Id of this message. */
   readonly messageId: string
   /** What makes a repeated append of this message harmless. */
@@ -87,10 +87,7 @@ export interface BusMessage {
  * Runs around every message. `next` runs the rest and may be called again (a retry) or not at all (then the handler does not
  * run); changes that it is given hold for the rest. What the middleware returns or throws is what the sender gets.
  */
-export type Middleware = (message: BusMessage, next: Next) => unknown
-
-/** Runs what is further inside. */
-export type Next = (changes?: MessageChanges) => Promise<unknown>
+export type Middleware = (message: BusMessage, next: (changes?: MessageChanges) => Promise<unknown>) => unknown
 
 /** What a middleware may change for what is further inside. */
 export interface MessageChanges {

@@ -1,12 +1,16 @@
 import type { Unsubscribe } from '../kernel/emitter.js'
-import type { Bus, BusTypes, Handler, HandlerOptions, Middleware, SendOptions } from './bus.js'
+import type { Bus, BusTypes, BusHandler, BusHandlerOptions, Middleware, SendOptions } from './bus.js'
 import { Dispatcher } from './dispatcher.js'
 
 /** Brings each command to the one handler that may change something because of it. */
 export class CommandBus<M extends BusTypes<M> = Record<string, { in: unknown; out: unknown }>> implements Bus<M> {
   readonly #dispatcher = new Dispatcher('command')
 
-  on<K extends keyof M & string>(type: K, handle: Handler<M[K]>, { schema }: HandlerOptions<M[K]> = {}): Unsubscribe {
+  on<K extends keyof M & string>(
+    type: K,
+    handle: BusHandler<M[K]>,
+    { schema }: BusHandlerOptions<M[K]> = {},
+  ): Unsubscribe {
     return this.#dispatcher.on(type, handle, schema)
   }
 

@@ -3,9 +3,9 @@ import type { Unsubscribe } from '../kernel/emitter.js'
 import { InvalidOptionError, NotFoundError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { validate, type StandardSchema } from '../kernel/schema.js'
-import type { BusMessage, HandlerContext, MessageChanges, Middleware, SendOptions } from './bus.js'
+import type { BusMessage, BusContext, MessageChanges, Middleware, SendOptions } from './bus.js'
 
-type AnyHandler = (input: unknown, context: HandlerContext) => unknown
+type AnyHandler = (input: unknown, context: BusContext) => unknown
 
 /** What both buses are made of: handlers by type, and the onion around them. @internal */
 export class Dispatcher {

@@ -2,12 +2,11 @@ export type {
   Bus,
   BusMessage,
   BusTypes,
-  Handler,
-  HandlerContext,
-  HandlerOptions,
+  BusHandler,
+  BusContext,
+  BusHandlerOptions,
   MessageChanges,
   Middleware,
-  Next,
   SendOptions,
 } from './bus.js'
 export { CommandBus } from './command-bus.js'

@@ -2,7 +2,7 @@ import { checkNumber, checkObject, show } from '../kernel/check.js'
 import type { Unsubscribe } from '../kernel/emitter.js'
 import { InvalidOptionError } from '../kernel/errors.js'
 import { orAbort } from '../kernel/signal.js'
-import type { Bus, BusTypes, Handler, HandlerOptions, Middleware, SendOptions } from './bus.js'
+import type { Bus, BusTypes, BusHandler, BusHandlerOptions, Middleware, SendOptions } from './bus.js'
 import { Dispatcher } from './dispatcher.js'
 import type { ReadModel } from './read-model.js'
 
@@ -13,7 +13,7 @@ export interface QueryBusOptions {
 }
 
 /** How a type of query is answered. */
-export interface QueryHandlerOptions<T extends { readonly in: unknown }> extends HandlerOptions<T> {
+export interface QueryHandlerOptions<T extends { readonly in: unknown }> extends BusHandlerOptions<T> {
   /** What the handler reads from. @defaultValue the bus's */
   readonly readModel?: ReadModel | undefined
 }
@@ -42,7 +42,7 @@ export class QueryBus<M extends BusTypes<M> = Record<string, { in: unknown; out:
 
   on<K extends keyof M & string>(
     type: K,
-    handle: Handler<M[K]>,
+    handle: BusHandler<M[K]>,
     { schema, readModel }: QueryHandlerOptions<M[K]> = {},
   ): Unsubscribe {
     const mine = checkReadModel(readModel)
