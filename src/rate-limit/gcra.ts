@@ -15,17 +15,17 @@ export interface Meter {
   readonly ticksPerToken: number
   /** How fast ticks go: 1 where a token takes a whole number of µs. */
   readonly ticksPerMicro: number
-  /** Ticks from empty to full. Integer ≤ 2^52. */
+  /** Ticks from empty to full. Integer ≤ 2^51. */
   readonly size: number
 }
 
-/** The furthest a bucket can be from full, in ticks: about 140 years. Times up to the year 2100 plus this stay exact. */
-const FURTHEST = 2 ** 52
+/** The furthest a bucket can be from full, in ticks: some 70 years. Up to the year 2100, now plus this is a safe integer. */
+const FURTHEST = 2 ** 51
 
 /** Above this rate a tick is finer than 1 µs, and a double can't hold the time since 1970 in ticks. */
 const FASTEST_SHARED = 1e6
 
-/** @throws InvalidOptionError when the rate is not in (0, fastest], or the bucket takes more than 140 years to fill. */
+/** @throws InvalidOptionError when the rate is not in (0, fastest], or the bucket takes more than some 70 years to fill. */
 export function meterOf(
   { capacity, refillPerSecond }: { readonly capacity: number; readonly refillPerSecond: number },
   fastest: number = FASTEST_SHARED,
@@ -36,7 +36,7 @@ export function meterOf(
   const ticksPerMicro = (ticksPerToken * refillPerSecond) / 1e6
   const size = capacity * ticksPerToken
   if (size > FURTHEST)
-    return invalid('refillPerSecond', `more than ${capacity / 4.5e9} for a capacity of ${capacity}`, refillPerSecond)
+    return invalid('refillPerSecond', `more than ${capacity / 2.25e9} for a capacity of ${capacity}`, refillPerSecond)
   // 100 per minute is not a round number of tokens per second: the last bits of a double would make its ticks uneven.
   return { ticksPerToken, ticksPerMicro: Math.abs(ticksPerMicro - 1) < 1e-12 ? 1 : ticksPerMicro, size }
 }

@@ -7,7 +7,7 @@ export interface Limit {
   readonly name: string
   /** Tokens in a full bucket: the most that passes at once. Integer ≥ 1. */
   readonly capacity: number
-  /** Tokens that come back per second. More than 0, at most 1_000_000, and a bucket fills in 140 years or less. */
+  /** Tokens that come back per second. More than 0, at most 1_000_000, and a bucket fills in 70 years or less. */
   readonly refillPerSecond: number
 }
 

@@ -2,7 +2,7 @@ import { checkInteger, checkNumber, checkString } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { isHoldfastError, StoreError, withoutStack } from '../kernel/errors.js'
-import { contextOf, policyOf, type Policy } from '../kernel/policy.js'
+import { contextOf, policyOf, type CallContext, type Policy } from '../kernel/policy.js'
 import { decisionOf, RateLimitedError, type Decision } from './decision.js'
 import { checkLimits, type Limit } from './limit.js'
 import { MemoryTokenBucketStore } from './memory.js'
@@ -170,8 +170,8 @@ export class RateLimiter {
       const call = contextOf(options)
       try {
         if (call.aborted) throw call.reason
-        const decision = await this.consume(key, cost)
-        if (call.aborted) throw call.reason
+        const asked = this.consume(key, cost)
+        const decision = await (options ? orAborted(asked, call) : asked)
         if (!decision.allowed) throw withoutStack(() => new RateLimitedError(decision))
         return await operation(call)
       } finally {
@@ -219,3 +219,11 @@ function check(key: string, cost: number): void {
 /** Also a promise of another realm, or of another library. */
 const isPromise = <T>(value: T | Promise<T>): value is Promise<T> =>
   typeof (value as { then?: unknown } | undefined)?.then === 'function'
+
+/** Settles as `answer` does, unless `call` is aborted first: then at once, with its reason. */
+function orAborted<T>(answer: Promise<T>, call: CallContext): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const forget = call.onAbort(() => reject(call.reason))
+    answer.finally(forget).then(resolve, reject)
+  })
+}

@@ -7,7 +7,7 @@
  * Returns, for each `take` in turn, 1 or 0 and then every bucket's backlog in ticks; nothing for `adjust` and `reset`.
  */
 export const tokenBucketLua = `
-local markMs, furthest = 1000, 4503599627370496
+local markMs, furthest = 1000, 2251799813685248
 
 if not redis.call('SET', KEYS[1], '', 'NX', 'PX', markMs) then
   return redis.error_reply('DUPLICATE this call has run before, and its answer was lost on the way')

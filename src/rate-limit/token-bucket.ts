@@ -9,7 +9,7 @@ import type { Limit } from './limit.js'
 export interface TokenBucketOptions {
   /** Tokens in the full bucket: the most that passes at once. Integer ≥ 1. */
   readonly capacity: number
-  /** Tokens that come back per second. In (0, 100_000_000]; the bucket fills in 140 years or less. */
+  /** Tokens that come back per second. In (0, 100_000_000]; the bucket fills in 70 years or less. */
   readonly refillPerSecond: number
   /** Tokens at the start. Integer in [0, capacity]. @defaultValue `capacity` */
   readonly initial?: number | undefined

@@ -1,0 +1,375 @@
+import { connect as connectTo, createServer, type AddressInfo, type Socket } from 'node:net'
+import { randomUUID } from 'node:crypto'
+import { Redis } from 'ioredis'
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
+import { Servers } from '../../scripts/servers.mjs'
+import {
+  MemoryTokenBucketStore,
+  perDay,
+  perMinute,
+  perSecond,
+  RateLimiter,
+  type Limit,
+} from '../../src/rate-limit/index.js'
+import { RedisTokenBucketStore } from '../../src/rate-limit/redis.js'
+import { ManualClock } from '../../src/testing/index.js'
+import { tokenBucketStoreContract } from '../conformance/token-bucket-store.js'
+import { fc, prop } from '../support/prop.js'
+
+const slow: Limit = { name: 'slow', capacity: 10, refillPerSecond: 1e-6 }
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+let redis: Redis
+beforeAll(() => {
+  redis = new Redis(inject('redisUrl'))
+})
+afterAll(() => redis.quit())
+
+/** A client with default options. What it reports while its server is away is no news. */
+function connect(url: string): Redis {
+  const client = new Redis(url)
+  client.on('error', () => {})
+  onTestFinished(() => client.disconnect())
+  return client
+}
+
+/** A store with keys of its own on the shared server; counts the script calls that go out. */
+function open(client: Redis = redis) {
+  const prefix = `${randomUUID()}*[?]:`
+  let sent = 0
+  const counting = {
+    call: (command: string, ...args: (string | number | Buffer)[]) => (sent++, client.call(command, ...args)),
+  }
+  const store = new RedisTokenBucketStore(counting, { prefix })
+  const keys = async (): Promise<string[]> =>
+    (await redis.keys(`${prefix.replaceAll(/[*[\]?]/g, '\\$&')}*`)).filter((key) => !key.includes('}!'))
+  return { prefix, store, keys, sent: () => sent }
+}
+
+tokenBucketStoreContract('RedisTokenBucketStore', async () => {
+  const { store, prefix } = open()
+  const other = new RedisTokenBucketStore(redis, { prefix })
+  return { store, other, advance: sleep, close: async () => {} }
+})
+
+tokenBucketStoreContract('RedisTokenBucketStore, its prefix a hash tag, connections of its own', async () => {
+  const prefix = `{${randomUUID()}}`
+  const clients = [connect(inject('redisUrl')), connect(inject('redisUrl'))]
+  const [store, other] = clients.map((client) => new RedisTokenBucketStore(client, { prefix }))
+  return { store: store!, other: other!, advance: sleep, close: async () => {} }
+})
+
+describe('the script', () => {
+  const step = fc.record({
+    op: fc.constantFrom('take', 'take', 'take', 'adjust', 'reset'),
+    key: fc.constantFrom('a', 'b', 'c'),
+    n: fc.oneof(fc.integer({ min: 0, max: 12 }), fc.constantFrom(1_000, Number.MAX_SAFE_INTEGER)),
+    sign: fc.constantFrom(1, -1),
+    which: fc.subarray([0, 1, 2, 3], { minLength: 1 }),
+  })
+
+  // Rates at which nothing comes back during a test, so that both clocks may run as they like.
+  const limits = [1, 7, 31, 365].map((days, i): Limit => ({
+    name: `l${i}`,
+    capacity: 3 + 4 * i,
+    refillPerSecond: 1 / (days * 864e3),
+  }))
+
+  prop(
+    'does the arithmetic of the memory store, one call at a time or all in one',
+    [fc.array(step, { minLength: 1, maxLength: 40 }), fc.boolean()],
+    async (steps, together) => {
+      const { store } = open()
+      const memory = new MemoryTokenBucketStore({ clock: new ManualClock() })
+      const lists = new Map<string, Limit[]>()
+      const results: [memory: unknown, redis: Promise<unknown>][] = []
+      for (const { op, key, n, sign, which } of steps) {
+        const list = lists.get(which.join()) ?? which.map((i) => limits[i]!)
+        lists.set(which.join(), list)
+        const on = async (s: typeof store | typeof memory): Promise<unknown> => {
+          if (op === 'take') return s.take(key, n, list)
+          return op === 'adjust' ? s.adjust(key, n * sign, list) : s.reset(key, list)
+        }
+        const pair: [unknown, Promise<unknown>] = [await on(memory), on(store)]
+        if (!together) await pair[1]
+        results.push(pair)
+      }
+      /** Times within a minute count as the same: the server's clock runs. */
+      const still = (value: unknown): unknown =>
+        JSON.parse(
+          JSON.stringify(value ?? null, (k, v: unknown) =>
+            k.endsWith('Ms') && v !== null ? (v === Infinity ? 'never' : Math.round((v as number) / 60_000)) : v,
+          ),
+        )
+      for (const [expected, actual] of results) expect(still(await actual)).toEqual(still(expected))
+    },
+    { numRuns: 60 },
+  )
+
+  test('reads a token of a second limit from the state that a first left', async () => {
+    const { store, prefix } = open()
+    const limit = perSecond(7, { name: 'odd' }) // a token is no whole number of µs
+    await store.take('a', 7, [limit])
+    const [seconds, micros] = await redis.time()
+    const ticksPerMicro = (142_857 * 7) / 1e6
+    const fullAt = Number(await redis.get(`${prefix}{:a}7:odd`))
+    const backlog = fullAt - Math.floor((Number(seconds) * 1e6 + Number(micros)) * ticksPerMicro)
+    expect(Number.isSafeInteger(fullAt)).toBe(true)
+    expect(backlog).toBeLessThanOrEqual(7 * 142_857)
+    expect(backlog).toBeGreaterThan(0)
+  })
+})
+
+describe('keys', () => {
+  prop(
+    'always have a TTL, of no more than the time to full and a second',
+    [
+      fc.array(
+        fc.record({
+          op: fc.constantFrom('take', 'take', 'adjust', 'reset'),
+          key: fc.constantFrom('a', '}', ''),
+          n: fc.integer({ min: -9, max: 9 }),
+          limit: fc.constantFrom(perSecond(3), perSecond(9_000, { burst: 3 }), perDay(5), perMinute(7)),
+        }),
+        { maxLength: 40 },
+      ),
+    ],
+    async (steps) => {
+      const { store, keys } = open()
+      const used = new Set<Limit>()
+      for (const { op, key, n, limit } of steps) {
+        used.add(limit)
+        if (op === 'take') await store.take(key, Math.abs(n), [limit])
+        else if (op === 'adjust') await store.adjust(key, n, [limit])
+        else await store.reset(key, [limit])
+      }
+      for (const name of await keys()) {
+        const ttl = await redis.pttl(name)
+        if (ttl === -2) continue // gone since
+        const limit = [...used].find((l) => name.endsWith(`}${l.refillPerSecond}:${l.name}`))!
+        const key = name.slice(name.indexOf('{:') + 2, name.indexOf('}')).replace('%007d', '}')
+        const { resetMs } = (await store.take(key, 0, [limit])).buckets[0]!
+        expect(ttl).toBeGreaterThan(0)
+        expect(ttl).toBeLessThanOrEqual(resetMs + 1_000)
+      }
+    },
+    { numRuns: 40 },
+  )
+
+  test('are gone when the bucket is full: by time, by refund, by reset', async () => {
+    const { store, keys } = open()
+    await store.take('time', 1, [perSecond(100)])
+    await store.take('refund', 1, [slow])
+    await store.take('reset', 1, [slow, perDay(5)])
+    expect(await keys()).toHaveLength(4)
+    await store.adjust('refund', 1, [slow])
+    await store.reset('reset', [slow, perDay(5)])
+    await sleep(30)
+    expect(await keys()).toEqual([])
+  })
+
+  test('of refused calls, peeks and refunds of full buckets are never made', async () => {
+    const { store, keys } = open()
+    await store.take('a', 11, [slow])
+    await store.take('a', 0, [slow])
+    await store.adjust('a', 3, [slow])
+    await store.reset('a', [slow])
+    expect(await keys()).toEqual([])
+  })
+
+  test('that hold something else do not stop the limiter', async () => {
+    const { store, prefix } = open()
+    await redis.set(`${prefix}{:a}${slow.refillPerSecond}:slow`, 'nonsense', 'PX', 60_000)
+    expect((await store.take('a', 10, [slow])).allowed).toBe(true)
+    expect((await store.take('a', 1, [slow])).allowed).toBe(false)
+  })
+})
+
+describe('script calls', () => {
+  test('all calls of one tick go in one', async () => {
+    const { store, sent } = open()
+    const limiter = new RateLimiter({ limits: [slow, perDay(50)], store, storeTimeoutMs: 5_000 })
+    await store.take('warm', 1, [slow])
+    const before = sent()
+    await Promise.all(
+      Array.from({ length: 60 }, (_, i) =>
+        [limiter.penalize, limiter.refund, limiter.consume][i % 3]!.call(limiter, `k${i}`),
+      ),
+    )
+    expect(sent() - before).toBe(1)
+    const calls = Array.from({ length: 200 }, async (_, i) => {
+      for (let later = i % 5; later > 0; later--) await Promise.resolve()
+      return limiter.consume(`k${i % 20}`)
+    })
+    expect((await Promise.all(calls)).every((d) => !d.storeFailed)).toBe(true)
+    expect(sent() - before).toBe(2)
+  })
+
+  test('a single call goes out before any timer or input', async () => {
+    const { store, sent } = open()
+    const answer = store.take('a', 1, [slow])
+    await new Promise(setImmediate)
+    expect(sent()).toBe(1)
+    await answer
+  })
+
+  test('hold at most a thousand buckets, and each caller gets its own answer', async () => {
+    const { store, sent } = open()
+    await store.take('warm', 1, [slow])
+    const before = sent()
+    const all = await Promise.all(Array.from({ length: 2_500 }, (_, i) => store.take(`k${i}`, 1 + (i % 10), [slow])))
+    expect(all.map((t) => t.buckets[0]!.remaining)).toEqual(Array.from({ length: 2_500 }, (_, i) => 9 - (i % 10)))
+    expect(sent() - before).toBe(3)
+  })
+
+  test('a script that the server has lost is sent again, and counts once', async () => {
+    const { store } = open()
+    for (let i = 0; i < 5; i++) {
+      await redis.script('FLUSH')
+      const two = await Promise.all([store.take('a', 1, [slow]), store.take('a', 1, [slow])])
+      expect(two.map((t) => t.buckets[0]!.remaining)).toEqual([9 - 2 * i, 8 - 2 * i])
+    }
+  })
+
+  test('an error of the server reaches every caller of the call as a StoreError', async () => {
+    const client = { call: () => Promise.reject(new Error('OOM command not allowed')) }
+    const store = new RedisTokenBucketStore(client)
+    const all = await Promise.allSettled([
+      store.take('a', 1, [slow]),
+      store.adjust('a', 1, [slow]),
+      store.reset('a', [slow]),
+    ])
+    for (const result of all)
+      expect(result).toMatchObject({ status: 'rejected', reason: { code: 'STORE_FAILED', cause: { message: /OOM/ } } })
+  })
+})
+
+describe('many processes', () => {
+  test('never admit more than capacity + refill × time, and nearly that', async () => {
+    const { prefix } = open()
+    const limit = perSecond(500, { burst: 20, name: 'many' })
+    const clients = Array.from({ length: 6 }, () => connect(inject('redisUrl')))
+    const stores = clients.map((client) => new RedisTokenBucketStore(client, { prefix }))
+    await Promise.all(clients.map((client) => client.ping()))
+    const admittedAt: number[] = []
+    const serverMicros = async (): Promise<number> => {
+      const [s, us] = await redis.time()
+      return Number(s) * 1e6 + Number(us)
+    }
+    const began = await serverMicros()
+    const end = performance.now() + 1_500
+    let refused = 0
+    await Promise.all(
+      stores.flatMap((store) =>
+        Array.from({ length: 8 }, async () => {
+          while (performance.now() < end) {
+            if ((await store.take('a', 1, [limit])).allowed) admittedAt.push(performance.now())
+            else refused++
+          }
+        }),
+      ),
+    )
+    const seconds = ((await serverMicros()) - began) / 1e6
+    expect(refused).toBeGreaterThan(0)
+    expect(admittedAt.length).toBeLessThanOrEqual(20 + 500 * seconds + 1)
+    expect(admittedAt.length).toBeGreaterThan(500)
+  })
+
+  test('a client whose clock is an hour off changes nothing for the others', async () => {
+    const { store, prefix } = open()
+    const off = Object.assign(new ManualClock(), { now: () => 1e9 })
+    off.jumpEpoch(3_600_000)
+    const limits = [slow]
+    const other = new RateLimiter({
+      limits,
+      store: new RedisTokenBucketStore(redis, { prefix }),
+      clock: off,
+      storeTimeoutMs: 5_000,
+    })
+    for (let i = 0; i < 5; i++) expect((await other.consume('a')).remaining).toBe(9 - i)
+    expect((await store.take('a', 1, limits)).buckets[0]!.remaining).toBe(4)
+    expect((await store.take('a', 5, limits)).allowed).toBe(false)
+  })
+})
+
+describe('a server that is away', () => {
+  const decide = async (url: string, client = connect(url)): Promise<void> => {
+    for (const [rule, allowed] of [
+      ['allow', true],
+      ['deny', false],
+      [{ share: 2 }, true],
+    ] as const) {
+      const limiter = new RateLimiter({ limits: slow, store: new RedisTokenBucketStore(client), onStoreFailure: rule })
+      const began = performance.now()
+      const all = await Promise.all([limiter.consume('a'), limiter.consume('b'), limiter.peek('a')])
+      expect(performance.now() - began).toBeLessThan(1_000)
+      expect(all).toMatchObject(Array.from({ length: 3 }, () => ({ allowed, storeFailed: true })))
+    }
+  }
+
+  test('nobody listens: decided in time with a default client', () => decide('redis://127.0.0.1:1'))
+
+  test('a listener that never answers: decided in time with a default client', async () => {
+    const sockets: Socket[] = []
+    const hole = createServer((socket) => sockets.push(socket)).listen(0, '127.0.0.1')
+    onTestFinished(() => {
+      for (const socket of sockets) socket.destroy()
+      hole.close()
+    })
+    await new Promise((resolve) => hole.once('listening', resolve))
+    await decide(`redis://127.0.0.1:${(hole.address() as AddressInfo).port}`)
+  })
+
+  test('a server that is stopped, then goes on: decided in time, late answers ignored, and back to normal', async () => {
+    const servers = new Servers()
+    const { url, pid } = await servers.redis()
+    onTestFinished(() => servers.stop())
+    const client = connect(url)
+    const unhandled: unknown[] = []
+    const onUnhandled = (e: unknown): unknown => unhandled.push(e)
+    process.on('unhandledRejection', onUnhandled)
+    onTestFinished(() => void process.off('unhandledRejection', onUnhandled))
+    const limiter = new RateLimiter({ limits: slow, store: new RedisTokenBucketStore(client), onStoreFailure: 'deny' })
+    await client.ping()
+    await limiter.consume('warm')
+    process.kill(pid!, 'SIGSTOP')
+    try {
+      await decide(url, client)
+      expect(await limiter.consume('c')).toMatchObject({ allowed: false, storeFailed: true })
+    } finally {
+      process.kill(pid!, 'SIGCONT')
+    }
+    await client.ping()
+    expect(await limiter.consume('c')).toMatchObject({ allowed: true, storeFailed: false })
+    expect(unhandled).toEqual([])
+  })
+
+  test('a client that keeps what it can not send is not filled without end', async () => {
+    const store = new RedisTokenBucketStore({ call: () => new Promise(() => {}) })
+    for (let i = 0; i < 10_000; i++) void store.take('a', 1, [slow]).catch(() => {})
+    await expect(store.take('a', 1, [slow])).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  })
+
+  test('a call that is sent again after its connection broke is not counted twice', async () => {
+    const { port, hostname } = new URL(inject('redisUrl'))
+    const { prefix } = open()
+    let cutNext = false
+    const proxy = createServer((from) => {
+      const to = connectTo(Number(port), hostname)
+      from.pipe(to)
+      to.on('data', (data) => (cutNext ? ((cutNext = false), from.destroy(), to.destroy()) : from.write(data)))
+      from.on('error', () => {}).on('close', () => to.destroy())
+      to.on('error', () => {}).on('close', () => from.destroy())
+    }).listen(0, '127.0.0.1')
+    onTestFinished(() => void proxy.close())
+    await new Promise((resolve) => proxy.once('listening', resolve))
+    const client = connect(`redis://127.0.0.1:${(proxy.address() as AddressInfo).port}`)
+    const store = new RedisTokenBucketStore(client, { prefix })
+    const direct = new RedisTokenBucketStore(redis, { prefix })
+    await store.take('warm', 1, [slow])
+    cutNext = true
+    await expect(store.take('a', 3, [slow])).rejects.toMatchObject({ code: 'STORE_FAILED', message: /answer was lost/ })
+    expect((await direct.take('a', 0, [slow])).buckets[0]!.remaining).toBe(7)
+    expect((await store.take('a', 1, [slow])).buckets[0]!.remaining).toBe(6)
+  })
+})
