@@ -1,3 +1,5 @@
+import { StoreError } from './errors.js'
+
 /** A row as both `pg` and PGlite give it. */
 export type SqlRow = Record<string, unknown>
 
@@ -19,6 +21,19 @@ export interface SqlEmbedded extends SqlQueryable {
 
 /** A database of the user's: `pg` Pool or Client, or PGlite, already made. It is never closed by this library. */
 export type SqlDatabase = SqlPool | SqlEmbedded | SqlQueryable
+
+/** Runs one statement. @throws StoreError with what the driver threw as `cause`: it may or may not have run. */
+export async function queryRows(on: SqlQueryable, text: string, params: unknown[] = []): Promise<SqlRow[]> {
+  try {
+    return (await on.query(text, params)).rows as SqlRow[]
+  } catch (error) {
+    throw sqlFailed(error)
+  }
+}
+
+/** What a driver threw, as this library's error. */
+export const sqlFailed = (cause: unknown): StoreError =>
+  new StoreError(`PostgreSQL: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
 
 /** The last transaction begun on a single connection, so that two never share it. */
 const lastOn = new WeakMap<SqlQueryable, Promise<unknown>>()
@@ -71,3 +86,12 @@ async function inTurn<T>(client: SqlQueryable, work: () => Promise<T>): Promise<
   )
   return mine
 }
+
+/** What PostgreSQL's `text` can't hold (NUL, lone surrogates), and the backslash that stands for them. */
+const NOT_TEXT = /[\\\0\p{Surrogate}]/u
+
+/** Any string as one that `text` holds, one to one; most are what they are. */
+export const toSqlText = (text: string): string => (NOT_TEXT.test(text) ? JSON.stringify(text).slice(1, -1) : text)
+
+/** The string that {@link toSqlText} was given. */
+export const fromSqlText = (text: string): string => (text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text)

@@ -1,0 +1,128 @@
+import { isHoldfastError } from '../kernel/errors.js'
+import {
+  queryRows,
+  sqlFailed,
+  toSqlText,
+  transaction,
+  type SqlDatabase,
+  type SqlQueryable,
+} from '../kernel/postgres.js'
+import { migrate, sqlIdentifier } from '../kernel/postgres-schema.js'
+import type { Checkpoints, Lease, Parked } from './checkpoints.js'
+import { FencedError } from './errors.js'
+import { steps } from './postgres.sql.js'
+
+/** Where {@link PostgresCheckpoints} keep their tables. */
+export interface PostgresCheckpointsOptions {
+  /** Schema of the tables. 1 to 63 bytes. @defaultValue 'holdfast' */
+  readonly schema?: string | undefined
+}
+
+/**
+ * Checkpoints in PostgreSQL: `pg` Pool, `pg` Client or PGlite. Put them into the database that the handlers write to: what
+ * is written with `context.tx` commits with the checkpoint or not at all, wherever the log is. The server's clock counts.
+ */
+export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
+  readonly #db: SqlDatabase
+  readonly #schema: string
+  /** The schema, quoted. */
+  readonly #s: string
+
+  /** @throws InvalidOptionError for a schema name that PostgreSQL can't take. */
+  constructor(db: SqlDatabase, { schema = 'holdfast' }: PostgresCheckpointsOptions = {}) {
+    this.#db = db
+    this.#schema = schema
+    this.#s = sqlIdentifier('schema', schema)
+  }
+
+  /** As the store's: makes or updates the same tables. Needed only where there is no store. @throws StoreError. */
+  async migrate(): Promise<void> {
+    await migrate(this.#db, this.#schema, 'event-sourcing', steps(this.#s))
+  }
+
+  async acquire(name: string, owner: string, ttlMs: number): Promise<Lease | undefined> {
+    const [row] = await queryRows(
+      this.#db,
+      `insert into ${this.#s}.es_subscriptions as s (name, owner, epoch, until)
+       values (${this.#s}.es_key($1), $2, 1, clock_timestamp() + $3::float8 * interval '1 millisecond')
+       on conflict (name) do update set owner = excluded.owner, epoch = s.epoch + (s.owner <> excluded.owner)::int, until = excluded.until
+       where s.owner = excluded.owner or s.until <= clock_timestamp()
+       returning s.epoch, s.pos::text as pos`,
+      [toSqlText(name), toSqlText(owner), ttlMs],
+    )
+    return row && { epoch: Number(row['epoch']), position: positionOf(row['pos']) }
+  }
+
+  async position(name: string): Promise<number | undefined> {
+    const [row] = await queryRows(
+      this.#db,
+      `select pos::text as pos from ${this.#s}.es_subscriptions where name = ${this.#s}.es_key($1)`,
+      [toSqlText(name)],
+    )
+    return positionOf(row?.['pos'])
+  }
+
+  async commit(
+    name: string,
+    epoch: number,
+    from: number | undefined,
+    to: number,
+    work: (tx: SqlQueryable) => Promise<void>,
+  ): Promise<void> {
+    let thrown: { readonly error: unknown } | undefined
+    try {
+      await transaction(this.#db, async (tx) => {
+        try {
+          await work(tx)
+        } catch (error) {
+          thrown = { error }
+          throw error
+        }
+        // Last, so that a paused owner does not lock its successor out; a stale one is rolled back with its work.
+        await this.#move(tx, name, epoch, from, to)
+      })
+    } catch (error) {
+      if (thrown) throw thrown.error
+      throw isHoldfastError(error) ? error : sqlFailed(error)
+    }
+  }
+
+  async park(name: string, epoch: number, from: number | undefined, event: Parked): Promise<void> {
+    await this.commit(name, epoch, from, event.position, async (tx) => {
+      await queryRows(
+        tx,
+        `insert into ${this.#s}.es_parked (name, pos, parked) values (${this.#s}.es_key($1), $2, $3)`,
+        [toSqlText(name), event.position, JSON.stringify(event)],
+      )
+    })
+  }
+
+  async parked(name: string): Promise<readonly Parked[]> {
+    const rows = await queryRows(
+      this.#db,
+      `select parked::text as parked from ${this.#s}.es_parked where name = ${this.#s}.es_key($1) order by pos`,
+      [toSqlText(name)],
+    )
+    return rows.map((row) => JSON.parse(row['parked'] as string) as Parked)
+  }
+
+  async release(name: string, epoch: number): Promise<void> {
+    await queryRows(
+      this.#db,
+      `update ${this.#s}.es_subscriptions set owner = '', until = '-infinity' where name = ${this.#s}.es_key($1) and epoch = $2`,
+      [toSqlText(name), epoch],
+    )
+  }
+
+  async #move(tx: SqlQueryable, name: string, epoch: number, from: number | undefined, to: number): Promise<void> {
+    const moved = await queryRows(
+      tx,
+      `update ${this.#s}.es_subscriptions set pos = $4
+       where name = ${this.#s}.es_key($1) and epoch = $2 and pos is not distinct from $3::bigint returning 1`,
+      [toSqlText(name), epoch, from ?? null, to],
+    )
+    if (moved.length === 0) throw new FencedError(name)
+  }
+}
+
+const positionOf = (pos: unknown): number | undefined => (typeof pos === 'string' ? Number(pos) : undefined)

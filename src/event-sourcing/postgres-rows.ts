@@ -1,0 +1,114 @@
+import { jsonCodec } from '../kernel/codec.js'
+import { CorruptDataError, isHoldfastError } from '../kernel/errors.js'
+import { fromSqlText, toSqlText, type SqlRow } from '../kernel/postgres.js'
+import type { Event, Metadata, Recorded } from './event.js'
+import type { AppendRequest, NewEvent } from './request.js'
+import type { Appended, ExpectedVersion, Query } from './store.js'
+
+/** The highest version a stream can have: PostgreSQL's `int`. */
+export const LAST_VERSION = 2 ** 31 - 1
+
+/** Parameters of `es_append`. @throws InvalidPayloadError for what the codec can't keep. */
+export function appendParams(requests: readonly AppendRequest[], key: string | undefined): unknown[] {
+  const events = requests.flatMap((request, of) =>
+    request.events.map((event, nth) => ({ event, of: of + 1, nth: nth + 1 })),
+  )
+  return [
+    key === undefined ? null : toSqlText(key),
+    requests.map(({ stream }) => toSqlText(stream)),
+    requests.map(({ expected }) => expectedCode(expected)),
+    requests.map((request) => request.events.length),
+    events.map(({ of }) => of),
+    events.map(({ nth }) => nth),
+    events.map(({ event }) => toSqlText(event.type)),
+    events.map(({ event }) => jsonCodec.encode(event.data)),
+    events.map(({ event }) => (Object.keys(event.metadata).length > 0 ? jsonCodec.encode(event.metadata) : null)),
+    events.map(({ event }) => (event.tags.length > 0 ? JSON.stringify(event.tags.map(toSqlText)) : null)),
+    events.map(({ event }) => toSqlText(event.id)),
+  ]
+}
+
+const expectedCode = (expected: ExpectedVersion): number =>
+  expected === 'any' ? -1 : expected === 'exists' ? -2 : expected === 'no-stream' ? 0 : Math.min(expected, LAST_VERSION)
+
+/** What was appended, from the rows of `es_append`. */
+export function appendedOf<E extends Event>(
+  requests: readonly AppendRequest[],
+  rows: readonly SqlRow[],
+): Appended<E>[] {
+  return requests.map(({ stream, events }, of) => {
+    const mine = rows.filter((row) => Number(row['of_stream']) === of + 1)
+    const recorded = events.map((event, i) => recordedOf<E>(stream, event, mine[i] as SqlRow))
+    const { version, position } = recorded.at(-1) as Recorded<E>
+    return { stream, version, position, duplicate: false, events: recorded }
+  })
+}
+
+function recordedOf<E extends Event>(
+  streamId: string,
+  { type, data, id, tags, metadata }: NewEvent,
+  row: SqlRow,
+): Recorded<E> {
+  return withPlace({ type, data, id, streamId, metadata, tags, ...placeOf(row) })
+}
+
+/** An event read. @throws CorruptDataError when its data can't be decoded: says which event. */
+export function eventOf<E extends Event>(row: SqlRow): Recorded<E> {
+  const { type, data, meta, tags, id, stream } = row as Record<string, string | null>
+  const place = placeOf(row)
+  try {
+    return withPlace({
+      type: fromSqlText(type as string),
+      data: jsonCodec.decode(data as string),
+      id: fromSqlText(id as string),
+      streamId: fromSqlText(stream as string),
+      metadata: typeof meta === 'string' ? (jsonCodec.decode(meta) as Metadata) : {},
+      tags: typeof tags === 'string' ? (JSON.parse(tags) as string[]).map(fromSqlText) : [],
+      ...place,
+    })
+  } catch (error) {
+    if (!isHoldfastError(error, 'CORRUPT_DATA')) throw error
+    throw new CorruptDataError(`event ${place.position} of stream ${stream}: ${error.message}`, { cause: error })
+  }
+}
+
+const placeOf = (row: SqlRow): { version: number; position: number; recordedAt: Date } => ({
+  version: Number(row['version']),
+  position: Number(row['pos']),
+  recordedAt: new Date(Number(row['at'])),
+})
+
+function withPlace<E extends Event>({
+  tags,
+  ...event
+}: {
+  type: string
+  data: unknown
+  id: string
+  streamId: string
+  version: number
+  position: number
+  recordedAt: Date
+  metadata: Metadata
+  tags: readonly string[]
+}): Recorded<E> {
+  return (tags.length > 0 ? { ...event, tags } : event) as unknown as Recorded<E>
+}
+
+/**
+ * Positions above `$1`, up to `$2`, that `query` picks, as a condition on `e.pos`; its parameters are added to `params`.
+ * Each item is ordered and cut at `$3`, so that a rare tag costs an index probe and not a reading of the log.
+ */
+export function queryCondition(s: string, query: Query, params: unknown[]): string {
+  const param = (value: unknown): string => `$${params.push(value)}`
+  const items = query.items.map(({ types, tags }) => {
+    const conditions = ['i.pos > $1', 'i.pos <= $2']
+    if (types) conditions.push(`i.type = any(${param(types.map(toSqlText))}::text[])`)
+    for (const tag of tags ?? [])
+      conditions.push(
+        `i.pos in (select t.pos from ${s}.es_tags t where t.tag = ${s}.es_key(${param(toSqlText(tag))}) and t.pos > $1 and t.pos <= $2)`,
+      )
+    return `(select i.pos from ${s}.es_events i where ${conditions.join(' and ')} order by i.pos limit $3)`
+  })
+  return items.length > 0 ? `e.pos in (${items.join(' union ')})` : 'false'
+}

@@ -1,0 +1,289 @@
+import { checkInteger, checkString, invalid } from '../kernel/check.js'
+import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
+import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.js'
+import {
+  fromSqlText,
+  queryRows,
+  toSqlText,
+  type SqlDatabase,
+  type SqlQueryable,
+  type SqlRow,
+} from '../kernel/postgres.js'
+import { migrate, sqlIdentifier } from '../kernel/postgres-schema.js'
+import { orAbort } from '../kernel/signal.js'
+import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
+import type { Event, Recorded } from './event.js'
+import { appendedOf, appendParams, eventOf, LAST_VERSION, queryCondition } from './postgres-rows.js'
+import { columns, steps } from './postgres.sql.js'
+import { readAllPages } from './read-all.js'
+import { appendRequests, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
+import type {
+  Append,
+  Appended,
+  AppendOptions,
+  EventStore,
+  ExpectedVersion,
+  Page,
+  PageOptions,
+  ReadAllOptions,
+  ReadOptions,
+  StreamInfo,
+} from './store.js'
+
+export { PostgresCheckpoints, type PostgresCheckpointsOptions } from './postgres-checkpoints.js'
+
+/** Where a {@link PostgresEventStore} keeps its tables. */
+export interface PostgresEventStoreOptions {
+  /** Schema of the tables. 1 to 63 bytes. @defaultValue 'holdfast' */
+  readonly schema?: string | undefined
+}
+
+/** Events fetched at a time when a stream is read. */
+const CHUNK = 2_000
+const STATES = ['live', 'archived', 'tombstoned'] as const
+
+/**
+ * The log in PostgreSQL ≥ 12: `pg` Pool (best: appends run side by side), `pg` Client, or PGlite. One round trip per
+ * append. `tx` is whatever has `query` inside the caller's transaction: a `pg` client after BEGIN, PGlite's transaction.
+ * Such a transaction holds back the readers of the whole log, from its first append until it ends: keep it short.
+ * Read the log from the primary: a standby does not show what is still being written.
+ */
+export class PostgresEventStore<E extends Event = Event> implements EventStore<E> {
+  readonly #db: SqlDatabase
+  readonly #schema: string
+  /** The schema, quoted. */
+  readonly #s: string
+  readonly #events = new Emitter<{ appended: void }>()
+  #closed = false
+
+  /** @throws InvalidOptionError for a schema name that PostgreSQL can't take. */
+  constructor(db: SqlDatabase, { schema = 'holdfast' }: PostgresEventStoreOptions = {}) {
+    this.#db = db
+    this.#schema = schema
+    this.#s = sqlIdentifier('schema', schema)
+  }
+
+  /**
+   * Makes the schema and its tables, or brings them up to date. Needed once; harmless at every start, in many processes
+   * at the same time. @throws StoreError: nothing was changed.
+   */
+  async migrate(): Promise<void> {
+    this.#checkUsable()
+    await migrate(this.#db, this.#schema, 'event-sourcing', steps(this.#s))
+  }
+
+  async append<T extends E>(
+    stream: string,
+    events: readonly T[],
+    { expectedVersion, ...options }: AppendOptions & { readonly expectedVersion?: ExpectedVersion | undefined } = {},
+  ): Promise<Appended<T>> {
+    const [appended] = await this.appendAll<T>([{ stream, events, expectedVersion }], options)
+    return appended as Appended<T>
+  }
+
+  async appendAll<T extends E>(
+    appends: readonly Append<T>[],
+    options: AppendOptions = {},
+  ): Promise<readonly Appended<T>[]> {
+    const { idempotencyKey: key, signal, tx } = options
+    const on = this.#queryable(tx)
+    signal?.throwIfAborted()
+    const requests = appendRequests(appends, options)
+    const params = appendParams(requests, key)
+    return orAbort(this.#appendAll<T>(on, requests, params, key, tx), signal)
+  }
+
+  async #appendAll<T extends E>(
+    on: SqlQueryable,
+    requests: readonly AppendRequest[],
+    params: unknown[],
+    key: string | undefined,
+    tx: unknown,
+  ): Promise<readonly Appended<T>[]> {
+    const rows = await queryRows(
+      on,
+      `select status, of_stream, version, pos::text as pos, (extract(epoch from at) * 1000)::bigint::text as at
+       from ${this.#s}.es_append($1, $2::text[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[])`,
+      params,
+    )
+    const [first] = rows
+    if (first?.['status'] === 'refused') throw await this.#refusal(on, requests, first)
+    if (first?.['status'] === 'duplicate') {
+      const results = (await this.recall<T>(key as string, { tx })) ?? []
+      if (results.length !== requests.length || results.some((r, i) => r.stream !== requests[i]?.stream))
+        return invalid('idempotencyKey', 'one that was not used for other streams', key)
+      return results
+    }
+    this.#events.emit('appended', undefined)
+    return appendedOf<T>(requests, rows)
+  }
+
+  /** Why an append was refused. */
+  async #refusal(on: SqlQueryable, requests: readonly AppendRequest[], row: SqlRow): Promise<Error> {
+    const { stream, expected } = requests[Number(row['of_stream']) - 1] as AppendRequest
+    const state = STATES[Number(row['pos'])]
+    const actual = Number(row['version'])
+    if (state === 'tombstoned') return new TombstonedError(stream)
+    const after = missedAfter(expected) ?? actual
+    const asExpected = expected === 'any' || (expected === 'exists' ? actual > 0 : actual === after)
+    if (state === 'archived' && asExpected) return new StreamClosedError(stream, 'is archived')
+    const missed =
+      after < actual ? await this.#slice(on, stream, { from: after + 1, to: actual, limit: MOST_MISSED }) : []
+    return new VersionConflictError(stream, expected, actual, missed)
+  }
+
+  async recall<T extends E = E>(
+    idempotencyKey: string,
+    { tx }: { readonly tx?: unknown } = {},
+  ): Promise<readonly Appended<T>[] | undefined> {
+    const on = this.#queryable(tx)
+    const rows = await queryRows(
+      on,
+      `select r.name, r.count, r.version, r.position::text as position
+       from ${this.#s}.es_keys k, unnest(k.names, k.counts, k.versions, k.positions) with ordinality as r (name, count, version, position, o)
+       where k.key = ${this.#s}.es_key($1) order by r.o`,
+      [toSqlText(checkString('idempotencyKey', idempotencyKey))],
+    )
+    if (rows.length === 0) return undefined
+    const results: Appended<T>[] = []
+    for (const row of rows) {
+      const stream = fromSqlText(row['name'] as string)
+      const version = Number(row['version'])
+      const bounds = { from: version - Number(row['count']) + 1, to: version }
+      // oxlint-disable-next-line no-await-in-loop -- on one connection, one after the other anyway
+      const events = await this.#slice<T>(on, stream, bounds)
+      results.push({ stream, version, position: Number(row['position']), duplicate: true, events })
+    }
+    return results
+  }
+
+  async *read<T extends E = E>(
+    stream: string,
+    { tx, signal, ...options }: ReadOptions = {},
+  ): AsyncGenerator<Recorded<T>, void, undefined> {
+    const { from, to, until, backward, limit } = readBounds(options)
+    const on = this.#queryable(tx)
+    checkString('stream', stream)
+    let left = limit
+    let bounds = { from, to, until, backward }
+    let empty = true
+    while (left > 0) {
+      signal?.throwIfAborted()
+      const size = Math.min(left, CHUNK)
+      // oxlint-disable-next-line no-await-in-loop -- each part starts where the last one ended
+      const events = await orAbort(this.#slice<T>(on, stream, { ...bounds, limit: size }), signal)
+      for (const event of events) {
+        signal?.throwIfAborted()
+        yield event
+      }
+      const last = events.at(-1)
+      if (last) empty = false
+      if (!last || events.length < size) break
+      left -= events.length
+      bounds = backward ? { ...bounds, to: last.version - 1 } : { ...bounds, from: last.version + 1 }
+    }
+    if (empty && (await this.#info(on, stream))?.state === 'tombstoned') throw new TombstonedError(stream)
+  }
+
+  async #slice<T extends Event>(
+    on: SqlQueryable,
+    stream: string,
+    bounds: { from: number; to: number; until?: number; backward?: boolean; limit?: number },
+  ): Promise<Recorded<T>[]> {
+    const { from, to, until = Infinity, backward = false, limit = LAST_VERSION } = bounds
+    const params: unknown[] = [toSqlText(stream), Math.min(from, LAST_VERSION), Math.min(to, LAST_VERSION), limit]
+    // No event is older than 1970, and PostgreSQL's dates do not go back as far as JavaScript's.
+    if (until < Infinity) params.push(Math.max(0, until))
+    const rows = await queryRows(
+      on,
+      `select ${columns(this.#s)} from ${this.#s}.es_events e
+       where e.stream = ${this.#s}.es_key($1) and e.version >= $2 and e.version <= $3
+       ${until < Infinity ? `and e.at <= timestamptz 'epoch' + $5::float8 * interval '1 millisecond'` : ''}
+       order by e.version ${backward ? 'desc' : 'asc'} limit $4`,
+      params,
+    )
+    return rows.map(eventOf<T>)
+  }
+
+  async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
+    const { after, limit, query } = pageBounds(options)
+    const on = this.#queryable()
+    const [horizon] = await queryRows(
+      on,
+      `select o_head::text as head, o_last::text as last from ${this.#s}.es_horizon()`,
+    )
+    const head = Number(horizon?.['head'])
+    const last = Number(horizon?.['last'])
+    if (after > last) throw new CorruptDataError(`position ${after} is beyond the end of the log, ${last}`)
+    if (after >= head) return { events: [], next: after, head: Math.max(after, head) }
+    // A statement of its own: it must see what was committed when the horizon was found.
+    const params: unknown[] = [after, head, limit]
+    const condition = query ? `and ${queryCondition(this.#s, query, params)}` : ''
+    const rows = await queryRows(
+      on,
+      `select ${columns(this.#s)} from ${this.#s}.es_events e where e.pos > $1 and e.pos <= $2 ${condition} order by e.pos limit $3`,
+      params,
+    )
+    const events = rows.map(eventOf<T>)
+    return { events, next: events.length === limit ? (events.at(-1)?.position ?? head) : head, head }
+  }
+
+  readAll<T extends E = E>(options: ReadAllOptions = {}): AsyncGenerator<Recorded<T>, void, undefined> {
+    return readAllPages<T>((page) => this.readPage(page), options)
+  }
+
+  /** Tells of appends through this object; those of other processes are found by polling. */
+  wake(fn: () => void): Unsubscribe {
+    this.#checkUsable()
+    return this.#events.on('appended', fn)
+  }
+
+  async info(stream: string): Promise<StreamInfo | undefined> {
+    return this.#info(this.#queryable(), checkString('stream', stream))
+  }
+
+  async #info(on: SqlQueryable, stream: string): Promise<StreamInfo | undefined> {
+    const [row] = await queryRows(
+      on,
+      `select version, first, state from ${this.#s}.es_streams where stream = ${this.#s}.es_key($1)`,
+      [toSqlText(stream)],
+    )
+    const state = STATES[Number(row?.['state'])]
+    return row && state && { version: Number(row['version']), first: Number(row['first']), state }
+  }
+
+  async truncate(stream: string, before: number): Promise<void> {
+    await this.#remove(stream, checkInteger('before', before, 0), null)
+  }
+
+  async archive(stream: string): Promise<void> {
+    await this.#remove(stream, 0, 1)
+  }
+
+  async tombstone(stream: string): Promise<void> {
+    await this.#remove(stream, LAST_VERSION, 2)
+  }
+
+  async #remove(stream: string, before: number, state: number | null): Promise<void> {
+    const params = [toSqlText(checkString('stream', stream)), before, state]
+    const [row] = await queryRows(this.#queryable(), `select ${this.#s}.es_remove($1, $2, $3) as was`, params)
+    const was = row?.['was'] ?? undefined
+    if (was === undefined) throw new NotFoundError(`stream ${JSON.stringify(stream)} does not exist`)
+    if (Number(was) === 2 && state !== 2) throw new TombstonedError(stream)
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true
+  }
+
+  #queryable(tx?: unknown): SqlQueryable {
+    this.#checkUsable()
+    if (tx === undefined) return this.#db
+    if (typeof (tx as SqlQueryable | null)?.query === 'function') return tx as SqlQueryable
+    return invalid('tx', 'an object with a query method', tx)
+  }
+
+  #checkUsable(): void {
+    if (this.#closed) throw new ClosedError('the event store is closed')
+  }
+}

@@ -1,0 +1,29 @@
+import { expect, test } from 'vitest'
+import { MemoryEventStore } from '../../src/event-sourcing/index.js'
+import { ManualClock } from '../../src/testing/index.js'
+import { eventStoreContract } from '../conformance/event-store.js'
+
+eventStoreContract('memory', async () => {
+  const clock = new ManualClock()
+  const store = new MemoryEventStore({ clock })
+  return { store, advance: (ms) => clock.advance(ms), close: () => store.close() }
+})
+
+test('recordedAt does not go back in a stream when the wall clock does', async () => {
+  const clock = new ManualClock()
+  const store = new MemoryEventStore({ clock })
+  const [first] = (await store.append('s', [{ type: 'a', data: 1 }])).events
+  clock.jumpEpoch(-60_000)
+  const [second] = (await store.append('s', [{ type: 'b', data: 1 }])).events
+  const [other] = (await store.append('t', [{ type: 'c', data: 1 }])).events
+  expect(second?.recordedAt).toEqual(first?.recordedAt)
+  expect(other?.recordedAt.getTime()).toBe(clock.epochMs())
+})
+
+test('two stores share nothing', async () => {
+  const [a, b] = [new MemoryEventStore(), new MemoryEventStore()]
+  await a.append('s', [{ type: 'a', data: 1 }], { idempotencyKey: 'k' })
+  expect(await b.info('s')).toBeUndefined()
+  expect(await b.recall('k')).toBeUndefined()
+  expect((await b.readPage()).head).toBe(0)
+})

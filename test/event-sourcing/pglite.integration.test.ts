@@ -1,0 +1,18 @@
+import { PGlite } from '@electric-sql/pglite'
+import { afterAll, beforeAll } from 'vitest'
+import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
+import { systemClock } from '../../src/kernel/clock.js'
+import { eventStoreContract } from '../conformance/event-store.js'
+
+let db: PGlite
+beforeAll(async () => {
+  db = await PGlite.create()
+})
+afterAll(() => db.close())
+
+let schemas = 0
+eventStoreContract('PGlite', async () => {
+  const store = new PostgresEventStore(db, { schema: `s${schemas++}` })
+  await store.migrate()
+  return { store, advance: (ms) => systemClock.sleep(ms + 1), close: () => store.close() }
+})
