@@ -1,0 +1,55 @@
+/** What a body hands to {@link BodyContext.emit}. */
+export interface EmittedEvent {
+  readonly type: string
+  /** Anything the codec can store. */
+  readonly data: unknown
+  /** Messages of one key keep their order, where the bus can. */
+  readonly key?: string | undefined
+  readonly headers?: Readonly<Record<string, string>> | undefined
+}
+
+/** What every body of a saga is given. */
+export interface BodyContext<Input, Results> {
+  readonly sagaId: string
+  /** Where the node stands: names from the top joined by `/`; within a name `/` is `~1` and `~` is `~0`. */
+  readonly path: string
+  /** A copy of the saga's input, as it was stored. */
+  readonly input: Input
+  /** Copies of what earlier nodes of this and the outer scopes gave, by name. A parallel block gives an object of its branches. */
+  readonly results: Results
+  /** Idempotency key of this body: the same over all its attempts and crashes; run and compensation have one each. */
+  readonly key: string
+  /** The `key` of this node's `run`; in `run` itself the same as `key`. */
+  readonly runKey: string
+  /** Grows with each change of owner. A callee that keeps the highest it has seen may refuse a smaller one. Integer ≥ 1. */
+  readonly fence: number
+  /** Which start of this body this is, from 1; starts that a crash cut short count too. */
+  readonly attempt: number
+  /**
+   * Aborts when the body should stop: its time is up, the saga turned back, this process is no longer the owner. Stop and
+   * throw; a body that goes on for longer than `graceMs` is no longer listened to.
+   */
+  readonly signal: AbortSignal
+  /**
+   * Publishes `event` if this attempt succeeds: it is stored with the step's result in one write and published after it, at least
+   * once, with an id that stays the same.
+   * @throws InvalidOptionError when the orchestrator has no `bus`; InvalidPayloadError when `data` can't be stored.
+   */
+  emit(event: EmittedEvent): void
+}
+
+/** What `run` is given. */
+export interface RunContext<Input, Results> extends BodyContext<Input, Results> {}
+
+/** What `compensate` is given. */
+export interface CompensateContext<Input, Results, Result> extends BodyContext<Input, Results> {
+  /** `'unknown'`: the run timed out, was cut short or crashed, so it may or may not have had its effect. */
+  readonly outcome: 'done' | 'unknown'
+  /** What `run` gave; `undefined` when the outcome is `'unknown'`. */
+  readonly result: Result | undefined
+}
+
+/** A `run` whose types the builder has checked. @internal */
+export type RunBody = (context: RunContext<unknown, unknown>) => unknown
+/** A `compensate` whose types the builder has checked. @internal */
+export type CompensateBody = (context: CompensateContext<unknown, unknown, unknown>) => unknown

@@ -1,0 +1,124 @@
+import { createHash } from 'node:crypto'
+import type { StandardSchema } from '../kernel/schema.js'
+import type { Backoff } from '../kernel/backoff.js'
+import type { CompensateBody, RunBody } from './body.js'
+import type { SagaSignal } from './signal.js'
+
+/** How a body that failed is tried again. */
+export interface SagaRetry {
+  /** How many failures in all are borne before it counts as failed for good, the last included. Crashes are not failures. Integer ≥ 1. */
+  readonly attempts: number
+  /** Wait before the next attempt. @defaultValue `exponential({ initialMs: 200 })` */
+  readonly backoff?: Backoff | undefined
+  /** Whether this failure is worth another attempt. @defaultValue every one is */
+  readonly when?: ((error: unknown) => boolean) | undefined
+}
+
+/** {@link SagaRetry} with its defaults filled in. */
+export type RetryPlan = { readonly [K in keyof SagaRetry]-?: NonNullable<SagaRetry[K]> }
+
+/** A step or the pivot. */
+export interface StepNode {
+  readonly kind: 'step' | 'pivot'
+  readonly name: string
+  readonly path: string
+  readonly run: RunBody
+  readonly compensate: CompensateBody | undefined
+  readonly retry: RetryPlan
+  readonly compensateRetry: RetryPlan
+  /** Milliseconds one attempt may take; `Infinity`: any. */
+  readonly timeoutMs: number
+  readonly compensateTimeoutMs: number
+  /** Whether this error leaves it open whether the effect happened. */
+  readonly uncertain: (error: unknown) => boolean
+}
+
+/** Branches side by side. */
+export interface ParallelNode {
+  readonly kind: 'parallel'
+  readonly name: string
+  readonly path: string
+  readonly branches: readonly SagaBranch[]
+  /** How many branches may be under way at once; `Infinity`: all. */
+  readonly limit: number
+}
+
+/** One branch of a {@link ParallelNode}. */
+export interface SagaBranch {
+  readonly name: string
+  readonly path: string
+  readonly nodes: readonly SagaNode[]
+}
+
+/** A wait for a signal. */
+export interface WaitNode {
+  readonly kind: 'wait'
+  readonly name: string
+  readonly path: string
+  readonly signal: SagaSignal
+  /** Milliseconds until it fails; `Infinity`: never. */
+  readonly timeoutMs: number
+}
+
+/** A pause. */
+export interface SleepNode {
+  readonly kind: 'sleep'
+  readonly name: string
+  readonly path: string
+  readonly ms: number
+}
+
+/** One node of a definition. Its path is its identity in the journal. */
+export type SagaNode = StepNode | ParallelNode | WaitNode | SleepNode
+
+declare const results: unique symbol
+
+/** A saga as declared: a value, made by `saga(…).….build()`. The same one may be given to many orchestrators. */
+export interface SagaDefinition<Input = unknown, Results = unknown> {
+  readonly name: string
+  /** Integer ≥ 1. */
+  readonly version: number
+  /** Milliseconds from its beginning after which it compensates; `Infinity`: none. */
+  readonly deadlineMs: number
+  readonly input: StandardSchema<Input> | undefined
+  readonly onCompensationFailure: 'park' | 'continue'
+  readonly nodes: readonly SagaNode[]
+  /** Names, kinds, order and nesting of all nodes, as 16 hexadecimal digits. Bodies, retries and times do not count. */
+  readonly hash: string
+  /** @internal carries `Results` */
+  readonly [results]?: Results
+}
+
+/** `name` as part of a path, so that no name can look like two. Source: JSON Pointer, RFC 6901 §3. */
+export const escapeName = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1')
+
+/** The hash of a structure: see {@link SagaDefinition.hash}. */
+export function structureHash(nodes: readonly SagaNode[]): string {
+  return createHash('sha256')
+    .update(JSON.stringify(nodes.map(shapeOf)))
+    .digest('hex')
+    .slice(0, 16)
+}
+
+function shapeOf(node: SagaNode): unknown {
+  switch (node.kind) {
+    case 'parallel': {
+      const branches = node.branches.map((b) => [b.name, b.nodes.map(shapeOf)] as const)
+      return ['parallel', node.name, branches.toSorted(([a], [b]) => (a < b ? -1 : 1))] // their order means nothing
+    }
+    case 'wait':
+      return ['wait', node.name, node.signal.name]
+    case 'step':
+    case 'pivot':
+    case 'sleep':
+      return [node.kind, node.name]
+  }
+}
+
+/** Every node below `nodes`, parallel blocks included, from the top. */
+export function* everyNode(nodes: readonly SagaNode[]): Generator<SagaNode> {
+  for (const node of nodes) {
+    yield node
+    if (node.kind === 'parallel') for (const branch of node.branches) yield* everyNode(branch.nodes)
+  }
+}

@@ -1,0 +1,55 @@
+export { InvalidPayloadError, NotFoundError, StoreError, isHoldfastError } from '../kernel/errors.js'
+export { constant, exponential } from '../resilience/backoff.js'
+export type { BodyContext, CompensateContext, EmittedEvent, RunContext } from './body.js'
+export {
+  SagaBuilder,
+  saga,
+  type ParallelOptions,
+  type PivotOptions,
+  type SagaOptions,
+  type StepOptions,
+  type WaitOptions,
+} from './builder.js'
+export type { SagaDefinition, SagaNode, SagaRetry } from './definition.js'
+export { SagaConflictError, SagaDefinitionDriftError } from './errors.js'
+export type {
+  HistoryEntry,
+  JournalEntry,
+  JournalRecord,
+  NodeStatus,
+  RecordedError,
+  SagaFailure,
+  SagaStatus,
+} from './journal.js'
+export { SagaMachine, type Decision, type Moment, type SagaInput } from './machine.js'
+export { MemorySagaStore, type MemorySagaStoreOptions } from './memory.js'
+export { toMermaid } from './mermaid.js'
+export {
+  SagaOrchestrator,
+  type Operator,
+  type SagaEvents,
+  type SagaHandle,
+  type SagaOrchestratorOptions,
+} from './orchestrator.js'
+export { signal, type SagaSignal } from './signal.js'
+export type {
+  ClaimRequest,
+  ClaimedSaga,
+  Claims,
+  Created,
+  DefinitionKey,
+  Delivered,
+  Fenced,
+  InboxMessage,
+  Lease,
+  NewMessage,
+  NewSaga,
+  Renewed,
+  SagaQuery,
+  SagaStore,
+  SagaSummary,
+  SagaWake,
+  StoredSaga,
+  Transition,
+} from './store.js'
+export type { NodeView, SagaOutcome, SagaView } from './view.js'

@@ -1,0 +1,263 @@
+import { checkNumber } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { notify, type Unsubscribe } from '../kernel/emitter.js'
+import { DueQueue } from './due-queue.js'
+import type { JournalRecord, SagaStatus } from './journal.js'
+import type {
+  ClaimRequest,
+  ClaimedSaga,
+  Claims,
+  Created,
+  DefinitionKey,
+  Delivered,
+  Fenced,
+  InboxMessage,
+  Lease,
+  NewMessage,
+  NewSaga,
+  Renewed,
+  SagaQuery,
+  SagaStore,
+  SagaSummary,
+  SagaWake,
+  StoredSaga,
+  Transition,
+} from './store.js'
+
+/** Options of {@link MemorySagaStore}. */
+export interface MemorySagaStoreOptions {
+  /** How long completed and compensated sagas are kept, in milliseconds, ≥ 0; then their ids are free again. @defaultValue 3_600_000 */
+  readonly retainMs?: number | undefined
+  /** @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+}
+
+interface Row extends DefinitionKey {
+  readonly id: string
+  readonly input: string
+  readonly deadlineMs: number | null
+  readonly createdAt: number
+  status: SagaStatus
+  updatedAt: number
+  epoch: number
+  journal: JournalRecord[]
+  inbox: InboxMessage[]
+  lastMessage: number
+  readonly dedupeIds: Set<string>
+  leased: boolean
+  /** When its lease ends, or when it is due. */
+  wakeAt: number
+  queuedAt: number
+}
+
+const MOST_DRIFTED = 100
+const finished = (status: SagaStatus): boolean => status === 'completed' || status === 'compensated'
+
+/** Sagas in this process's memory: as durable as the process. Never throws. */
+export class MemorySagaStore implements SagaStore {
+  readonly #rows = new Map<string, Row>()
+  readonly #due = new DueQueue<Row>()
+  /** Finished sagas in the order of their end. */
+  readonly #finished = new Set<Row>()
+  readonly #listeners = new Set<{ readonly call: (wake: SagaWake) => void }>()
+  readonly #retainMs: number
+  readonly #clock: Clock
+
+  /** @throws InvalidOptionError when a number is out of its range. */
+  constructor({ retainMs = 3_600_000, clock = systemClock }: MemorySagaStoreOptions = {}) {
+    this.#retainMs = checkNumber('retainMs', retainMs, 0)
+    this.#clock = clock
+  }
+
+  /** How many sagas are kept. */
+  get size(): number {
+    this.#sweep()
+    return this.#rows.size
+  }
+
+  async create({ leaseMs, ...saga }: NewSaga): Promise<Created> {
+    this.#sweep()
+    const now = this.#now()
+    const existing = this.#rows.get(saga.id)
+    if (existing) return { created: false, saga: snapshot(existing), now }
+    const row: Row = {
+      ...saga,
+      createdAt: now,
+      status: 'running',
+      updatedAt: now,
+      epoch: leaseMs === null ? 0 : 1,
+      journal: [],
+      inbox: [],
+      lastMessage: 0,
+      dedupeIds: new Set(),
+      leased: leaseMs !== null,
+      wakeAt: now + (leaseMs ?? 0),
+      queuedAt: Infinity,
+    }
+    this.#rows.set(saga.id, row)
+    this.#changed(row)
+    return { created: true, saga: snapshot(row), now }
+  }
+
+  async claim({ known, limit, leaseMs }: ClaimRequest): Promise<Claims> {
+    this.#sweep()
+    const now = this.#now()
+    const hashes = new Map(known.map((d) => [keyOf(d), d.hash]))
+    const claimed: ClaimedSaga[] = []
+    const drifted: Row[] = []
+    const passed: Row[] = []
+    for (let row; claimed.length < limit && (row = this.#due.take(now));) {
+      const hash = hashes.get(keyOf(row))
+      if (hash === row.hash) {
+        const expired = row.leased
+        row.epoch++
+        row.leased = true
+        row.wakeAt = now + leaseMs
+        claimed.push({ saga: snapshot(row), expired })
+      } else if (hash !== undefined && drifted.length < MOST_DRIFTED) drifted.push(row)
+      passed.push(row)
+    }
+    const nextDueMs = claimed.length === limit ? 0 : Math.max(0, this.#due.nextAt - now)
+    let leaseEnd = Infinity
+    for (const row of passed) {
+      this.#due.update(row)
+      if (row.wakeAt > now) leaseEnd = Math.min(leaseEnd, row.wakeAt - now)
+    }
+    return {
+      claimed,
+      drifted: drifted.map(({ id, name, version }) => ({ id, name, version })),
+      now,
+      nextDueMs: Math.min(nextDueMs, leaseEnd),
+    }
+  }
+
+  async renew(leases: readonly Lease[], leaseMs: number): Promise<readonly Renewed[]> {
+    const now = this.#now()
+    return leases.map((lease) => {
+      const row = this.#owned(lease)
+      if (!row) return 'fenced'
+      row.wakeAt = now + leaseMs
+      this.#due.update(row)
+      return { lastMessage: row.lastMessage }
+    })
+  }
+
+  async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
+    const now = this.#now()
+    return transitions.map((t) => this.#commitOne(t, now))
+  }
+
+  async deliver({ sagaId, dedupeId, ...message }: NewMessage): Promise<Delivered> {
+    this.#sweep()
+    const row = this.#rows.get(sagaId)
+    if (!row) return 'unknown'
+    if (row.status === 'completed' || (row.status === 'compensated' && message.kind !== 'redrive')) return 'finished'
+    if (dedupeId !== undefined) {
+      if (row.dedupeIds.has(dedupeId)) return 'duplicate'
+      row.dedupeIds.add(dedupeId)
+    }
+    this.#finished.delete(row) // it is about to be driven again
+    row.inbox.push({ ...message, number: ++row.lastMessage })
+    if (!row.leased) {
+      row.wakeAt = Math.min(row.wakeAt, this.#now())
+      this.#due.update(row)
+    }
+    this.#wake({ id: row.id, dueInMs: 0 })
+    return 'delivered'
+  }
+
+  async read(id: string): Promise<StoredSaga | undefined> {
+    this.#sweep()
+    const row = this.#rows.get(id)
+    return row && snapshot(row)
+  }
+
+  async list({ status, name, stuckForMs, after, limit }: SagaQuery): Promise<readonly SagaSummary[]> {
+    this.#sweep()
+    const now = this.#now()
+    return [...this.#rows.values()]
+      .filter(
+        (row) =>
+          (status === undefined || row.status === status) &&
+          (name === undefined || row.name === name) &&
+          (stuckForMs === undefined || (!finished(row.status) && now - row.updatedAt >= stuckForMs)) &&
+          (after === undefined || row.id > after),
+      )
+      .toSorted((a, b) => (a.id < b.id ? -1 : 1))
+      .slice(0, limit)
+      .map((row) => ({
+        id: row.id,
+        name: row.name,
+        version: row.version,
+        status: row.status,
+        createdAt: row.createdAt,
+        updatedAt: row.updatedAt,
+      }))
+  }
+
+  onWake(listener: (wake: SagaWake) => void): Unsubscribe {
+    const entry = { call: listener }
+    this.#listeners.add(entry)
+    return () => void this.#listeners.delete(entry)
+  }
+
+  #commitOne({ id, epoch, position, record, status, consumed, seen, next }: Transition, now: number): Fenced {
+    const row = this.#rows.get(id)
+    if (!row || row.epoch !== epoch) return 'fenced'
+    if (row.journal.length > position) return 'ok' // written before, and the answer was lost
+    if (!row.leased || row.journal.length < position) return 'fenced'
+    row.journal.push(record)
+    row.status = status
+    row.updatedAt = now
+    if (consumed.length > 0) row.inbox = row.inbox.filter((m) => !consumed.includes(m.number))
+    if ('leaseMs' in next) {
+      row.wakeAt = now + next.leaseMs
+      this.#due.update(row)
+      return 'ok'
+    }
+    row.leased = false
+    row.wakeAt = row.lastMessage > seen && status !== 'completed' ? now : (next.dueAt ?? Infinity)
+    if (finished(status) && row.wakeAt === Infinity) this.#finished.add(row)
+    this.#changed(row)
+    return 'ok'
+  }
+
+  #owned({ id, epoch }: Lease): Row | undefined {
+    const row = this.#rows.get(id)
+    return row?.epoch === epoch && row.leased ? row : undefined
+  }
+
+  #changed(row: Row): void {
+    this.#due.update(row)
+    this.#wake({ id: row.id, dueInMs: Math.max(0, row.wakeAt - this.#now()) })
+  }
+
+  #wake(wake: SagaWake): void {
+    for (const { call } of [...this.#listeners]) notify(call, wake)
+  }
+
+  #sweep(): void {
+    const oldest = this.#now() - this.#retainMs
+    for (const row of this.#finished) {
+      if (row.updatedAt > oldest) return
+      this.#finished.delete(row)
+      this.#rows.delete(row.id)
+    }
+  }
+
+  #now(): number {
+    return this.#clock.epochMs()
+  }
+}
+
+const keyOf = ({ name, version }: DefinitionKey): string => `${version} ${name}`
+
+/** The row at this moment: what is appended later does not show. */
+function snapshot(row: Row): StoredSaga {
+  const { id, name, version, hash, input, deadlineMs, status, createdAt, updatedAt, epoch, lastMessage } = row
+  return {
+    ...{ id, name, version, hash, input, deadlineMs, status, createdAt, updatedAt, epoch, lastMessage },
+    journal: row.journal.slice(),
+    inbox: row.inbox.slice(),
+  }
+}

@@ -1,0 +1,384 @@
+import { isDeepStrictEqual } from 'node:util'
+import { checkInteger, checkNumber, checkObject, checkPositive, checkString, invalid } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { jsonCodec } from '../kernel/codec.js'
+import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
+import { ClosedError, NotFoundError } from '../kernel/errors.js'
+import { systemRandom, type Random } from '../kernel/random.js'
+import { validate } from '../kernel/schema.js'
+import { orAbort } from '../kernel/signal.js'
+import type { EventBus } from '../messaging/event-bus.js'
+import { Committer } from './committer.js'
+import type { SagaDefinition } from './definition.js'
+import { SagaConflictError } from './errors.js'
+import type { JournalEntry, NodeStatus, SagaStatus } from './journal.js'
+import { SagaMachine } from './machine.js'
+import type { Order } from './operators.js'
+import type { SagaRun } from './run.js'
+import type { SagaSignal } from './signal.js'
+import type { Delivered, NewMessage, SagaQuery, SagaStore, SagaSummary, StoredSaga } from './store.js'
+import { outcomeOf, viewOf, type SagaOutcome, type SagaView } from './view.js'
+import { driftError, Worker, type WorkerEvents } from './worker.js'
+
+/** Options of {@link SagaOrchestrator}. */
+export interface SagaOrchestratorOptions {
+  readonly store: SagaStore
+  /** Definitions it can run. Several versions of a name may stand side by side. @defaultValue none: it only creates sagas */
+  readonly sagas?: readonly SagaDefinition[] | undefined
+  /**
+   * Milliseconds after which a saga whose process vanished is taken over by another. It is renewed after a third of it. > 0.
+   * @defaultValue 10_000
+   */
+  readonly leaseMs?: number | undefined
+  /** How many sagas it may be busy with at once; those that wait for long do not count. Integer ≥ 1. @defaultValue 64 */
+  readonly concurrency?: number | undefined
+  /** Milliseconds that a body has to settle once its `signal` has aborted. ≥ 0. @defaultValue 5_000 */
+  readonly graceMs?: number | undefined
+  /** How often a store that can't tell of changes is asked, in milliseconds; also the wait after a claim that failed. > 0. @defaultValue 1_000 */
+  readonly pollMs?: number | undefined
+  /** Where emitted events go. Needed as soon as a body emits; then by every orchestrator of the store. @defaultValue none */
+  readonly bus?: Pick<EventBus, 'publish'> | undefined
+  /** @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+  /** @defaultValue the process's generator */
+  readonly random?: Random | undefined
+}
+
+/** Who gives an order: a name, or a name and why. Kept in the saga's history. */
+export type Operator = string | { readonly who: string; readonly why?: string | undefined }
+
+/** Events of an orchestrator. All of them speak of what is stored already. */
+export interface SagaEvents extends WorkerEvents {
+  /** A node went on. `attempt` is the one under way or planned. */
+  node: {
+    readonly id: string
+    readonly name: string
+    readonly path: string
+    readonly status: NodeStatus
+    readonly attempt: number
+  }
+  /** A saga that ran here ended, or is parked. */
+  settled: { readonly id: string; readonly name: string; readonly status: 'completed' | 'compensated' | 'parked' }
+}
+
+/** A saga that was begun. */
+export interface SagaHandle<Results> {
+  readonly id: string
+  /**
+   * Waits until the saga has ended or is parked, wherever it runs. A signal that aborts ends the waiting, not the saga.
+   * @throws NotFoundError when the store no longer keeps it; ClosedError when the orchestrator is closed meanwhile; StoreError.
+   */
+  settled(options?: { readonly signal?: AbortSignal | undefined }): Promise<SagaOutcome<Results>>
+}
+
+/** Runs sagas of a store, together with every other orchestrator of that store. */
+export class SagaOrchestrator implements AsyncDisposable {
+  readonly #store: SagaStore
+  readonly #clock: Clock
+  readonly #pollMs: number
+  readonly #leaseMs: number
+  readonly #worker: Worker
+  readonly #events = new Emitter<SagaEvents>()
+  readonly #waiters = new Map<string, Set<() => void>>()
+  #unsubscribe: Unsubscribe | undefined
+  #closed: Promise<void> | undefined
+
+  /** @throws InvalidOptionError when an option is wrong, or two definitions have the same name and version. */
+  constructor(options: SagaOrchestratorOptions) {
+    const { store, sagas = [], leaseMs = 10_000, concurrency = 64, graceMs = 5_000 } = checkObject('options', options)
+    const { pollMs = 1_000, bus, clock = systemClock, random = systemRandom } = options
+    this.#store = checkObject('store', store)
+    this.#clock = clock
+    this.#pollMs = checkPositive('pollMs', pollMs)
+    this.#leaseMs = checkPositive('leaseMs', leaseMs)
+    this.#worker = new Worker({
+      store,
+      committer: new Committer(store),
+      clock,
+      random,
+      leaseMs,
+      concurrency: checkInteger('concurrency', concurrency, 1),
+      graceMs: checkNumber('graceMs', graceMs, 0),
+      pollMs,
+      bus,
+      isAwaited: () => this.#waiters.size > 0,
+      recorded: (run, entries, statusChanged) => this.#recorded(run, entries, statusChanged),
+      dropped: (id) => this.#tellWaiters(id),
+    })
+    for (const definition of sagas) {
+      if (this.#worker.find(definition)) invalid('sagas', 'one definition per name and version', definition.name)
+      this.#worker.learn(definition)
+    }
+  }
+
+  /** Begins to claim and run sagas. Calling it again does nothing. @throws ClosedError after `close()`. */
+  start(): void {
+    this.#checkOpen()
+    this.#subscribe()
+    this.#worker.start()
+  }
+
+  /**
+   * Stores a saga; resolves before it has run. The same id, definition and input again give a handle of the same saga.
+   * @throws InvalidPayloadError when its schema or the codec refuses the input: nothing was stored.
+   * @throws SagaConflictError when the id is taken by another definition or input, SagaDefinitionDriftError when it is taken
+   * by another structure under the same version: nothing was stored.
+   * @throws StoreError: it may or may not be stored, and calling again with the same id is safe. ClosedError.
+   */
+  async run<Input, Results>(
+    definition: SagaDefinition<Input, Results>,
+    input: NoInfer<Input>,
+    /** `id`: any string that is not empty. */
+    { id }: { readonly id: string },
+  ): Promise<SagaHandle<Results>> {
+    this.#checkOpen()
+    checkString('id', id)
+    const { name, version, hash, deadlineMs } = definition
+    const text = jsonCodec.encode(await validate(definition.input, input, `input of saga '${name}'`))
+    const key = { name, version, hash }
+    const giveBack = this.#worker.reserve(key)
+    try {
+      const sentAt = this.#clock.now()
+      const { created, saga, now } = await this.#store.create({
+        id,
+        ...key,
+        input: text,
+        deadlineMs: deadlineMs === Infinity ? null : deadlineMs,
+        leaseMs: giveBack ? this.#leaseMs : null,
+      })
+      giveBack?.()
+      if (!created) checkSame(saga, key, text)
+      else if (!giveBack) this.#worker.claimSoon()
+      else {
+        const leaseUntil = sentAt + this.#leaseMs
+        this.#worker.adopt({ saga, expired: false, leaseUntil, clockOffset: now - this.#clock.now() })
+      }
+    } finally {
+      giveBack?.()
+    }
+    const machine = this.#worker.find(key)?.machine
+    const own = machine?.definition.hash === hash ? machine : new SagaMachine(definition)
+    return { id, settled: ({ signal } = {}) => this.#settled(id, own, signal) as Promise<SagaOutcome<Results>> }
+  }
+
+  /**
+   * Sends a signal to a saga, whether it waits for it already or will later. Signals of one name are taken in the order they came.
+   * @returns `'finished'`: it came too late; `'duplicate'`: one with this `dedupeId` had come: nothing was stored
+   * @throws NotFoundError, InvalidPayloadError: nothing was stored. StoreError: unknown, send it again with the same `dedupeId`.
+   */
+  async signal<T>(
+    id: string,
+    signal: SagaSignal<T>,
+    payload: NoInfer<T>,
+    { dedupeId }: { readonly dedupeId?: string | undefined } = {},
+  ): Promise<Exclude<Delivered, 'unknown'>> {
+    const value = await validate(signal.schema, payload, `signal '${signal.name}'`)
+    return this.#deliver({ sagaId: id, kind: 'signal', name: signal.name, payload: jsonCodec.encode(value), dedupeId })
+  }
+
+  /**
+   * Asks a saga to turn back: what it did is compensated. After its pivot it can't: the wish is kept as `late`.
+   * Resolves when the wish is stored.
+   * @returns `'finished'`: it had ended
+   * @throws NotFoundError, StoreError.
+   */
+  async cancel(id: string, reason: string, by: Operator = 'caller'): Promise<'delivered' | 'finished'> {
+    const { who } = orderOf(by)
+    const payload = JSON.stringify({ who, why: checkString('reason', reason) } satisfies Order)
+    return (await this.#deliver({ sagaId: id, kind: 'cancel', name: '', payload })) as 'delivered' | 'finished'
+  }
+
+  /**
+   * Gives every node a parked saga waits for its attempts anew.
+   * @throws NotFoundError; SagaConflictError when the saga is not parked: nothing was stored. StoreError.
+   */
+  async retry(id: string, by: Operator): Promise<void> {
+    await this.#order({ sagaId: id, kind: 'retry', name: '', payload: JSON.stringify(orderOf(by)) })
+  }
+
+  /**
+   * Lets a parked saga go on without the node at `path`: going forward it has no result, going back it counts as undone.
+   * @throws NotFoundError; SagaConflictError when the saga does not wait for this node: nothing was stored. StoreError.
+   */
+  async skip(id: string, path: string, by: Operator): Promise<void> {
+    await this.#order({ sagaId: id, kind: 'skip', name: path, payload: JSON.stringify(orderOf(by)) })
+  }
+
+  /**
+   * Tells a parked saga that the node at `path` was settled by hand: going forward `result` is its result, going back it is undone.
+   * @throws NotFoundError; InvalidPayloadError; SagaConflictError when the saga does not wait for this node: nothing was stored. StoreError.
+   */
+  async resolve(id: string, path: string, result: unknown, by: Operator): Promise<void> {
+    const order: Order = { ...orderOf(by), value: jsonCodec.encode(result) }
+    await this.#order({ sagaId: id, kind: 'resolve', name: path, payload: JSON.stringify(order) })
+  }
+
+  /**
+   * Sends a parked or compensated saga forward again from the top-level node `from`, with a new deadline. Nodes that were
+   * compensated run under new keys. Everything before `from` must be done, and `from` must stand after a pivot that is done.
+   * @throws NotFoundError; SagaConflictError when that is not so: nothing was stored. StoreError.
+   */
+  async redrive(
+    id: string,
+    { from, by = 'operator' }: { readonly from: string; readonly by?: Operator },
+  ): Promise<void> {
+    await this.#order({ sagaId: id, kind: 'redrive', name: from, payload: JSON.stringify(orderOf(by)) })
+  }
+
+  /** A saga as it stands in the store; `undefined` when there is none of this id. @throws StoreError. */
+  async get(id: string): Promise<SagaView | undefined> {
+    const saga = await this.#store.read(id)
+    if (!saga) return undefined
+    const found = this.#worker.find(saga)
+    if (!found) return viewOf(saga, undefined, 'unknown')
+    if (found.machine.definition.hash !== saga.hash) return viewOf(saga, undefined, 'drifted')
+    return viewOf(saga, found.machine, 'known')
+  }
+
+  /** Sagas in the order of their ids. `after`: the last id of the page before; `limit`: integer ≥ 1, 100 by default. @throws StoreError. */
+  list(query: Partial<SagaQuery> = {}): Promise<readonly SagaSummary[]> {
+    const { limit = 100, stuckForMs } = query
+    checkInteger('limit', limit, 1)
+    if (stuckForMs !== undefined) checkNumber('stuckForMs', stuckForMs, 0)
+    return this.#store.list({ ...query, limit })
+  }
+
+  /** Calls `listener` at each event `name` until the returned function is called. */
+  on<K extends keyof SagaEvents>(name: K, listener: (event: SagaEvents[K]) => unknown): Unsubscribe {
+    if (name === 'lost' || name === 'drift' || name === 'error') return this.#worker.events.on(name, listener as never)
+    return this.#events.on(name, listener)
+  }
+
+  /**
+   * Starts nothing more; resolves when all sagas are let go, so that others take over at once. Bodies may end within
+   * `graceMs`; of those that do not, the outcome is unknown, as after a crash. Calling it again gives the same promise.
+   */
+  close(): Promise<void> {
+    return (this.#closed ??= this.#close())
+  }
+
+  /** {@link close} */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    await this.#worker.close()
+    this.#unsubscribe?.()
+    for (const id of [...this.#waiters.keys()]) this.#tellWaiters(id)
+  }
+
+  #checkOpen(): void {
+    if (this.#closed) throw new ClosedError('the orchestrator is closed')
+  }
+
+  #subscribe(): void {
+    this.#unsubscribe ??= this.#store.onWake?.((wake) => {
+      this.#worker.wake(wake)
+      if (wake.id === undefined) for (const id of [...this.#waiters.keys()]) this.#tellWaiters(id)
+      else if (wake.dueInMs === Infinity) this.#tellWaiters(wake.id)
+    })
+  }
+
+  async #deliver(message: NewMessage): Promise<Exclude<Delivered, 'unknown'>> {
+    const delivered = await this.#store.deliver(message)
+    if (delivered === 'unknown') throw new NotFoundError(`there is no saga '${message.sagaId}'`)
+    if (delivered === 'delivered' && !this.#store.onWake) this.#worker.wake({ id: message.sagaId, dueInMs: 0 })
+    return delivered
+  }
+
+  /** Tries the order on a copy first, so that whoever gives it learns that it does not fit. */
+  async #order(message: NewMessage): Promise<void> {
+    const { sagaId, kind, name, payload } = message
+    const saga = await this.#store.read(sagaId)
+    if (!saga) throw new NotFoundError(`there is no saga '${sagaId}'`)
+    const machine = this.#worker.find(saga)?.machine
+    if (machine?.definition.hash === saga.hash) {
+      const trial = { number: saga.lastMessage + 1, kind, name, payload }
+      const moment = { now: saga.updatedAt, live: new Set<string>(), inbox: [trial], random: () => 0 }
+      const { entries } = machine.decide(machine.load(saga), [], moment)
+      if (!entries.some((e) => e.type === 'operator' && e.entry.applied)) throw misfit(saga, kind, name)
+    } else if (saga.status !== 'parked' && kind !== 'redrive') throw misfit(saga, kind, name)
+    if ((await this.#deliver(message)) === 'finished') throw misfit(saga, kind, name)
+  }
+
+  async #settled(id: string, machine: SagaMachine, signal: AbortSignal | undefined): Promise<SagaOutcome<unknown>> {
+    this.#subscribe()
+    for (;;) {
+      signal?.throwIfAborted()
+      this.#checkOpen()
+      const change = this.#nextChange(id)
+      try {
+        if (!this.#worker.isBusyWith(id)) {
+          const saga = await this.#store.read(id)
+          if (!saga) throw new NotFoundError(`there is no saga '${id}' any more`)
+          const outcome = outcomeOf(saga, machine)
+          if (outcome) return outcome
+        }
+        await orAbort(change.happened, signal)
+      } finally {
+        change.forget()
+      }
+    }
+  }
+
+  /** Resolves when the saga may have ended. */
+  #nextChange(id: string): { readonly happened: Promise<void>; forget(): void } {
+    let tell!: () => void
+    const happened = new Promise<void>((resolve) => (tell = resolve))
+    const all = this.#waiters.get(id) ?? new Set()
+    this.#waiters.set(id, all.add(tell))
+    this.#worker.rearm()
+    const poll = this.#store.onWake ? undefined : this.#clock.setTimer(tell, this.#pollMs, { keepAlive: true })
+    return {
+      happened,
+      forget: () => {
+        poll?.()
+        all.delete(tell)
+        if (all.size === 0 && this.#waiters.get(id) === all) this.#waiters.delete(id)
+        this.#worker.rearm()
+      },
+    }
+  }
+
+  #tellWaiters(id: string): void {
+    for (const tell of this.#waiters.get(id) ?? []) tell()
+  }
+
+  #recorded({ id, state, machine }: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void {
+    const { name } = machine.definition
+    if (this.#events.has('node'))
+      for (const path of new Set(entries.map((entry) => ('path' in entry ? entry.path : '')))) {
+        const at = state.nodes.get(path)
+        if (at) this.#events.emit('node', { id, name, path, status: at.status, attempt: at.attempt })
+      }
+    if (!statusChanged || !isEnd(state.status)) return
+    this.#tellWaiters(id)
+    this.#events.emit('settled', { id, name, status: state.status })
+  }
+}
+
+const isEnd = (status: SagaStatus): status is 'completed' | 'compensated' | 'parked' =>
+  status === 'completed' || status === 'compensated' || status === 'parked'
+
+const orderOf = (by: Operator): Order => {
+  if (typeof by === 'string') return { who: checkString('by', by) }
+  return { who: checkString('by.who', checkObject('by', by).who), ...(by.why === undefined ? {} : { why: by.why }) }
+}
+
+const misfit = (saga: StoredSaga, kind: string, path: string): SagaConflictError =>
+  new SagaConflictError(`saga '${saga.id}' is ${saga.status}: ${kind}${path && ` of '${path}'`} does not fit`, saga.id)
+
+function checkSame(
+  saga: StoredSaga,
+  { name, version, hash }: { name: string; version: number; hash: string },
+  input: string,
+): void {
+  if (saga.name !== name || saga.version !== version) {
+    const taken = `'${saga.name}' version ${saga.version}`
+    throw new SagaConflictError(`id '${saga.id}' is taken by ${taken}, not '${name}' version ${version}`, saga.id)
+  }
+  if (saga.hash !== hash) throw driftError(saga.id, name, version)
+  if (saga.input !== input && !isDeepStrictEqual(jsonCodec.decode(saga.input), jsonCodec.decode(input)))
+    throw new SagaConflictError(`saga '${saga.id}' was begun with another input`, saga.id)
+}

@@ -1,0 +1,327 @@
+import { jsonCodec } from '../kernel/codec.js'
+import type { Clock } from '../kernel/clock.js'
+import type { Random } from '../kernel/random.js'
+import type { EventBus } from '../messaging/event-bus.js'
+import { exponential } from '../resilience/backoff.js'
+import { BodyRun } from './body-run.js'
+import type { Committer } from './committer.js'
+import type { SagaNode } from './definition.js'
+import type { JournalEntry, SagaState, SagaStatus } from './journal.js'
+import type { SagaInput, SagaMachine } from './machine.js'
+import type { InboxMessage, SagaStore, StoredSaga, Transition } from './store.js'
+
+/** What all runs of an orchestrator share. */
+export interface RunHost {
+  readonly store: SagaStore
+  readonly committer: Committer
+  readonly clock: Clock
+  readonly random: Random
+  readonly leaseMs: number
+  readonly graceMs: number
+  readonly bus: Pick<EventBus, 'publish'> | undefined
+  /** These facts are stored. */
+  recorded(run: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void
+  /** The run has ended: it let its saga go, or lost it. */
+  dropped(run: SagaRun, lost: boolean): void
+  failed(doing: 'commit' | 'publish' | 'read' | 'run', error: unknown): void
+}
+
+/** A saga as it was taken. */
+export interface Taken {
+  readonly saga: StoredSaga
+  readonly expired: boolean
+  /** Monotonic milliseconds of this process at which the lease ends. */
+  readonly leaseUntil: number
+  /** What to add to this process's monotonic clock to get the store's, at most. */
+  readonly clockOffset: number
+}
+
+const AGAIN = exponential({ initialMs: 50, maxMs: 5_000 })
+
+/** A saga while this process owns it. */
+export class SagaRun {
+  readonly id: string
+  readonly epoch: number
+  readonly state: SagaState
+  leaseUntil: number
+  readonly #saga: StoredSaga
+  readonly #clockOffset: number
+  readonly #bodies = new Map<string, BodyRun>()
+  #inputs: SagaInput[] = []
+  #inbox: readonly InboxMessage[]
+  #seen: number
+  #position: number
+  /** The status that the store has. */
+  #stored: SagaStatus
+  #busy = false
+  #again = false
+  #over = false
+  #closing = false
+  #publishing = false
+  #reading = false
+  #readAgain = false
+  #woken = false
+  #cancelTimer: (() => void) | undefined
+
+  constructor(
+    readonly machine: SagaMachine,
+    private readonly visible: ReadonlyMap<string, readonly SagaNode[]>,
+    private readonly host: RunHost,
+    { saga, expired, leaseUntil, clockOffset }: Taken,
+  ) {
+    this.id = saga.id
+    this.epoch = saga.epoch
+    this.state = machine.load(saga)
+    this.leaseUntil = leaseUntil
+    this.#saga = saga
+    this.#clockOffset = clockOffset
+    this.#inbox = saga.inbox
+    this.#seen = saga.lastMessage
+    this.#position = saga.journal.length
+    this.#stored = saga.status
+    if (expired) this.#inputs.push({ type: 'interrupted' })
+  }
+
+  /** The newest message it knows of. */
+  get seen(): number {
+    return this.#seen
+  }
+
+  /** Whether a message came while it was owned: when it is let go, that may be a message it had not seen. */
+  get woken(): boolean {
+    return this.#woken
+  }
+
+  /** Looks at the time, the inbox and what its bodies reported, and goes on. */
+  proceed(): void {
+    this.#again = true
+    if (this.#busy || this.#over) return
+    this.#busy = true
+    this.#proceed().catch((error: unknown) => {
+      this.host.failed('run', error)
+      this.lose()
+    })
+  }
+
+  /** Fetches messages that came since it was claimed. */
+  async readInbox(): Promise<void> {
+    this.#woken = true
+    if (this.#over) return
+    if (this.#reading) {
+      this.#readAgain = true
+      return
+    }
+    this.#reading = true
+    try {
+      this.#readAgain = false
+      const saga = await this.host.store.read(this.id)
+      if (saga && saga.epoch === this.epoch) {
+        const fresh = saga.inbox.filter((m) => m.number > this.#seen)
+        this.#inbox = [...this.#inbox, ...fresh]
+        this.#seen = Math.max(this.#seen, saga.lastMessage)
+        this.proceed()
+      } else this.lose()
+    } catch (error) {
+      this.host.failed('read', error) // the next renewal tells of the message again
+    } finally {
+      this.#reading = false
+      if (this.#readAgain) void this.readInbox()
+    }
+  }
+
+  /** Starts nothing more, and lets the saga go as soon as its bodies have ended; at the latest after `graceMs`. */
+  close(): void {
+    if (this.#over || this.#closing) return
+    this.#closing = true
+    const cancel = this.#cancelTimer
+    this.#cancelTimer = this.host.clock.setTimer(() => this.lose(), this.host.graceMs, { keepAlive: true })
+    cancel?.()
+    this.proceed()
+  }
+
+  /** Somebody else owns the saga, or will: bodies are told to stop, and nothing more is written. */
+  lose(): void {
+    if (this.#over) return
+    this.#end()
+    const reason = aborted(`saga '${this.id}' has another owner`)
+    for (const body of this.#bodies.values()) body.forget(reason)
+    this.host.dropped(this, true)
+  }
+
+  async #proceed(): Promise<void> {
+    while (this.#again && !this.#over) {
+      this.#again = false
+      const { entries, consumed } = this.machine.decide(this.state, this.#takeInputs(), {
+        now: this.#now(),
+        live: this.#bodies,
+        inbox: this.#inbox,
+        random: this.host.random,
+      })
+      if (consumed.length > 0) this.#inbox = this.#inbox.filter((m) => !consumed.includes(m.number))
+      const next = this.#next()
+      const letGo = 'dueAt' in next
+      const statusChanged = this.state.status !== this.#stored
+      if (entries.length > 0 || letGo || statusChanged) {
+        if (!(await this.#commit(entries, consumed, next))) return this.lose()
+        if (letGo) this.#end()
+        this.#stored = this.state.status
+        this.host.recorded(this, entries, statusChanged)
+        if (letGo) return this.host.dropped(this, false)
+      }
+      if (this.#over) return
+      this.#stopBodies()
+      this.#startBodies()
+      this.#publish()
+    }
+    this.#busy = false
+    this.#arm()
+  }
+
+  #takeInputs(): SagaInput[] {
+    const inputs = this.#inputs
+    this.#inputs = []
+    return inputs
+  }
+
+  /** Whether to keep the saga after the next write, and if not, when it is due. */
+  #next(): Transition['next'] {
+    const { state, machine } = this
+    const keep = { leaseMs: this.host.leaseMs }
+    if (this.#bodies.size > 0 || state.outbox.length > 0) return keep
+    const dueAt = machine.dueAt(state, { live: this.#bodies })
+    const waitMs = dueAt - this.#now()
+    // a short pause is cheaper to sit out; a signal may come to any process
+    const sitOut = waitMs <= this.host.leaseMs && !this.#waitsForSignal()
+    const runs = state.status === 'running' || state.status === 'compensating'
+    if (!this.#closing && (sitOut || (runs && waitMs <= 0))) return keep
+    return { dueAt: dueAt === Infinity ? null : dueAt }
+  }
+
+  #waitsForSignal(): boolean {
+    if (this.state.status !== 'waiting') return false
+    for (const [path, { status }] of this.state.nodes)
+      if (status === 'waiting' && this.machine.nodes.get(path)?.kind === 'wait') return true
+    return false
+  }
+
+  /** @returns whether the write counted */
+  async #commit(
+    entries: readonly JournalEntry[],
+    consumed: readonly number[],
+    next: Transition['next'],
+  ): Promise<boolean> {
+    const { clock, committer, leaseMs, random } = this.host
+    const transition: Transition = {
+      id: this.id,
+      epoch: this.epoch,
+      position: this.#position,
+      record: { at: this.#now(), entries },
+      status: this.state.status,
+      consumed,
+      seen: this.#seen,
+      next,
+    }
+    for (let tries = 1; !this.#over; tries++) {
+      const sentAt = clock.now()
+      try {
+        if ((await committer.commit(transition)) === 'fenced') return false
+        this.#position++
+        this.leaseUntil = Math.max(this.leaseUntil, sentAt + leaseMs)
+        return !this.#over
+      } catch (error) {
+        this.host.failed('commit', error)
+        const waitMs = AGAIN(tries, error, { previousMs: undefined, random })
+        if (sentAt + waitMs >= this.leaseUntil) return false
+        await clock.sleep(waitMs) // the same write again does no harm: it is known by its position
+      }
+    }
+    return false
+  }
+
+  #stopBodies(): void {
+    const { failure, direction } = this.state
+    if (direction !== 'back') return
+    for (const body of this.#bodies.values())
+      if (!body.compensating) body.stop(aborted(`saga '${this.id}' turned back: ${failure?.error.message}`))
+  }
+
+  #startBodies(): void {
+    if (this.#closing) return
+    const { clock, bus, graceMs } = this.host
+    for (const [node, at] of [...this.machine.runnable(this.state, { now: this.#now(), live: this.#bodies })]) {
+      if (clock.now() >= this.leaseUntil) return this.lose()
+      const { path } = node
+      const scope = {
+        sagaId: this.id,
+        createdAt: this.#saga.createdAt,
+        input: this.#saga.input,
+        state: this.state,
+        fence: this.epoch,
+        visible: this.visible.get(path) ?? [],
+        clock,
+        hasBus: bus !== undefined,
+        graceMs,
+      }
+      const report = (input: SagaInput): void => {
+        this.#bodies.delete(path)
+        this.#inputs.push(input)
+        this.proceed()
+      }
+      this.#bodies.set(path, new BodyRun(node, at.status === 'compensating', scope, report, at))
+    }
+  }
+
+  #publish(): void {
+    if (this.#publishing || this.state.outbox.length === 0) return
+    this.#publishing = true
+    void this.#publishAll().finally(() => {
+      this.#publishing = false
+      // while a body runs, the next write is near and takes it along
+      if (this.#bodies.size === 0) this.proceed()
+    })
+  }
+
+  async #publishAll(): Promise<void> {
+    const { bus, clock, random } = this.host
+    const events = [...this.state.outbox]
+    for (let tries = 1; !this.#over; tries++) {
+      try {
+        if (!bus) throw new Error(`saga '${this.id}' has events to publish, but its orchestrator has no bus`)
+        await bus.publish(
+          events.map((event) => ({
+            ...event,
+            data: jsonCodec.decode(event.data),
+            occurredAt: new Date(event.occurredAt),
+          })),
+        )
+        this.#inputs.push({ type: 'published', count: events.length })
+        return
+      } catch (error) {
+        this.host.failed('publish', error)
+        await clock.sleep(AGAIN(tries, error, { previousMs: undefined, random }))
+      }
+    }
+  }
+
+  #arm(): void {
+    if (this.#over || this.#closing) return
+    this.#cancelTimer?.()
+    const waitMs = this.machine.dueAt(this.state, { live: this.#bodies }) - this.#now()
+    this.#cancelTimer = this.host.clock.setTimer(() => this.proceed(), Math.max(0, waitMs), { keepAlive: true })
+  }
+
+  #end(): void {
+    this.#over = true
+    this.#cancelTimer?.()
+  }
+
+  #now(): number {
+    return Math.floor(this.host.clock.now() + this.#clockOffset)
+  }
+}
+
+function aborted(message: string): Error {
+  const error = new Error(message)
+  error.name = 'AbortError'
+  return error
+}

@@ -1,0 +1,181 @@
+import type { Unsubscribe } from '../kernel/emitter.js'
+import type { JournalRecord, SagaStatus } from './journal.js'
+
+/** Whether a write counted: `'fenced'` means that somebody else owns the saga now, and nothing was written. */
+export type Fenced = 'ok' | 'fenced'
+
+/** A definition as stores know it. */
+export interface DefinitionKey {
+  readonly name: string
+  readonly version: number
+  readonly hash: string
+}
+
+/** A saga to be. */
+export interface NewSaga extends DefinitionKey {
+  readonly id: string
+  /** Text of the codec. */
+  readonly input: string
+  /** Milliseconds; `null`: none. */
+  readonly deadlineMs: number | null
+  /** Milliseconds for which its maker owns it at once, with epoch 1; `null`: nobody does, and it is due at once. */
+  readonly leaseMs: number | null
+}
+
+/** A saga as it is stored. All times are epoch milliseconds by the store's clock. */
+export interface StoredSaga extends DefinitionKey {
+  readonly id: string
+  readonly input: string
+  readonly deadlineMs: number | null
+  readonly status: SagaStatus
+  readonly createdAt: number
+  readonly updatedAt: number
+  /** How often it has been claimed: the number of its present or last owner. */
+  readonly epoch: number
+  readonly journal: readonly JournalRecord[]
+  /** Messages not consumed yet, in the order they came. */
+  readonly inbox: readonly InboxMessage[]
+  /** The number of the newest message it ever got; 0: none. */
+  readonly lastMessage: number
+}
+
+/** What {@link SagaStore.create} did. */
+export interface Created {
+  /** `false`: a saga of this id was there and was left as it was. */
+  readonly created: boolean
+  readonly saga: StoredSaga
+  /** The store's clock, epoch milliseconds. */
+  readonly now: number
+}
+
+/** What an orchestrator can run, and how much. */
+export interface ClaimRequest {
+  readonly known: readonly DefinitionKey[]
+  /** Integer ≥ 1. */
+  readonly limit: number
+  readonly leaseMs: number
+}
+
+/** A saga that is the caller's now. */
+export interface ClaimedSaga {
+  readonly saga: StoredSaga
+  /** Its last owner let its lease run out: the bodies it had started may have run. */
+  readonly expired: boolean
+}
+
+/** What {@link SagaStore.claim} found. */
+export interface Claims {
+  readonly claimed: readonly ClaimedSaga[]
+  /** Due sagas whose name and version are known with another hash: untouched. May be cut to a few. */
+  readonly drifted: readonly { readonly id: string; readonly name: string; readonly version: number }[]
+  /** The store's clock, epoch milliseconds. */
+  readonly now: number
+  /** Milliseconds until the next saga may fall due or lose its owner, if nothing else happens; `Infinity`: none will. */
+  readonly nextDueMs: number
+}
+
+/** A saga and the epoch under which the caller owns it. */
+export interface Lease {
+  readonly id: string
+  readonly epoch: number
+}
+
+/** What became of a lease. */
+export type Renewed = 'fenced' | { readonly lastMessage: number }
+
+/** One write. */
+export interface Transition extends Lease {
+  /** How many records the journal has before this one. */
+  readonly position: number
+  readonly record: JournalRecord
+  readonly status: SagaStatus
+  /** Numbers of inbox messages that it consumes. */
+  readonly consumed: readonly number[]
+  /** The newest message its owner had seen. */
+  readonly seen: number
+  /** Keep it for so many milliseconds from now, or let it go until `dueAt` (epoch milliseconds; `null`: until a message comes). */
+  readonly next: { readonly leaseMs: number } | { readonly dueAt: number | null }
+}
+
+/** What is sent to a saga from outside. */
+export interface NewMessage {
+  readonly sagaId: string
+  readonly kind: 'signal' | 'cancel' | 'retry' | 'skip' | 'resolve' | 'redrive'
+  /** Signal: its name. Operator verbs: the path they are about, or empty. */
+  readonly name: string
+  /** Text of the codec. */
+  readonly payload: string
+  /** A second message of this saga with the same one is dropped. */
+  readonly dedupeId?: string | undefined
+}
+
+/** A message in a saga's inbox. */
+export interface InboxMessage extends Omit<NewMessage, 'sagaId' | 'dedupeId'> {
+  /** Grows with each message of the saga. Integer ≥ 1. */
+  readonly number: number
+}
+
+/** `'finished'`: completed or compensated, so that nobody will read it; only `redrive` is still taken by a compensated one. */
+export type Delivered = 'delivered' | 'duplicate' | 'finished' | 'unknown'
+
+/** What {@link SagaStore.list} looks for. */
+export interface SagaQuery {
+  readonly status?: SagaStatus | undefined
+  readonly name?: string | undefined
+  /** Only those that have not ended and got no write for so many milliseconds. ≥ 0. */
+  readonly stuckForMs?: number | undefined
+  /** The id after which to go on. */
+  readonly after?: string | undefined
+  /** Integer ≥ 1. */
+  readonly limit: number
+}
+
+/** One line of a list. Times are epoch milliseconds by the store's clock. */
+export interface SagaSummary {
+  readonly id: string
+  readonly name: string
+  readonly version: number
+  readonly status: SagaStatus
+  readonly createdAt: number
+  readonly updatedAt: number
+}
+
+/** Something to look at. */
+export interface SagaWake {
+  /** The saga; `undefined`: any, for the store may have missed something. */
+  readonly id: string | undefined
+  /** Milliseconds until it is due; 0: now; `Infinity`: it ended. */
+  readonly dueInMs: number
+}
+
+/**
+ * Where sagas live. A saga is owned by whoever claimed it last: each claim raises its epoch, and writes under an older one
+ * change nothing. A saga is due when its time has come and nobody owns it, or when the lease of its owner has run out.
+ * All times are taken from the store's own clock. Every method throws StoreError when the store does not answer: the call
+ * may or may not have taken effect. Contract: `test/conformance/saga-store.ts`.
+ */
+export interface SagaStore {
+  /** Stores a saga unless there is one of this id: of callers at the same time exactly one creates it. */
+  create(saga: NewSaga): Promise<Created>
+  /** Takes up to `limit` due sagas of known definitions, longest due first. No two callers get the same one under one epoch. */
+  claim(request: ClaimRequest): Promise<Claims>
+  /** Owns sagas for `leaseMs` milliseconds from now. Answers in the order of `leases`. */
+  renew(leases: readonly Lease[], leaseMs: number): Promise<readonly Renewed[]>
+  /**
+   * Writes transitions, each wholly or not at all, each on its own. Answers in their order. One that was written before
+   * (same epoch and position) is `'ok'` and changes nothing, so that a call whose answer was lost may be made again.
+   * A saga that is let go while its inbox has a message above `seen` is due at once.
+   */
+  commit(transitions: readonly Transition[]): Promise<readonly Fenced[]>
+  /** Puts a message into a saga's inbox, behind those that are there. A saga that nobody owns is due at once. */
+  deliver(message: NewMessage): Promise<Delivered>
+  /** One saga with all that is known of it; `undefined` when there is none. */
+  read(id: string): Promise<StoredSaga | undefined>
+  /** Sagas in the order of their ids' UTF-16 code units. */
+  list(query: SagaQuery): Promise<readonly SagaSummary[]>
+  /**
+   * Calls `listener` soon after a saga was created, got a message, was let go or ended, whoever did it. A store without it is
+   * asked from time to time instead.
+   */
+  onWake?(listener: (wake: SagaWake) => void): Unsubscribe
+}

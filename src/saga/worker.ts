@@ -1,0 +1,277 @@
+import { Emitter } from '../kernel/emitter.js'
+import type { SagaDefinition } from './definition.js'
+import { SagaDefinitionDriftError } from './errors.js'
+import { SagaMachine } from './machine.js'
+import { visibleNodes } from './results.js'
+import { SagaRun, type RunHost, type Taken } from './run.js'
+import type { SagaNode } from './definition.js'
+import type { JournalEntry } from './journal.js'
+import type { DefinitionKey, SagaWake } from './store.js'
+
+/** What a {@link Worker} is made of. */
+export interface WorkerOptions extends Omit<RunHost, 'recorded' | 'dropped' | 'failed'> {
+  readonly concurrency: number
+  readonly pollMs: number
+  /** Whether somebody waits for a saga's end: timers then keep the process alive. */
+  readonly isAwaited: () => boolean
+  readonly recorded: RunHost['recorded']
+  /** A saga is not owned here any more. */
+  readonly dropped: (id: string) => void
+}
+
+/** What goes on behind the calls. */
+export interface WorkerEvents {
+  lost: { readonly id: string; readonly epoch: number }
+  drift: { readonly id: string; readonly error: SagaDefinitionDriftError }
+  error: { readonly doing: 'claim' | 'renew' | 'commit' | 'publish' | 'read' | 'run'; readonly error: unknown }
+}
+
+/** The machine of a definition and what its bodies see. */
+export interface Known {
+  readonly machine: SagaMachine
+  readonly visible: ReadonlyMap<string, readonly SagaNode[]>
+}
+
+const REMEMBERED_DRIFTS = 1_000
+
+/** Owns sagas: claims those that are due, keeps their leases, runs them. Without work it holds no timer. */
+export class Worker implements RunHost {
+  readonly events = new Emitter<WorkerEvents>()
+  readonly store
+  readonly committer
+  readonly clock
+  readonly random
+  readonly leaseMs
+  readonly graceMs
+  readonly bus
+  readonly #known = new Map<string, Known & { readonly key: DefinitionKey }>()
+  readonly #runs = new Map<string, SagaRun>()
+  readonly #drifted = new Set<string>()
+  readonly #reservations = new Set<object>()
+  #state: 'idle' | 'started' | 'closed' = 'idle'
+  #claiming = false
+  #claimAgain = false
+  #starved = false
+  #claimTimer: { readonly at: number; readonly keepAlive: boolean; readonly cancel: () => void } | undefined
+  #cancelRenewTimer: (() => void) | undefined
+  #onEmpty: (() => void) | undefined
+
+  constructor(private readonly options: WorkerOptions) {
+    this.store = options.store
+    this.committer = options.committer
+    this.clock = options.clock
+    this.random = options.random
+    this.leaseMs = options.leaseMs
+    this.graceMs = options.graceMs
+    this.bus = options.bus
+  }
+
+  learn(definition: SagaDefinition): void {
+    const { name, version, hash } = definition
+    const machine = new SagaMachine(definition)
+    this.#known.set(`${version} ${name}`, {
+      machine,
+      visible: visibleNodes(definition.nodes),
+      key: { name, version, hash },
+    })
+  }
+
+  /** What is known of this name and version, whatever its hash. */
+  find({ name, version }: Pick<DefinitionKey, 'name' | 'version'>): Known | undefined {
+    return this.#known.get(`${version} ${name}`)
+  }
+
+  /** Whether it runs here and, as far as is known, goes on. */
+  isBusyWith(id: string): boolean {
+    const status = this.#runs.get(id)?.state.status
+    return status === 'running' || status === 'waiting' || status === 'compensating'
+  }
+
+  start(): void {
+    if (this.#state !== 'idle') return
+    this.#state = 'started'
+    this.claimSoon()
+  }
+
+  /** Keeps a place for a saga to be created. @returns gives it back; `undefined`: there is none */
+  reserve({ name, version, hash }: DefinitionKey): (() => void) | undefined {
+    if (this.#state !== 'started' || this.#room() <= 0) return undefined
+    if (this.find({ name, version })?.machine.definition.hash !== hash) return undefined
+    const place = {}
+    this.#reservations.add(place)
+    return () => {
+      if (this.#reservations.delete(place) && this.#starved) this.claimSoon()
+    }
+  }
+
+  /** Runs a saga that the store says is ours. */
+  adopt(taken: Taken): void {
+    const { saga } = taken
+    const known = this.find(saga)
+    if (!known) return // its lease runs out and somebody who knows it takes it
+    this.#runs.get(saga.id)?.lose() // ours until a moment ago
+    const run = new SagaRun(known.machine, known.visible, this, taken)
+    this.#runs.set(saga.id, run)
+    this.#armRenewal()
+    if (this.#state === 'closed') run.close()
+    else run.proceed()
+  }
+
+  /** Something has changed in the store. */
+  wake({ id, dueInMs }: SagaWake): void {
+    if (id !== undefined) {
+      const run = this.#runs.get(id)
+      if (run && dueInMs === 0) return void run.readInbox()
+    }
+    this.#claimIn(id === undefined ? 0 : dueInMs)
+  }
+
+  /** Claims now, or as soon as the claim under way has ended. */
+  claimSoon(): void {
+    this.#claimIn(0)
+  }
+
+  /** Makes the timer keep the process alive, or no longer. */
+  rearm(): void {
+    const timer = this.#claimTimer
+    if (timer && timer.keepAlive !== this.options.isAwaited()) this.#setClaimTimer(timer.at)
+  }
+
+  /** Lets every saga go. Resolves when none is owned any more. */
+  async close(): Promise<void> {
+    this.#state = 'closed'
+    this.#claimTimer?.cancel()
+    this.#claimTimer = undefined
+    const empty = new Promise<void>((resolve) => (this.#onEmpty = resolve))
+    for (const run of [...this.#runs.values()]) run.close()
+    if (this.#runs.size > 0) await empty
+    this.#cancelRenewTimer?.()
+  }
+
+  recorded(run: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void {
+    this.options.recorded(run, entries, statusChanged)
+  }
+
+  dropped(run: SagaRun, lost: boolean): void {
+    if (this.#runs.get(run.id) === run) this.#runs.delete(run.id)
+    if (this.#runs.size === 0) {
+      this.#cancelRenewTimer?.()
+      this.#cancelRenewTimer = undefined
+      if (this.#state === 'closed') this.#onEmpty?.()
+    }
+    if (lost) {
+      this.events.emit('lost', { id: run.id, epoch: run.epoch })
+      this.#claimIn(this.leaseMs) // it may have been ours alone
+    }
+    if (this.#starved || run.woken) this.claimSoon()
+    this.options.dropped(run.id)
+  }
+
+  failed(doing: WorkerEvents['error']['doing'], error: unknown): void {
+    this.events.emit('error', { doing, error })
+  }
+
+  #room(): number {
+    return this.options.concurrency - this.#runs.size - this.#reservations.size
+  }
+
+  #claimIn(ms: number): void {
+    if (this.#state !== 'started') return
+    if (ms > 0) return this.#setClaimTimer(Math.min(this.#claimTimer?.at ?? Infinity, this.clock.now() + ms))
+    if (this.#claiming) this.#claimAgain = true
+    else void this.#claim()
+  }
+
+  #setClaimTimer(at: number): void {
+    const keepAlive = this.options.isAwaited()
+    if (this.#claimTimer?.at === at && this.#claimTimer.keepAlive === keepAlive) return
+    this.#claimTimer?.cancel()
+    this.#claimTimer = undefined
+    if (at === Infinity) return
+    const fire = (): void => {
+      this.#claimTimer = undefined
+      this.claimSoon()
+    }
+    const waitMs = Math.max(0, at - this.clock.now())
+    this.#claimTimer = { at, keepAlive, cancel: this.clock.setTimer(fire, waitMs, { keepAlive }) }
+  }
+
+  async #claim(): Promise<void> {
+    this.#claiming = true
+    let nextMs: number
+    try {
+      nextMs = await this.#claimAll()
+    } catch (error) {
+      this.failed('claim', error)
+      nextMs = this.options.pollMs
+    } finally {
+      this.#claiming = false
+    }
+    this.#claimIn(Math.max(1, this.store.onWake ? nextMs : Math.min(nextMs, this.options.pollMs)))
+  }
+
+  /** @returns milliseconds after which to look again */
+  async #claimAll(): Promise<number> {
+    for (;;) {
+      this.#claimAgain = false
+      const limit = this.#room()
+      this.#starved = limit <= 0
+      if (limit <= 0 || this.#state !== 'started') return Infinity
+      const sentAt = this.clock.now()
+      const known = [...this.#known.values()].map(({ key }) => key)
+      const { claimed, drifted, now, nextDueMs } = await this.store.claim({ known, limit, leaseMs: this.leaseMs })
+      const clockOffset = now - this.clock.now()
+      const leaseUntil = sentAt + this.leaseMs
+      for (const { saga, expired } of claimed) this.adopt({ saga, expired, leaseUntil, clockOffset })
+      for (const saga of drifted) this.#tellDrift(saga)
+      if (claimed.length < limit && !this.#claimAgain) return nextDueMs
+    }
+  }
+
+  #tellDrift({ id, name, version }: { id: string; name: string; version: number }): void {
+    if (this.#drifted.has(id)) return
+    if (this.#drifted.size >= REMEMBERED_DRIFTS) this.#drifted.clear()
+    this.#drifted.add(id)
+    this.events.emit('drift', { id, error: driftError(id, name, version) })
+  }
+
+  #armRenewal(): void {
+    if (this.#cancelRenewTimer || this.#runs.size === 0) return
+    const now = this.clock.now()
+    let waitMs = this.leaseMs / 3
+    for (const { leaseUntil } of this.#runs.values()) waitMs = Math.min(waitMs, leaseUntil - now)
+    const tick = (): void => {
+      this.#cancelRenewTimer = undefined
+      void this.#renew()
+      this.#armRenewal()
+    }
+    this.#cancelRenewTimer = this.clock.setTimer(tick, Math.max(1, waitMs))
+  }
+
+  async #renew(): Promise<void> {
+    const now = this.clock.now()
+    for (const run of [...this.#runs.values()]) if (run.leaseUntil <= now) run.lose()
+    const old = [...this.#runs.values()].filter((run) => run.leaseUntil - now <= (this.leaseMs * 2) / 3)
+    if (old.length === 0) return
+    try {
+      const leases = old.map(({ id, epoch }) => ({ id, epoch }))
+      const answers = await this.store.renew(leases, this.leaseMs)
+      for (const [i, run] of old.entries()) {
+        const answer = answers[i]
+        if (answer === undefined || answer === 'fenced') run.lose()
+        else {
+          run.leaseUntil = Math.max(run.leaseUntil, now + this.leaseMs)
+          if (answer.lastMessage > run.seen) void run.readInbox()
+        }
+      }
+    } catch (error) {
+      this.failed('renew', error)
+    }
+  }
+}
+
+export const driftError = (id: string, name: string, version: number): SagaDefinitionDriftError =>
+  new SagaDefinitionDriftError(
+    `saga '${id}' was begun by '${name}' version ${version} with another structure: give the changed one a new version`,
+    id,
+  )
