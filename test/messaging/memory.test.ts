@@ -1,0 +1,361 @@
+import { expect, onTestFinished, test, vi } from 'vitest'
+import { z } from 'zod'
+import type { EventBus, MemoryEventBusEvents, Message } from '../../src/messaging/index.js'
+import { MemoryEventBus } from '../../src/messaging/index.js'
+import { exponential } from '../../src/resilience/index.js'
+import { ManualClock, settle } from '../../src/testing/manual-clock.js'
+
+const fail = (): never => {
+  throw new Error('no')
+}
+
+test('a full group refuses messages for all, none is stored, and what is done or dropped makes room', async () => {
+  const bus = new MemoryEventBus({ maxBacklog: 3 })
+  const fine: unknown[] = []
+  await bus.subscribe({ group: 'fine', types: '*', handle: ({ data }) => void fine.push(data) })
+  const stuck = await bus.subscribe({ group: 'stuck', types: ['A'], handle: fail, retry: { attempts: 1 } })
+  await bus.publish({ type: 'A', id: 'dead', data: 0 })
+  await settle()
+  await stuck.close()
+  await bus.publish([1, 2].map((data) => ({ type: 'A', data })))
+  await settle()
+  const refused = bus.publish([
+    { type: 'B', data: 'b' },
+    { type: 'A', data: 3 },
+  ])
+  await expect(refused).rejects.toMatchObject({
+    name: 'BacklogFullError',
+    code: 'BACKLOG_FULL',
+    group: 'stuck',
+    limit: 3,
+    message: expect.stringContaining('"stuck"'),
+  })
+  await settle()
+  expect(fine).toEqual([0, 1, 2])
+  await bus.publish({ type: 'B', data: 'b' }) // the full group does not take it
+  await bus.deadLetters('stuck').drop('dead')
+  await bus.publish({ type: 'A', data: 3 })
+  await settle()
+  expect(fine).toEqual([0, 1, 2, 'b', 3])
+  expect(bus.stats()).toMatchObject([
+    { group: 'fine', waiting: 0 },
+    { group: 'stuck', waiting: 3, dead: 0 },
+  ])
+})
+
+test('messages in a handler and messages to be tried again count as held', async () => {
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ maxBacklog: 2, clock })
+  await bus.subscribe({
+    group: 'g',
+    types: '*',
+    retry: { backoff: () => 100 },
+    handle: ({ data }) => (data === 'hang' ? new Promise(() => {}) : fail()),
+    graceMs: 0,
+  })
+  await bus.publish([
+    { type: 'A', data: 'hang' },
+    { type: 'A', data: 'fail' },
+  ])
+  await settle()
+  expect(bus.stats()).toEqual([{ group: 'g', waiting: 0, running: 1, retrying: 1, dead: 0 }])
+  await expect(bus.publish({ type: 'A', data: 1 })).rejects.toMatchObject({ code: 'BACKLOG_FULL' })
+  await bus.close()
+  expect(bus.stats()).toEqual([{ group: 'g', waiting: 2, running: 0, retrying: 0, dead: 0 }])
+  expect(clock.pendingTimers).toBe(0)
+})
+
+test("a message that no group takes is forgotten and told of, or refused where the bus was told 'reject'", async () => {
+  const lenient = new MemoryEventBus()
+  const told: unknown[] = []
+  lenient.on('unrouted', (event) => told.push(event))
+  await lenient.publish({ id: 'm', type: 'A', data: 1 })
+  expect(told).toEqual([{ id: 'm', type: 'A' }])
+
+  const strict = new MemoryEventBus({ unrouted: 'reject' })
+  const seen: unknown[] = []
+  await strict.subscribe({ group: 'g', types: ['A'], handle: ({ data }) => void seen.push(data) })
+  const refused = strict.publish([
+    { type: 'A', data: 1 },
+    { type: 'B', data: 2 },
+  ])
+  await expect(refused).rejects.toMatchObject({ name: 'UnroutedError', code: 'UNROUTED', type: 'B' })
+  await strict.publish({ type: 'A', data: 3 })
+  await settle()
+  expect(seen).toEqual([3])
+})
+
+test('what is published is checked by the schema of the bus: all or none, and what the schema gives back is sent', async () => {
+  interface Shop {
+    Placed: { cents: number }
+    Paid: string
+  }
+  const bus = new MemoryEventBus<Shop>({ schema: { Placed: z.object({ cents: z.number().positive() }) } })
+  const seen: unknown[] = []
+  await bus.subscribe({ group: 'g', types: '*', handle: ({ data }) => void seen.push(data) })
+  const refused = bus.publish([
+    { type: 'Paid', data: 'first' },
+    { type: 'Placed', data: { cents: -1 } },
+  ])
+  await expect(refused).rejects.toMatchObject({ code: 'INVALID_PAYLOAD', issues: [{ path: ['cents'] }] })
+  await bus.publish({ type: 'Placed', data: { cents: 1, extra: true } as { cents: number } })
+  await settle()
+  expect(seen).toEqual([{ cents: 1 }])
+})
+
+test('publish calls keep their order however long their schemas take, and one that fails holds up none', async () => {
+  const release: (() => void)[] = []
+  const slow = z.number().refine(async (n) => {
+    if (n === 0) await new Promise<void>((resolve) => release.push(resolve))
+    return n >= 0
+  })
+  const bus = new MemoryEventBus<{ A: number }>({ schema: { A: slow } })
+  const seen: number[] = []
+  await bus.subscribe({ group: 'g', types: ['A'], handle: ({ data }) => void seen.push(data) })
+  const calls = [0, -1, 1, 2].map((data) => bus.publish({ type: 'A', key: 'k', data }))
+  const outcomes = Promise.allSettled(calls)
+  await settle()
+  expect(seen).toEqual([])
+  for (const go of release) go()
+  expect((await outcomes).map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'fulfilled', 'fulfilled'])
+  await settle()
+  expect(seen).toEqual([0, 1, 2])
+})
+
+test('types called like parts of every object have no schema by accident', async () => {
+  const bus = new MemoryEventBus<Record<string, unknown>>({ schema: { A: z.number() } })
+  const seen: string[] = []
+  await bus.subscribe({ group: 'g', types: '*', schema: { A: z.number() }, handle: ({ type }) => void seen.push(type) })
+  await bus.publish(['__proto__', 'constructor', 'toString'].map((type) => ({ type, data: 'x' })))
+  await settle()
+  expect(seen).toEqual(['__proto__', 'constructor', 'toString'])
+})
+
+test('handlers run after publish has returned to its caller, never inside it', async () => {
+  const bus = new MemoryEventBus()
+  const order: string[] = []
+  await bus.subscribe({ group: 'g', types: '*', handle: () => void order.push('handled') })
+  const published = bus.publish({ type: 'A', data: 1 })
+  order.push('published')
+  await published
+  await settle()
+  expect(order).toEqual(['published', 'handled'])
+})
+
+test('a message that waits for types which its group no longer takes is a dead letter, not lost', async () => {
+  const bus = new MemoryEventBus()
+  const first = await bus.subscribe({ group: 'g', types: ['A', 'B'], handle: () => {} })
+  await first.close()
+  await bus.publish([
+    { id: 'a', type: 'A', data: 1 },
+    { id: 'b', type: 'B', data: 2 },
+  ])
+  const seen: string[] = []
+  const second = await bus.subscribe({ group: 'g', types: ['B'], handle: ({ id }) => void seen.push(id) })
+  await settle()
+  expect(seen).toEqual(['b'])
+  expect(await bus.deadLetters('g').list()).toMatchObject([
+    { id: 'a', reason: 'unhandled', attempts: 0, firstError: { code: 'NOT_FOUND' } },
+  ])
+  await second.close()
+  await bus.subscribe({ group: 'g', types: ['A', 'B'], handle: ({ id }) => void seen.push(id) })
+  await bus.deadLetters('g').requeue('a')
+  await settle()
+  expect(seen).toEqual(['b', 'a'])
+})
+
+test('the wait grows from 200 ms, doubled up to 30 s, half of it at random', async () => {
+  const waits: (number | undefined)[] = []
+  for (const random of [() => 0, () => 1 - Number.EPSILON]) {
+    const clock = new ManualClock()
+    const bus = new MemoryEventBus({ clock, random })
+    bus.on('failed', ({ retryInMs }) => waits.push(retryInMs && Math.round(retryInMs)))
+    await bus.subscribe({ group: 'g', types: '*', handle: fail, retry: { attempts: 10 } })
+    await bus.publish({ type: 'A', data: 1 })
+    await clock.advance(400_000)
+  }
+  expect(waits).toEqual([
+    ...[100, 200, 400, 800, 1_600, 3_200, 6_400, 12_800, 15_000, undefined],
+    ...[200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, undefined],
+  ])
+})
+
+test('the backoff of the resilience primitives fits', async () => {
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ clock, random: () => 0 })
+  const waits: (number | undefined)[] = []
+  bus.on('failed', ({ retryInMs }) => waits.push(retryInMs))
+  const backoff = exponential({ initialMs: 10, jitter: 'decorrelated' })
+  await bus.subscribe({ group: 'g', types: '*', handle: fail, retry: { attempts: 3, backoff } })
+  await bus.publish({ type: 'A', data: 1 })
+  await clock.advance(100)
+  expect(waits).toEqual([10, 10, undefined])
+})
+
+test('a backoff or a retryOn that throws or answers nonsense is reported and costs no message', async () => {
+  const warnings: string[] = []
+  const report = vi.spyOn(process, 'emitWarning').mockImplementation((w) => void warnings.push((w as Error).message))
+  onTestFinished(() => report.mockRestore())
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ clock, random: () => 0 })
+  let runs = 0
+  const answers: (() => number)[] = [() => NaN, () => -1, fail]
+  await bus.subscribe({
+    group: 'g',
+    types: '*',
+    handle: () => (++runs <= 3 ? fail() : undefined),
+    retry: {
+      backoff: () => (answers[runs - 1] as () => number)(),
+      retryOn: () => {
+        throw new Error('retryOn is broken')
+      },
+    },
+  })
+  await bus.publish({ type: 'A', data: 1 })
+  await clock.advance(10_000)
+  expect(runs).toBe(4)
+  expect(bus.stats()).toMatchObject([{ waiting: 0, dead: 0 }])
+  expect(warnings).toHaveLength(6)
+  expect(warnings.filter((text) => text.includes('the result of retry.backoff'))).toHaveLength(2)
+})
+
+test("by default the library's own errors of a wrong payload, name or option are not tried again", async () => {
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ clock })
+  await bus.subscribe({ group: 'g', types: '*', handle: () => bus.publish({ type: '', data: 1 }) })
+  await bus.publish({ type: 'A', data: 1 })
+  await clock.advance(1)
+  expect(await bus.deadLetters('g').list()).toMatchObject([
+    { reason: 'rejected', attempts: 1, lastError: { name: 'InvalidOptionError', code: 'INVALID_OPTION' } },
+  ])
+})
+
+test('anything may be thrown: a dead letter has it as text', async () => {
+  const bus = new MemoryEventBus()
+  const circle: { self?: unknown } = {}
+  circle.self = circle
+  const thrown: unknown[] = ['text', undefined, null, { a: 1 }, circle, Symbol('s'), 12n]
+  const handle = ({ data }: Message): never => {
+    throw thrown[data as number]
+  }
+  await bus.subscribe({ group: 'g', types: '*', handle, retry: { attempts: 1 } })
+  await bus.publish(thrown.map((_, data) => ({ type: 'A', key: 'k', data })))
+  await settle()
+  const texts = (await bus.deadLetters('g').list()).map(({ firstError }) => firstError)
+  expect(texts).toEqual(
+    ['text', 'undefined', 'null', '{"a":1}', 'an object', 'a symbol', '12n'].map((message) => ({
+      name: 'Error',
+      message,
+    })),
+  )
+})
+
+test('every outcome is told to those who listen', async () => {
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ clock })
+  const told: [string, unknown][] = []
+  for (const name of ['handled', 'failed', 'deadLetter'] as const)
+    bus.on(name, (event: MemoryEventBusEvents[typeof name]) => told.push([name, event]))
+  const error = new Error('no')
+  const handle = async ({ data }: Message): Promise<void> => {
+    await clock.sleep(7)
+    if (data === 'bad') throw error
+  }
+  await bus.subscribe({ group: 'g', types: '*', handle, retry: { attempts: 2, backoff: () => 3 } })
+  await bus.publish({ id: 'bad', type: 'A', data: 'bad' })
+  await clock.advance(30)
+  await bus.publish({ id: 'good', type: 'B', data: 'good' })
+  await clock.advance(30)
+  const bad = { group: 'g', id: 'bad', type: 'A', durationMs: 7, error }
+  expect(told).toEqual([
+    ['failed', { ...bad, attempt: 1, retryInMs: 3 }],
+    ['deadLetter', { group: 'g', id: 'bad', type: 'A', reason: 'attempts', attempts: 2, error }],
+    ['failed', { ...bad, attempt: 2, retryInMs: undefined }],
+    ['handled', { group: 'g', id: 'good', type: 'B', attempt: 1, durationMs: 7 }],
+  ])
+})
+
+test('a message that begets another for ever starves no timer', async () => {
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ clock })
+  let runs = 0
+  await bus.subscribe({
+    group: 'g',
+    types: '*',
+    handle: async () => {
+      if (++runs < 5_000) await bus.publish({ type: 'A', data: runs })
+    },
+  })
+  await bus.publish({ type: 'A', data: 0 })
+  await settle()
+  expect(runs).toBe(1_000)
+  await clock.advance(0)
+  expect(runs).toBe(5_000)
+})
+
+test('handlers that still run may publish while the bus closes; what they publish waits', async () => {
+  const bus = new MemoryEventBus()
+  await bus.subscribe({
+    group: 'g',
+    types: ['A'],
+    handle: async () => {
+      await settle()
+      await bus.publish({ type: 'B', data: 2 })
+    },
+  })
+  const other = await bus.subscribe({ group: 'h', types: ['B'], handle: () => expect.fail('taken after close') })
+  await bus.publish({ type: 'A', data: 1 })
+  await Promise.resolve()
+  await bus.close()
+  await other.close()
+  expect(bus.stats()).toMatchObject([
+    { group: 'g', waiting: 0, running: 0, dead: 0 },
+    { group: 'h', waiting: 1 },
+  ])
+})
+
+test('an idle bus and a bus without open subscriptions hold no timer', async () => {
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ clock })
+  const subscription = await bus.subscribe({ group: 'g', types: '*', handle: fail })
+  await bus.publish([1, 2].map((data) => ({ type: 'A', data })))
+  await settle()
+  expect(clock.pendingTimers).toBe(2)
+  await subscription.close()
+  expect(clock.pendingTimers).toBe(0)
+  const seen: unknown[] = []
+  await bus.subscribe({ group: 'g', types: '*', handle: ({ data }) => void seen.push(data) })
+  await settle()
+  expect(seen).toEqual([1, 2]) // at once, in order: nobody waited for their backoff
+  expect(clock.pendingTimers).toBe(0)
+})
+
+test('options out of their range are refused', () => {
+  for (const options of [{ maxBacklog: 0 }, { unrouted: 'maybe' }, { schema: 'x' }, { random: 1 }])
+    expect(() => new MemoryEventBus(options as object)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
+})
+
+test('a bus of typed messages passes where something to publish to is asked for, and handlers see each type with its data', async () => {
+  interface Shop {
+    Placed: { cents: number }
+    Paid: string
+  }
+  const bus = new MemoryEventBus<Shop>()
+  const port: EventBus<Shop> = bus
+  const any: Pick<EventBus, 'publish'> = bus
+  let sum = 0
+  await port.subscribe({
+    group: 'g',
+    types: ['Placed', 'Paid'],
+    handle: (message) => {
+      if (message.type === 'Placed') sum += message.data.cents
+      else sum += message.data.length
+    },
+  })
+  await port.publish({ type: 'Placed', data: { cents: 5 } })
+  // @ts-expect-error the data of another type
+  await port.publish({ type: 'Paid', data: { cents: 5 } }).catch(() => {})
+  await any.publish({ type: 'Paid', data: 'abc' })
+  await settle()
+  expect(sum).toBeNaN()
+})
