@@ -91,7 +91,7 @@ class TextbookCircuit {
       const rest = trials - this.results.length
       const worst = { at: now, failed: true, slow: limits?.slowCallMs !== undefined }
       if (bad(this.results)) this.open(now)
-      else if (!bad([...this.results, ...Array<Logged>(rest).fill(worst)])) this.enter('closed')
+      else if (!bad([...this.results, ...Array.from({ length: rest }, () => worst)])) this.enter('closed')
       return
     }
     this.log.push(result)
@@ -154,7 +154,8 @@ type Step =
   | { do: 'start' }
   | { do: 'end'; which: number; as: Ending }
   | { do: 'wait'; ms: number }
-  | { do: 'isolate' | 'reset' }
+  | { do: 'isolate' }
+  | { do: 'reset' }
   | { do: 'release'; which: number }
 const which = fc.nat(99)
 const steps: fc.Arbitrary<Step[]> = fc.array(
@@ -175,7 +176,7 @@ const steps: fc.Arbitrary<Step[]> = fc.array(
       weight: 5,
       arbitrary: fc.record({ do: fc.constant('wait' as const), ms: fc.constantFrom(1, 4, 10, 16, 31, 1_000) }),
     },
-    { weight: 1, arbitrary: fc.record({ do: fc.constantFrom('isolate' as const, 'reset' as const) }) },
+    { weight: 1, arbitrary: fc.constantFrom({ do: 'isolate' } as const, { do: 'reset' } as const) },
     { weight: 1, arbitrary: fc.record({ do: fc.constant('release' as const), which }) },
   ),
   { maxLength: 60, size: 'max' },
