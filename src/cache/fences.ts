@@ -1,0 +1,163 @@
+/** Turns when a tag was invalidated last, in any way and for good. One cell is shared by all entries that carry the tag. */
+export interface TagCell {
+  any: number
+  hard: number
+}
+
+/** What happened to a key while something is under way for it. */
+interface KeyFence {
+  refs: number
+  any: number
+  hard: number
+  /** Turn of the last value put into the first level. */
+  put: number
+  /** Turn at which the newest load began whose value was put. */
+  load: number
+}
+
+/** Fewer cells than this are not worth a sweep. */
+const SWEEP_MIN = 1024
+
+/**
+ * The order of things in this process: every invalidation, every start of a read or load and every put into the first level is
+ * a turn of one counter. A value may be handed on only if nothing that concerns it was invalidated after its own start. No
+ * clocks, so nothing is lost within one millisecond.
+ */
+export class Fences {
+  /** How many invalidations there were. */
+  changes = 0
+  #turn = 0
+  #cleared = 0
+  /** Turn of the last sweep: what began before it may have lost a cell it would have to look at. */
+  #swept = 0
+  #sweepAt = SWEEP_MIN
+  readonly #keys = new Map<string, KeyFence>()
+  readonly #tags = new Map<string, TagCell>()
+
+  /** @param inUse the cells that entries in the first level look at, for the sweep of all others. */
+  constructor(private readonly inUse: () => Iterable<TagCell>) {}
+
+  /** The present turn. */
+  get turn(): number {
+    return this.#turn
+  }
+
+  /** Marks a start; {@link Watch.end} must follow. */
+  watch(key: string): Watch {
+    let fence = this.#keys.get(key)
+    if (!fence) this.#keys.set(key, (fence = { refs: 0, any: 0, hard: 0, put: 0, load: 0 }))
+    fence.refs++
+    return new Watch(this, key, ++this.#turn)
+  }
+
+  /** A key is invalidated, or set. */
+  moveKey(key: string, soft: boolean): void {
+    this.changes++
+    const turn = ++this.#turn
+    const fence = this.#keys.get(key)
+    if (!fence) return // nothing is under way for it
+    fence.any = turn
+    if (!soft) fence.hard = turn
+  }
+
+  moveTag(tag: string, soft: boolean): void {
+    this.changes++
+    const turn = ++this.#turn
+    this.tidy()
+    const cell = this.cell(tag)
+    cell.any = turn
+    if (!soft) cell.hard = turn
+  }
+
+  moveAll(): void {
+    this.changes++
+    this.#cleared = ++this.#turn
+  }
+
+  /** The cell of a tag; the same one for all until a sweep finds that no entry looks at it. */
+  cell(tag: string): TagCell {
+    let cell = this.#tags.get(tag)
+    if (!cell) this.#tags.set(tag, (cell = { any: 0, hard: 0 }))
+    return cell
+  }
+
+  /** Forgets the cells that no entry looks at, once there are many. Not while the cells of an entry are being gathered. */
+  tidy(): void {
+    if (this.#tags.size < this.#sweepAt) return
+    const live = new Set(this.inUse())
+    for (const [tag, cell] of this.#tags) if (!live.has(cell)) this.#tags.delete(tag)
+    this.#swept = ++this.#turn
+    this.#sweepAt = Math.max(SWEEP_MIN, 2 * this.#tags.size)
+  }
+
+  /** @internal Whether `key`, one of `tags` or everything was invalidated (`hard`: for good) after `turn`. */
+  movedSince(turn: number, key: string, tags: readonly string[], kind: 'any' | 'hard'): boolean {
+    if (this.#cleared > turn || (this.#keys.get(key)?.[kind] ?? 0) > turn) return true
+    if (tags.length === 0) return false
+    return this.#swept > turn || tags.some((tag) => (this.#tags.get(tag)?.[kind] ?? 0) > turn)
+  }
+
+  /** @internal */
+  fence(key: string): KeyFence | undefined {
+    return this.#keys.get(key)
+  }
+
+  /** @internal */
+  markPut(key: string, loadStart: number): void {
+    const fence = this.#keys.get(key)
+    if (!fence) return
+    fence.put = ++this.#turn
+    fence.load = Math.max(fence.load, loadStart)
+  }
+
+  /** @internal */
+  release(key: string): void {
+    const fence = this.#keys.get(key)
+    if (fence && --fence.refs === 0) this.#keys.delete(key)
+  }
+}
+
+/** One read or load under way: says whether what it brings is still worth anything. */
+export class Watch {
+  #ended = false
+
+  /** @internal */
+  constructor(
+    private readonly fences: Fences,
+    readonly key: string,
+    /** The turn at which it began. */
+    readonly start: number,
+  ) {}
+
+  /** Whether its key, one of `tags` or everything was invalidated since it began, or since a later turn. */
+  outdated(tags: readonly string[], since: number = this.start): boolean {
+    return this.fences.movedSince(since, this.key, tags, 'any')
+  }
+
+  /** As {@link outdated}, leaving out what was only expired and may still serve for grace. */
+  gone(tags: readonly string[]): boolean {
+    return this.fences.movedSince(this.start, this.key, tags, 'hard')
+  }
+
+  /** Whether a value read from the second level may go into the first: nothing newer was put there meanwhile. */
+  mayPutRead(tags: readonly string[]): boolean {
+    return !this.outdated(tags) && (this.fences.fence(this.key)?.put ?? 0) < this.start
+  }
+
+  /** Whether a loaded value may be stored: no load that began later was stored meanwhile. */
+  mayPutLoad(tags: readonly string[]): boolean {
+    return !this.outdated(tags) && (this.fences.fence(this.key)?.load ?? 0) < this.start
+  }
+
+  /** To be called with each value put into the first level. */
+  put(loaded: boolean): void {
+    this.fences.markPut(this.key, loaded ? this.start : 0)
+  }
+
+  /** Harmless when called again. */
+  end(): void {
+    if (this.#ended) return
+    this.#ended = true
+    this.fences.release(this.key)
+  }
+}

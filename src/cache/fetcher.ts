@@ -1,0 +1,162 @@
+import type { Flight, Stale } from './flight.js'
+import { Loading } from './loading.js'
+import type { Found, Levels } from './levels.js'
+import type { StoredEntry } from './store.js'
+
+/** The value of a key that a load of many left out. */
+export const ABSENT = Symbol('absent')
+
+/** A load ahead of time was not needed: another process sees to it. */
+export const ELSEWHERE = Symbol('elsewhere')
+
+/** First and longest pause between two looks at a key that another process loads. */
+const MIN_POLL_MS = 5
+const MAX_POLL_MS = 100
+
+type Token = string | undefined
+
+/** Brings one value for one flight: from the second level, or else by the loader, under a lease where one can be had. */
+export class Fetcher {
+  constructor(private readonly levels: Levels) {}
+
+  async fetch(flight: Flight): Promise<unknown> {
+    const { levels } = this
+    const { remote } = levels
+    if (remote && !flight.forced) {
+      const found = await levels.find(flight.watch, flight.budget)
+      if (found && found.freshMs > 0) return this.#hit(flight, found)
+      if (found) flight.stale = staleOf(found, levels)
+    }
+    flight.stale ??= levels.localStale(flight.watch.key)
+    flight.lookedUp()
+    if (!remote) return this.#load(flight, undefined)
+    const leased = await this.#lease(flight)
+    if (leased === ELSEWHERE) return ELSEWHERE
+    return typeof leased === 'object' ? this.#hit(flight, leased) : this.#load(flight, leased)
+  }
+
+  #hit(flight: Flight, found: Found): unknown {
+    const { levels } = this
+    flight.tags = found.entry.tags
+    levels.counters.l2Hits++
+    levels.keepFound(flight.watch, found, flight.request.plan)
+    return found.value
+  }
+
+  /**
+   * Waits until this process may load, or another has loaded. Without an answer, or when it takes too long, this process loads
+   * alone: the value will not go to the second level.
+   */
+  async #lease(flight: Flight): Promise<Found | Token | typeof ELSEWHERE> {
+    const { levels } = this
+    const { key } = flight.watch
+    const { remote, clock, leaseMs } = levels
+    const giveUpAt = clock.now() + leaseMs
+    if (!remote) return undefined
+    for (let pauseMs = MIN_POLL_MS; !levels.doubtful(key); pauseMs = Math.min(2 * pauseMs, MAX_POLL_MS)) {
+      const sentAt = levels.fences.turn
+      const lease = await remote.call(
+        'lease',
+        (store) => store.lease(key, leaseMs, flight.forced),
+        pauseMs === MIN_POLL_MS ? flight.budget : remote.budget(), // waiting for another's load is not waiting for the store
+        (late) => late.kind === 'granted' && this.#release(key, late.token),
+      )
+      if (!lease) return undefined
+      if (lease.kind === 'granted') {
+        flight.stamp = lease.seq
+        return lease.token
+      }
+      if (lease.kind === 'hit') {
+        if (levels.doubtful(key, lease.entry.tags)) return undefined
+        const current = !flight.watch.outdated(lease.entry.tags, sentAt)
+        const found = current ? levels.decode(lease.entry) : undefined
+        if (found) return found
+        if (current) return undefined // can't be read: a load of our own
+      } else {
+        if (flight.background && flight.waiters === 0) return ELSEWHERE
+        flight.request.parked?.()
+      }
+      if (clock.now() >= giveUpAt) return undefined
+      await clock.sleep(pauseMs, flight.controller.signal)
+    }
+    return undefined
+  }
+
+  async #load(flight: Flight, token: Token): Promise<unknown> {
+    const { counters, clock, emitter, local } = this.levels
+    const { request, watch } = flight
+    const began = clock.now()
+    const loading = new Loading(flight, flight.fallback(began), began, (value) => local.give(value))
+    flight.loading = true
+    counters.loads++
+    try {
+      const value = await request.load(loading)
+      const ms = clock.now() - began
+      if (value !== ABSENT && emitter.has('load')) emitter.emit('load', { key: request.name, ms })
+      flight.tags = loading.tags
+      if (!loading.stored || value === ABSENT) this.#release(watch.key, token)
+      else await this.#store(flight, loading, { value, ms, token })
+      return value
+    } catch (error) {
+      counters.loadErrors++
+      emitter.emit('loadError', { key: request.name, error })
+      this.#release(watch.key, token)
+      throw error
+    }
+  }
+
+  async #store(flight: Flight, loading: Loading, loaded: { value: unknown; ms: number; token: Token }): Promise<void> {
+    const { levels } = this
+    const { watch, request } = flight
+    const { remote } = levels
+    const { value, ms: loadMs, token } = loaded
+    const { tags, etag, graceMs } = loading
+    if (!watch.mayPutLoad(tags)) {
+      this.#release(watch.key, token)
+      return this.#fenced(flight)
+    }
+    const ttlMs = loading.ttlMs * (1 - request.plan.jitterRatio * levels.random())
+    if (remote && token !== undefined) {
+      const epochMs = levels.clock.epochMs()
+      const entry: StoredEntry = {
+        payload: levels.codec.encode(value),
+        stamp: flight.stamp,
+        freshUntil: epochMs + ttlMs,
+        storedAt: epochMs,
+        tags,
+        etag,
+        loadMs,
+      }
+      const filled = await remote.call(
+        'fill',
+        (store) => store.fill(watch.key, token, entry, ttlMs + graceMs),
+        flight.budget,
+      )
+      if (filled === false || !watch.mayPutLoad(tags)) return this.#fenced(flight)
+    }
+    const plan = { ...request.plan, graceMs }
+    levels.put(watch.key, { value, freshMs: ttlMs, ageMs: 0, tags, etag, loadMs }, plan, watch.start)
+    watch.put(true)
+  }
+
+  #fenced({ request }: Flight): void {
+    this.levels.counters.fenced++
+    this.levels.emitter.emit('fenced', { key: request.name })
+  }
+
+  /** So that others need not wait for the end of the lease. */
+  #release(key: string, token: Token): void {
+    const { remote } = this.levels
+    if (remote && token !== undefined)
+      void remote.call('fill', (store) => store.fill(key, token, undefined, 0), remote.budget())
+  }
+}
+
+/** How long it may still serve is the store's to say: it keeps an entry for as long as that. */
+const staleOf = ({ value, entry }: Found, { clock }: Levels): Stale => ({
+  value,
+  storedAt: clock.now() - (clock.epochMs() - entry.storedAt),
+  tags: entry.tags,
+  etag: entry.etag,
+  until: Infinity,
+})

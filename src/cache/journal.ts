@@ -1,0 +1,169 @@
+import type { Clock } from '../kernel/clock.js'
+import type { Budget, Remote } from './remote.js'
+import type { Invalidation, StoredEntry } from './store.js'
+
+/**
+ * What became of a change: `'applied'` when every level has it; `'queued'` when the second level could not be told for certain. It
+ * will be, in order, as soon as that answers, and until then this process does not believe what it says.
+ */
+export type Ack = 'applied' | 'queued'
+
+/** A value to be written. */
+export interface WriteChange {
+  readonly kind: 'write'
+  readonly key: string
+  readonly entry: StoredEntry
+  /** Monotonic time until which the store has to keep it. */
+  readonly keepUntil: number
+}
+
+/** A change for the second level. */
+export type Change = WriteChange | Invalidation
+
+/** More waiting keys and tags than this are replaced by one invalidation of everything. */
+const MAX_WAITING = 10_000
+
+/**
+ * Changes on their way to the second level. What it can't take now waits here, one change per key and tag, in order, and is
+ * sent when it is back; meanwhile whatever the store says about these keys and tags is not to be believed.
+ */
+export class Journal {
+  readonly #waiting = new Map<string, Change>()
+  #draining: Promise<void> | undefined
+
+  /**
+   * @param applied told of each change that the store took, with its number there and the generation it was sent in, and of the
+   * change itself if it had to wait
+   */
+  constructor(
+    private readonly remote: Remote,
+    private readonly clock: Clock,
+    private readonly origin: string,
+    private readonly generation: () => number,
+    private readonly applied: (seq: number, generation: number, waited?: Change) => void,
+  ) {}
+
+  /** How many changes wait. */
+  get size(): number {
+    return this.#waiting.size
+  }
+
+  /** Whether a waiting change makes what the store says about this key, with these tags, worthless. */
+  covers(key: string, tags: readonly string[]): boolean {
+    const waiting = this.#waiting
+    if (waiting.size === 0) return false
+    return waiting.has(ALL) || waiting.has(`k${key}`) || tags.some((tag) => waiting.has(`t${tag}`))
+  }
+
+  /**
+   * Brings one change to the store, behind those that wait already.
+   * @param otherwise makes the change that is to wait when the store can't take this one: another has overtaken it meanwhile
+   */
+  async submit(change: Change, budget: Budget, otherwise: () => Change = () => change): Promise<Ack> {
+    if (this.#waiting.size === 0) {
+      const sent = await this.#send(change, budget)
+      if (sent) {
+        this.applied(sent.seq, sent.generation)
+        return 'applied'
+      }
+    }
+    const waits = otherwise()
+    this.#enqueue(waits)
+    if (!this.remote.available) return 'queued'
+    await this.drainWithin(budget.leftMs)
+    return this.#has(waits) ? 'queued' : 'applied'
+  }
+
+  /** Sends what waits, in order, until it is all there or the store fails. */
+  drain(): Promise<void> {
+    if (this.#waiting.size === 0) return Promise.resolve()
+    return (this.#draining ??= this.#drain())
+  }
+
+  /** As {@link drain}, for `ms` milliseconds at most; what is left then goes on. */
+  drainWithin(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const cancel = this.clock.setTimer(resolve, Math.max(0, ms), { keepAlive: true })
+      void this.drain().then(() => {
+        cancel()
+        resolve()
+      })
+    })
+  }
+
+  async #drain(): Promise<void> {
+    for (const [id, change] of this.#waiting) {
+      const sent = await this.#send(change, this.remote.budget())
+      if (!sent) break
+      if (this.#waiting.get(id) === change) this.#waiting.delete(id) // else a newer one has taken its place
+      this.applied(sent.seq, sent.generation, change)
+    }
+    this.#draining = undefined // in the same breath as the last look at what waits
+  }
+
+  async #send(change: Change, budget: Budget): Promise<{ seq: number; generation: number } | undefined> {
+    const generation = this.generation()
+    const seq = await this.remote.call(
+      change.kind === 'write' ? 'write' : 'invalidate',
+      (store) => {
+        if (change.kind !== 'write') return store.invalidate(change, this.origin)
+        const ms = change.keepUntil - this.clock.now()
+        if (ms <= 0) return store.invalidate({ kind: 'keys', keys: [change.key] }, this.origin)
+        return store.write([{ key: change.key, entry: change.entry, ms }], this.origin)
+      },
+      budget,
+    )
+    return seq === undefined ? undefined : { seq, generation }
+  }
+
+  #enqueue(change: Change): void {
+    switch (change.kind) {
+      case 'all':
+        this.#waiting.clear()
+        this.#waiting.set(ALL, change)
+        break
+      case 'write':
+        this.#place(`k${change.key}`, change)
+        break
+      case 'keys':
+        for (const key of change.keys) {
+          const id = `k${key}`
+          const soft = change.soft === true && isSoft(this.#waiting.get(id))
+          this.#place(id, { kind: 'keys', keys: [key], soft })
+        }
+        break
+      case 'tags':
+        for (const tag of change.tags) {
+          const id = `t${tag}`
+          const soft = change.soft === true && isSoft(this.#waiting.get(id))
+          this.#place(id, { kind: 'tags', tags: [tag], soft })
+        }
+    }
+    if (this.#waiting.size > MAX_WAITING) this.#enqueue({ kind: 'all' })
+  }
+
+  #place(id: string, change: Change): void {
+    this.#waiting.delete(id) // and set again, so that the map stays in order
+    this.#waiting.set(id, change)
+  }
+
+  #has(change: Change): boolean {
+    if (this.#waiting.has(ALL)) return true
+    switch (change.kind) {
+      case 'all':
+        return false
+      case 'write':
+        return this.#waiting.has(`k${change.key}`)
+      case 'keys':
+        return change.keys.some((key) => this.#waiting.has(`k${key}`))
+      case 'tags':
+        return change.tags.some((tag) => this.#waiting.has(`t${tag}`))
+    }
+  }
+}
+
+const ALL = 'a'
+
+/** What nothing waits for, or an expiry, may stay soft; after a deletion or a write, only a deletion takes both away. */
+const isSoft = (waiting: Change | undefined): boolean =>
+  waiting === undefined || (waiting.kind !== 'write' && waiting.kind !== 'all' && waiting.soft === true)

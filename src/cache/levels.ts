@@ -1,0 +1,252 @@
+import { checkNumber, checkOneOf, invalid } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { jsonCodec, type Codec } from '../kernel/codec.js'
+import { Emitter } from '../kernel/emitter.js'
+import { randomId, systemRandom, type Random } from '../kernel/random.js'
+import { Coherence } from './coherence.js'
+import { newCounters, type CacheEvents } from './events.js'
+import { Fences, type Watch } from './fences.js'
+import type { Stale } from './flight.js'
+import { Journal, type Ack, type Change } from './journal.js'
+import { LocalEntry, LocalLevel } from './local.js'
+import { l1Of, planOf, type CacheManagerOptions, type Plan } from './options.js'
+import { Remote, type Budget } from './remote.js'
+import type { Invalidation, StoredEntry } from './store.js'
+
+/** A value out of the second level. */
+export interface Found {
+  readonly value: unknown
+  readonly entry: StoredEntry
+  /** Milliseconds for which it is still fresh; ≤ 0 when it can only serve for grace. */
+  readonly freshMs: number
+}
+
+/** What may go into the first level. Times in milliseconds from now. */
+export interface Keeping {
+  readonly value: unknown
+  readonly freshMs: number
+  readonly ageMs: number
+  readonly tags: readonly string[]
+  readonly etag?: string | undefined
+  readonly loadMs?: number | undefined
+}
+
+/** The share of the load's time beyond which an early reload by chance is out of the question: chance e^-14. */
+const XFETCH_REACH = 14
+
+/** The two levels of one cache and the rules by which values pass between them. Keys and tags are full names here. */
+export class Levels {
+  readonly clock: Clock
+  readonly random: Random
+  readonly codec: Codec
+  readonly emitter = new Emitter<CacheEvents>()
+  readonly counters = newCounters()
+  readonly local: LocalLevel
+  readonly fences: Fences
+  readonly remote: Remote | undefined
+  readonly maxStalenessMs: number
+  readonly leaseMs: number
+  readonly serveUnverified: boolean
+  readonly #journal: Journal | undefined
+  readonly #coherence: Coherence | undefined
+
+  /** @param changed told of each invalidation, before it is acted on further */
+  constructor(
+    options: CacheManagerOptions,
+    private readonly changed: (what: Invalidation) => void,
+  ) {
+    const { l1 = {}, l2, codec = jsonCodec, clock = systemClock, random = systemRandom, partition = 'load' } = options
+    if (l1 === false && !l2) invalid('l1', 'a first level, or else a second one', l1)
+    this.clock = clock
+    this.random = random
+    this.codec = codec
+    this.maxStalenessMs = checkNumber('maxStalenessMs', options.maxStalenessMs ?? 2_000, Number.MIN_VALUE)
+    this.leaseMs = checkNumber('leaseMs', options.leaseMs ?? 30_000, Number.MIN_VALUE)
+    this.serveUnverified = checkOneOf('partition', partition, ['load', 'serve']) === 'serve'
+    const timeoutMs = checkNumber('l2TimeoutMs', options.l2TimeoutMs ?? 50, Number.MIN_VALUE)
+    planOf(options.defaults, undefined) // mistakes in the defaults show at once
+    const local = (this.local = new LocalLevel(l1 === false ? undefined : l1Of(l1), clock))
+    this.fences = new Fences(() => local.cells())
+    if (!l2) return
+
+    local.coherentUntil = -Infinity
+    const remote = (this.remote = new Remote(
+      l2,
+      clock,
+      timeoutMs,
+      (operation, error) => this.emitter.emit('l2Error', { operation, error }),
+      () => {
+        this.emitter.emit('l2Up', { queued: journal.size })
+        void journal.drain()
+      },
+    ))
+    const coherence = (this.#coherence = new Coherence(
+      clock,
+      this.maxStalenessMs,
+      () => remote.call('state', (store) => store.state([]), remote.budget()),
+      (until) => {
+        local.coherentUntil = until
+      },
+      (reason) => {
+        this.apply({ kind: 'all' })
+        if (reason !== 'start') this.emitter.emit('dropped', { reason })
+      },
+    ))
+    const journal = (this.#journal = new Journal(
+      remote,
+      clock,
+      randomId(),
+      () => coherence.generation,
+      (seq, generation, waited) => {
+        coherence.observe(seq, generation)
+        if (!waited) return
+        this.apply(waited.kind === 'write' ? { kind: 'keys', keys: [waited.key] } : waited)
+        this.emitter.emit('replayed', { queued: journal.size })
+      },
+    ))
+  }
+
+  /** How many changes wait for the second level. */
+  get queued(): number {
+    return this.#journal?.size ?? 0
+  }
+
+  /** Whether the first level is known to be current. */
+  get coherent(): boolean {
+    return this.clock.now() < this.local.coherentUntil
+  }
+
+  /** Makes sure, if it can, that the first level is current: at once, or with one question for all who call meanwhile. */
+  async confirm(budget: Budget): Promise<void> {
+    const began = this.clock.now()
+    await this.#coherence?.verify()
+    budget.leftMs -= this.clock.now() - began
+  }
+
+  /** What one call may spend on waiting for the second level. */
+  budget(): Budget {
+    return this.remote?.budget() ?? { leftMs: 0 }
+  }
+
+  /** A fresh value in the first level that may be served. */
+  stored(key: string): LocalEntry | undefined {
+    return this.local.hit(key) ?? (this.serveUnverified && !this.coherent ? this.local.unverified(key) : undefined)
+  }
+
+  /** A value in the first level that may stand in for a load. */
+  localStale(key: string): Stale | undefined {
+    const entry = this.local.forGrace(key)
+    if (!entry) return undefined
+    const { value, storedAt, graceUntil, notes } = entry
+    return { value, storedAt, tags: notes?.tags ?? [], etag: notes?.etag, until: graceUntil }
+  }
+
+  /** Acts on an invalidation in this process: nothing read or loaded before it is handed on after it. */
+  apply(what: Invalidation): void {
+    this.changed(what)
+    switch (what.kind) {
+      case 'all':
+        this.local.clear()
+        this.fences.moveAll()
+        break
+      case 'keys':
+        for (const key of what.keys) {
+          if (what.soft) this.local.expire(key)
+          else this.local.remove(key)
+          this.fences.moveKey(key, what.soft ?? false)
+        }
+        break
+      case 'tags':
+        for (const tag of what.tags) this.fences.moveTag(tag, what.soft ?? false)
+    }
+  }
+
+  /** Acts on an invalidation in both levels. */
+  async invalidate(what: Invalidation): Promise<Ack> {
+    this.apply(what)
+    if (!this.#journal || !this.remote) return 'applied'
+    const ack = await this.#journal.submit(what, this.remote.budget())
+    this.apply(what) // once more: what was read since then may be from before it took effect there
+    return ack
+  }
+
+  /** Brings a value to the second level. @param otherwise see {@link Journal.submit} */
+  async write(change: Change, otherwise: () => Change): Promise<Ack> {
+    if (!this.#journal || !this.remote) return 'applied'
+    return this.#journal.submit(change, this.remote.budget(), otherwise)
+  }
+
+  /** Whether the second level's word on this key counts for nothing until a queued change has reached it. */
+  doubtful(key: string, tags: readonly string[] = []): boolean {
+    return this.#journal?.covers(key, tags) ?? false
+  }
+
+  /** What the second level holds, fresh or not; `undefined` when it has nothing, or nothing to be believed. */
+  async find(watch: Watch, budget: Budget): Promise<Found | undefined> {
+    if (!this.remote) return undefined
+    for (let tries = 3; tries > 0 && !this.doubtful(watch.key); tries--) {
+      const sentAt = this.fences.turn
+      const entry = await this.remote.read(watch.key, budget)
+      if (!entry || this.doubtful(watch.key, entry.tags)) return undefined
+      if (!watch.outdated(entry.tags, sentAt)) return this.decode(entry)
+    }
+    return undefined
+  }
+
+  /** The value of an entry; `undefined`, and an event, when it can't be read. */
+  decode(entry: StoredEntry): Found | undefined {
+    const { payload } = entry
+    try {
+      const text = typeof payload === 'string' ? payload : Buffer.from(payload).toString('utf8')
+      return { value: this.codec.decode(text), entry, freshMs: entry.freshUntil - this.clock.epochMs() }
+    } catch (error) {
+      this.emitter.emit('l2Error', { operation: 'decode', error })
+      return undefined
+    }
+  }
+
+  /** Puts what was found into the first level, unless something newer is there or on its way. */
+  keepFound(watch: Watch, { value, entry, freshMs }: Found, plan: Plan): void {
+    if (freshMs <= 0 || !watch.mayPutRead(entry.tags)) return
+    const ageMs = Math.max(0, this.clock.epochMs() - entry.storedAt)
+    this.put(watch.key, { ...entry, value, freshMs, ageMs }, plan, watch.start)
+    watch.put(false)
+  }
+
+  /** @param born the turn at which the value's read or load began */
+  put(key: string, { value, freshMs, ageMs, tags, etag, loadMs }: Keeping, plan: Plan, born: number): void {
+    this.fences.tidy()
+    const now = this.clock.now()
+    const fresh = Math.min(freshMs, plan.l1TtlMs)
+    const freshUntil = Math.floor(now + fresh)
+    const storedAt = Math.floor(now - ageMs)
+    const cells = tags.length > 0 ? tags.map((tag) => this.fences.cell(tag)) : undefined
+    const spreadMs = plan.refreshAhead === 'xfetch' ? loadMs : undefined
+    const notes = tags.length > 0 || etag !== undefined || spreadMs ? { tags, etag, spreadMs } : undefined
+    let refreshAt = freshUntil
+    if (plan.refreshAhead === 'xfetch') refreshAt -= XFETCH_REACH * (spreadMs ?? 0)
+    else if (plan.refreshAhead !== undefined) refreshAt = storedAt + plan.refreshAhead * (freshUntil - storedAt)
+    const graceUntil = plan.graceMs > 0 ? Math.floor(now + freshMs + plan.graceMs) : 0
+    this.local.put(
+      key,
+      new LocalEntry(
+        this.local.keep(value),
+        freshUntil,
+        Math.min(freshUntil, Math.floor(refreshAt)),
+        graceUntil,
+        storedAt,
+        born,
+        cells,
+        notes,
+      ),
+    )
+  }
+
+  /** Sends what waits, if the second level answers within a call's budget, and lets go of all timers. */
+  async close(): Promise<void> {
+    const { remote } = this
+    if (remote?.available) await this.#journal?.drainWithin(remote.budget().leftMs)
+    remote?.close()
+    this.local.close()
+  }
+}
