@@ -1,0 +1,51 @@
+import { BackendError } from './backends.js'
+import { help, readOptions, UsageError, type StorefrontOptions } from './options.js'
+import { startStorefront, type Storefront } from './storefront.js'
+
+/** However much is under way, Ctrl-C ends the process in this time. */
+const LAST_RESORT_MS = 4_500
+
+async function main(): Promise<void> {
+  const options = readOptions(process.argv.slice(2))
+  if (options === 'help') return console.log(help)
+  console.log('storefront: starting …')
+  const storefront = await startStorefront(options, console.log)
+  closeOn(['SIGINT', 'SIGTERM'], storefront)
+  tell(options, storefront)
+}
+
+function tell({ load, ordersPerSecond }: StorefrontOptions, { url, paymentUrl, about }: Storefront): void {
+  console.log(`storefront: events in ${about.events}, rate limit buckets in ${about.buckets}`)
+  console.log(`storefront: payment provider on ${paymentUrl}`)
+  console.log(
+    `storefront: ${load ? `${ordersPerSecond} orders per second are on their way` : 'no load, you are the only customer'}`,
+  )
+  console.log(`storefront: Ctrl-C stops it`)
+  console.log(`storefront: open ${url}`)
+}
+
+function closeOn(signals: readonly NodeJS.Signals[], storefront: Storefront): void {
+  let closing = false
+  const close = async (): Promise<void> => {
+    if (closing) process.exit(1) // the second Ctrl-C: at once
+    closing = true
+    console.log('\nstorefront: closing …')
+    setTimeout(() => process.exit(0), LAST_RESORT_MS).unref()
+    await storefront.close()
+    console.log('storefront: closed')
+    process.exit(0)
+  }
+  for (const signal of signals) process.on(signal, () => void close())
+}
+
+main().catch((error: unknown) => {
+  const expected = error instanceof UsageError || error instanceof BackendError || isSystemError(error)
+  console.error(expected ? `storefront: ${(error as Error).message}` : error)
+  if (error instanceof UsageError) console.error('storefront: npm start -- --help says what there is')
+  process.exit(1)
+})
+
+/** The host says no: `EACCES` for a port below 1024, `EADDRNOTAVAIL` for somebody else's address. */
+function isSystemError(error: unknown): boolean {
+  return error instanceof Error && 'syscall' in error
+}

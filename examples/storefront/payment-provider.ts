@@ -1,0 +1,112 @@
+import type { AddressInfo } from 'node:net'
+import { serve } from '@hono/node-server'
+import { Hono } from 'hono'
+import { z } from 'zod'
+
+/** How the provider behaves: `slow` answers late, `fail` with 503, `hang` does what it is asked to and never answers. */
+export const behaviours = ['ok', 'slow', 'fail', 'hang'] as const
+export type Behaviour = (typeof behaviours)[number]
+
+/** A charge in the provider's books. `void`: refunded before it was made, and so never to be made. */
+export interface Charge {
+  readonly key: string
+  readonly cents: number
+  readonly state: 'charged' | 'refunded' | 'void'
+}
+
+/** The provider's books in figures. */
+export interface Ledger {
+  readonly behaviour: Behaviour
+  /** Charges that stand: not refunded. */
+  readonly charged: number
+  readonly refunded: number
+}
+
+/** A running provider. */
+export interface PaymentProvider {
+  readonly url: string
+  close(): Promise<void>
+}
+
+const SLOW_MS = 400
+const CARD_LIMIT_CENTS = 200_000
+
+const chargeBody = z.strictObject({ cents: z.int().positive() })
+const behaviourBody = z.strictObject({ behaviour: z.enum(behaviours) })
+
+/**
+ * Somebody else's service: a real HTTP server on a port of its own, which the shop knows by its address only. The shop
+ * chooses the key of a charge: to PUT it again charges once, and to DELETE it refunds also a charge whose answer was lost.
+ */
+export async function startPaymentProvider(host = '127.0.0.1'): Promise<PaymentProvider> {
+  const charges = new Map<string, Charge>()
+  let behaviour: Behaviour = 'ok'
+  const app = new Hono()
+
+  const count = { charged: 0, refunded: 0, void: 0 }
+
+  const book = (charge: Charge): Charge => {
+    const before = charges.get(charge.key)
+    if (before) count[before.state]--
+    count[charge.state]++
+    charges.set(charge.key, charge)
+    return charge
+  }
+
+  app.use('/charges/*', async (c, next) => {
+    if (behaviour === 'fail') return c.json({ error: 'the bank is down' }, 503)
+    if (behaviour === 'slow') await new Promise((resolve) => setTimeout(resolve, SLOW_MS))
+    await next()
+    // The worst kind of trouble: done, but the one who asked will never know.
+    if (behaviour === 'hang') await new Promise((resolve) => c.req.raw.signal.addEventListener('abort', resolve))
+  })
+
+  app.put('/charges/:key', async (c) => {
+    const key = c.req.param('key')
+    const { cents } = chargeBody.parse(await c.req.json())
+    const known = charges.get(key)
+    if (known?.state === 'charged') return c.json(known)
+    if (known) return c.json({ error: `the charge is ${known.state}` }, 409)
+    if (cents > CARD_LIMIT_CENTS) return c.json({ error: 'over the limit of the card' }, 402)
+    return c.json(book({ key, cents, state: 'charged' }), 201)
+  })
+
+  app.delete('/charges/:key', (c) => {
+    const key = c.req.param('key')
+    const known = charges.get(key)
+    if (!known) return c.json(book({ key, cents: 0, state: 'void' }))
+    return c.json(known.state === 'charged' ? book({ ...known, state: 'refunded' }) : known)
+  })
+
+  app.get('/charges/:key', (c) => {
+    const known = charges.get(c.req.param('key'))
+    return known ? c.json(known) : c.json({ error: 'no such charge' }, 404)
+  })
+
+  app.put('/behaviour', async (c) => {
+    behaviour = behaviourBody.parse(await c.req.json()).behaviour
+    return c.json({ behaviour })
+  })
+
+  app.get('/ledger', (c) => c.json({ behaviour, charged: count.charged, refunded: count.refunded } satisfies Ledger))
+
+  app.onError((error, c) =>
+    error instanceof z.ZodError || error instanceof SyntaxError
+      ? c.json({ error: error.message }, 400)
+      : c.json({ error: 'internal' }, 500),
+  )
+
+  return new Promise((resolve, reject) => {
+    const server = serve({ fetch: app.fetch, hostname: host, port: 0 }, ({ port }: AddressInfo) =>
+      resolve({
+        url: `http://${host}:${port}`,
+        close: () =>
+          new Promise((closed) => {
+            server.close(() => closed())
+            if ('closeAllConnections' in server) server.closeAllConnections() // hung requests are meant to hang
+          }),
+      }),
+    )
+    server.once('error', reject)
+  })
+}

@@ -1,0 +1,148 @@
+import { CacheManager, MemoryCacheStore } from 'holdfast/cache'
+import { MemoryCheckpoints, Repository, subscribe, type EventStore, type Recorded } from 'holdfast/event-sourcing'
+import { perSecond, RateLimiter } from 'holdfast/rate-limit'
+import type { Backends } from './backends.js'
+import type { Checkout, CheckoutKind } from './checkout.js'
+import { ChoreographedCheckout } from './checkout-choreography.js'
+import { OrchestratedCheckout } from './checkout-saga.js'
+import { priceOf } from './catalogue.js'
+import { createCommands, type Done, type ShopCommands } from './commands.js'
+import { Inventory } from './inventory.js'
+import { Live } from './live.js'
+import { Metrics } from './metrics.js'
+import { Order, type OrderEvent } from './order.js'
+import { PaymentClient } from './payment-client.js'
+import type { Switches } from './payloads.js'
+import { createQueries, type OrderCache } from './queries.js'
+import { OrdersView } from './read-model.js'
+import { Carrier } from './shipping.js'
+import { Snapshots } from './snapshot.js'
+
+/** What a shop is made from. */
+export interface ShopParts {
+  readonly backends: Backends
+  /** Where the payment provider is. */
+  readonly paymentUrl: string
+  readonly checkout: CheckoutKind
+  /** The built-in load, as far as the switches of the page reach. */
+  readonly load: { on: boolean; ordersPerSecond: number }
+}
+
+export type Shop = Awaited<ReturnType<typeof openShop>>
+
+/** The one place where everything is made and put together, from the bottom up. */
+export async function openShop({ backends, paymentUrl, checkout, load }: ShopParts) {
+  const store = backends.events as EventStore<OrderEvent>
+  const metrics = new Metrics()
+
+  // Write side: commands decide on orders, orders are rebuilt from their events.
+  const orders = new Repository<Order, never, OrderEvent>(store, Order, { category: 'order' })
+  const commands = createCommands(orders)
+
+  // Read side: a view made from the log of all events, a cache in two levels in front of it.
+  const view = new OrdersView()
+  const level2 = new MemoryCacheStore()
+  const cache = new CacheManager<OrderCache>({ l1: { maxEntries: 5_000 }, l2: level2 })
+  const startedAt = new Date()
+  const project = async (event: Recorded<OrderEvent>): Promise<void> => {
+    const order = view.apply(event)
+    if (!order) return
+    await cache.delete(order.id) // before the position moves on: who waits for it never gets the old entry
+    if (event.recordedAt < startedAt) return
+    if (event.type === 'OrderShipped') metrics.ended('completed')
+    if (event.type === 'OrderCancelled') metrics.ended('cancelled')
+  }
+  const subscription = subscribe(store, new MemoryCheckpoints(), 'orders-view', project, { pollMs: 100 })
+  const payments = new PaymentClient(paymentUrl)
+  const queries = createQueries({ view, cache, store, orders, payments }, subscription)
+
+  // Services, and the two ways to let them work together.
+  const inventory = new Inventory()
+  const carrier = new Carrier()
+  const services = { commands, payments, inventory, carrier }
+  const checkouts: Record<CheckoutKind, Checkout> = {
+    orchestrated: new OrchestratedCheckout(services),
+    choreographed: await ChoreographedCheckout.open(services),
+  }
+  let current = checkout
+
+  /** What an earlier process left half-way goes on here. */
+  const { head } = await store.readPage({ limit: 1 })
+  await subscription.reached(head, 60_000)
+  for (const { id: orderId, items, shipTo, cents, checkout: kind } of view.list({
+    limit: Infinity,
+    status: 'placed',
+  })) {
+    await checkouts[(kind as CheckoutKind) ?? current].start({ orderId, items, shipTo, cents })
+  }
+
+  const limiter = new RateLimiter({
+    limits: perSecond(10, { burst: 20, name: 'per-user' }),
+    store: backends.buckets,
+    prefix: 'storefront:',
+    onStoreFailure: 'allow', // a shop without a limiter for a while is better than a closed one
+  })
+
+  const switches = {
+    read: (): Switches => ({ ...state, checkout: current, load: load.on, ordersPerSecond: load.ordersPerSecond }),
+
+    async change(wanted: Partial<Switches>): Promise<Switches> {
+      if (wanted.payment) await payments.misbehave(wanted.payment)
+      if (wanted.stock) inventory.empty = wanted.stock === 'out'
+      state.payment = wanted.payment ?? state.payment
+      state.stock = wanted.stock ?? state.stock
+      current = wanted.checkout ?? current
+      load.on = wanted.load ?? load.on
+      load.ordersPerSecond = wanted.ordersPerSecond ?? load.ordersPerSecond
+      return switches.read()
+    },
+  }
+  const state: Pick<Switches, 'payment' | 'stock'> = { payment: 'ok', stock: 'ok' }
+  const snapshots = new Snapshots({
+    view,
+    cache,
+    limiter,
+    payments,
+    checkouts,
+    metrics,
+    switches,
+    about: backends.about,
+  })
+  const live = new Live(() => snapshots.make())
+
+  return {
+    queries,
+    limiter,
+    metrics,
+    live,
+    payments,
+    inventory,
+    carrier,
+    checkouts,
+    switches,
+    about: () => ({ ...backends.about, checkout: current, orders: { ...view.count } }),
+
+    /** Places an order and sends it through the checkout of the moment. */
+    async place(input: ShopCommands['PlaceOrder']['in']): Promise<Done> {
+      const done = await commands.send('PlaceOrder', input, { idempotencyKey: `place:${input.orderId}` })
+      const { orderId, items, shipTo } = input
+      await checkouts[current].start({ orderId, items, shipTo, cents: priceOf(items) })
+      return done
+    },
+
+    /** Asks for an order to be undone: the checkout that has it turns back. */
+    async cancel(input: ShopCommands['RequestCancel']['in']): Promise<Done> {
+      const done = await commands.send('RequestCancel', input)
+      const { state: order } = await orders.load(input.orderId)
+      await checkouts[(order.checkout as CheckoutKind | undefined) ?? current].cancel(input.orderId)
+      return done
+    },
+
+    async close(): Promise<void> {
+      live.close()
+      await Promise.all([checkouts.orchestrated.close(), checkouts.choreographed.close()])
+      await subscription.stop()
+      await cache.close()
+    },
+  }
+}

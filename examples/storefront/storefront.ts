@@ -1,0 +1,62 @@
+import { openBackends } from './backends.js'
+import type { CheckoutKind } from './checkout.js'
+import { createApp } from './http.js'
+import { Load } from './load.js'
+import { startPaymentProvider } from './payment-provider.js'
+import { listen } from './server.js'
+import { openShop, type Shop } from './shop.js'
+
+/** How a storefront is started. */
+export interface StartOptions {
+  readonly host: string
+  readonly port: number
+  readonly redis?: string | undefined
+  readonly postgres?: string | undefined
+  readonly checkout: CheckoutKind
+  readonly load: boolean
+  readonly ordersPerSecond: number
+}
+
+/** A storefront that is open. */
+export interface Storefront {
+  readonly url: string
+  readonly paymentUrl: string
+  readonly about: { readonly events: string; readonly buckets: string }
+  readonly shop: Shop
+  /** Ends the load, takes no new request, lets what is under way come to its end, gives everything back. */
+  close(): Promise<void>
+}
+
+/**
+ * The payment provider, the shop, its server and its customers. @param tell says what the user should know
+ * @throws BackendError when a server that was asked for can't be used; what the system says when the port can't be had
+ */
+export async function startStorefront(options: StartOptions, tell: (line: string) => void): Promise<Storefront> {
+  const { host, port, redis, postgres, checkout, load: on, ordersPerSecond } = options
+  const opened: (() => Promise<unknown>)[] = []
+  const close = async (): Promise<void> => {
+    for (const one of opened.splice(0).toReversed()) await one()
+  }
+  try {
+    const backends = await openBackends({ redis, postgres })
+    opened.push(() => backends.close())
+    const provider = await startPaymentProvider()
+    opened.push(() => provider.close())
+    const load = new Load({ on, ordersPerSecond })
+    const shop = await openShop({ backends, paymentUrl: provider.url, checkout, load })
+    opened.push(() => shop.close())
+    const server = await listen(createApp(shop).fetch, { host, port }, (wanted, got) =>
+      tell(`storefront: port ${wanted} is taken, so it is ${got}`),
+    )
+    opened.push(async () => {
+      shop.live.close() // or the server would wait for the pages that watch
+      await server.close()
+    })
+    load.start(server.url)
+    opened.push(() => load.close())
+    return { url: server.url, paymentUrl: provider.url, about: backends.about, shop, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
