@@ -1,20 +1,17 @@
 import { readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { cache } from './cache.js'
-import { eventSourcing } from './event-sourcing.js'
 import { measure, table, type Comparison } from './harness.js'
-import { rateLimit } from './rate-limit.js'
-import { resilience } from './resilience.js'
 
 // npm run bench [NAME]: measures holdfast beside its peers; a whole run rewrites the table in docs/benchmarks.md.
 
 const PAGE = 'docs/benchmarks.md'
 const MARK = '<!-- figures -->'
-const suites: Record<string, () => readonly Comparison[] | Promise<readonly Comparison[]>> = {
-  resilience,
-  'rate-limit': rateLimit,
-  cache,
-  'event-sourcing': eventSourcing,
+/** Loaded one at a time: a peer's global state must not touch the next suite. */
+const suites: Record<string, () => Promise<readonly Comparison[]>> = {
+  resilience: async () => (await import('./resilience.js')).resilience(),
+  'rate-limit': async () => (await import('./rate-limit.js')).rateLimit(),
+  cache: async () => (await import('./cache.js')).cache(),
+  'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
 }
 
 const [only] = process.argv.slice(2)
