@@ -51,7 +51,7 @@ export interface HandleOptions extends AppendOptions {
 
 /** Loads states from their events, and stores what commands lead to. Holds no state of its own. */
 export class Repository<S, C = never, E extends Event = Event> {
-  readonly #store: EventStore
+  readonly #store: EventStore<E>
   readonly #model: Model<S, C, E>
   readonly #prefix: string
   readonly #retries: number
@@ -61,7 +61,11 @@ export class Repository<S, C = never, E extends Event = Event> {
    * `new Repository(store, decider, { category: 'order' })` for a decider, whose commands are data (or functions).
    * @throws InvalidOptionError when an option is out of its range.
    */
-  constructor(store: EventStore, source: AggregateClass<S, E> | Decider<C, E, S>, options: RepositoryOptions) {
+  constructor(
+    store: EventStore<NoInfer<E>>,
+    source: AggregateClass<S, E> | Decider<C, E, S>,
+    options: RepositoryOptions,
+  ) {
     const { category, retries = 10 } = options
     this.#store = store
     this.#model = modelOf(source)
@@ -170,9 +174,9 @@ export class Repository<S, C = never, E extends Event = Event> {
 
   async #conflict(stream: string, expected: ExpectedVersion, { version }: Loaded<S>): Promise<VersionConflictError> {
     const after = missedAfter(expected) ?? version
-    const missed: Recorded[] = []
+    const missed: Recorded<E>[] = []
     const bounds = { fromVersion: after + 1, toVersion: version, limit: MOST_MISSED }
-    if (after < version) for await (const event of this.#store.read(stream, bounds)) missed.push(event)
+    if (after < version) for await (const event of this.#store.read<E>(stream, bounds)) missed.push(event)
     return new VersionConflictError(stream, expected, version, missed)
   }
 }

@@ -163,7 +163,7 @@ export function eventStoreContract(
         // frozen: as good
       }
     }
-    for (const event of await all(store.read<any>('s'))) {
+    for (const event of (await all(store.read('s'))) as any[]) {
       spoil(() => event.data.items.push(3))
       spoil(() => event.data.when.setTime(3))
       spoil(() => event.recordedAt.setTime(3))

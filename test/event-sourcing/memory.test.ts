@@ -1,7 +1,9 @@
 import { expect, test } from 'vitest'
 import { MemoryEventStore } from '../../src/event-sourcing/index.js'
 import { ManualClock } from '../../src/testing/index.js'
+import { compareWithModel, operations } from '../conformance/event-store-model.js'
 import { eventStoreContract } from '../conformance/event-store.js'
+import { prop } from '../support/prop.js'
 
 eventStoreContract('memory', async () => {
   const clock = new ManualClock()
@@ -27,3 +29,13 @@ test('two stores share nothing', async () => {
   expect(await b.recall('k')).toBeUndefined()
   expect((await b.readPage()).head).toBe(0)
 })
+
+prop(
+  'answers as one list of rows does, whatever is asked of it in whatever order',
+  [operations],
+  async (list) => {
+    const clock = new ManualClock()
+    await compareWithModel(new MemoryEventStore({ clock }), list, (ms) => clock.advance(ms))
+  },
+  { numRuns: 300 },
+)

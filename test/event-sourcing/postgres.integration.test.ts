@@ -3,7 +3,9 @@ import { afterAll, inject } from 'vitest'
 import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import { randomId } from '../../src/kernel/random.js'
+import { compareWithModel, operations } from '../conformance/event-store-model.js'
 import { eventStoreContract } from '../conformance/event-store.js'
+import { prop } from '../support/prop.js'
 
 const pool = new pg.Pool({ connectionString: inject('postgresUrl'), max: 10 })
 afterAll(() => pool.end())
@@ -22,3 +24,16 @@ eventStoreContract('PostgreSQL', async () => {
     },
   }
 })
+
+prop(
+  'PostgreSQL: answers as one list of rows does, whatever is asked of it in whatever order',
+  [operations],
+  async (list) => {
+    const schema = `es_${randomId()}`
+    const store = new PostgresEventStore(pool, { schema })
+    await store.migrate()
+    await compareWithModel(store, list, (ms) => systemClock.sleep(ms))
+    await pool.query(`drop schema "${schema}" cascade`)
+  },
+  { numRuns: 30 },
+)
