@@ -11,14 +11,14 @@ export type Operation =
   | { kind: 'archive' | 'tombstone'; stream: string }
   | { kind: 'advance'; ms: number }
 
-const stream = fc.constantFrom('a', 'b', 'c')
+const streams = fc.constantFrom('a', 'b', 'c')
 const small = fc.nat({ max: 7 })
-const expectedVersion = fc.oneof(
+const expectations = fc.oneof(
   { weight: 3, arbitrary: fc.constantFrom<ExpectedVersion>('any', 'no-stream', 'exists') },
   { weight: 2, arbitrary: small },
 )
-const part = fc.record({ stream, count: fc.integer({ min: 1, max: 3 }), expectedVersion })
-const parts = fc.uniqueArray(part, { minLength: 1, maxLength: 3, selector: (p) => p.stream })
+const part = fc.record({ stream: streams, count: fc.integer({ min: 1, max: 3 }), expectedVersion: expectations })
+const groups = fc.uniqueArray(part, { minLength: 1, maxLength: 3, selector: (p) => p.stream })
 const some = <T>(...values: T[]): fc.Arbitrary<T[]> => fc.subarray(values, { minLength: 1 })
 
 export const operations: fc.Arbitrary<Operation[]> = fc.array(
@@ -26,7 +26,7 @@ export const operations: fc.Arbitrary<Operation[]> = fc.array(
     {
       weight: 8,
       arbitrary: fc.record(
-        { kind: fc.constant('append' as const), parts, key: fc.constantFrom('k', 'l', 'm') },
+        { kind: fc.constant('append' as const), parts: groups, key: fc.constantFrom('k', 'l', 'm') },
         { requiredKeys: ['kind', 'parts'] },
       ),
     },
@@ -35,7 +35,7 @@ export const operations: fc.Arbitrary<Operation[]> = fc.array(
       arbitrary: fc.record(
         {
           kind: fc.constant('read' as const),
-          stream,
+          stream: streams,
           from: small,
           to: small,
           asOf: small,
@@ -58,8 +58,11 @@ export const operations: fc.Arbitrary<Operation[]> = fc.array(
         { requiredKeys: ['kind', 'limit', 'after'] },
       ),
     },
-    { weight: 2, arbitrary: fc.record({ kind: fc.constant('truncate' as const), stream, before: small }) },
-    { weight: 1, arbitrary: fc.record({ kind: fc.constantFrom('archive' as const, 'tombstone' as const), stream }) },
+    { weight: 2, arbitrary: fc.record({ kind: fc.constant('truncate' as const), stream: streams, before: small }) },
+    {
+      weight: 1,
+      arbitrary: fc.record({ kind: fc.constantFrom('archive' as const, 'tombstone' as const), stream: streams }),
+    },
     { weight: 2, arbitrary: fc.record({ kind: fc.constant('advance' as const), ms: fc.integer({ min: 1, max: 3 }) }) },
   ),
   { minLength: 1, maxLength: 30 },
@@ -159,9 +162,7 @@ async function append(store: EventStore, model: Model, { parts, key }: Operation
     expect(answer).toMatchObject(
       before.ids.map((ids) => ({ duplicate: true, position: model.places.get(ids.at(-1) as string)?.position })),
     )
-    return expect((answer as unknown as { events: Recorded[] }[]).map((a) => a.events.map((x) => x.id))).toEqual(
-      rest,
-    )
+    return expect((answer as unknown as { events: Recorded[] }[]).map((a) => a.events.map((x) => x.id))).toEqual(rest)
   }
   const refusals = parts
     .map((p) => ({ stream: p.stream, code: model.refusal(p.stream, p.expectedVersion) }))
