@@ -141,7 +141,10 @@ test('mistakes in the caller’s code are not tried again, and retryOn decides f
   expect(begins).toHaveLength(1)
   const asked: unknown[] = []
   const { error } = await run(
-    { backoff: constant(1), retryOn: ({ error }, attempt) => (asked.push(attempt), (error as Error).message !== 'e2') },
+    {
+      backoff: constant(1),
+      retryOn: (outcome, attempt) => (asked.push(attempt), (outcome.error as Error).message !== 'e2'),
+    },
     (attempt) => failing(`e${attempt}`)(),
   )
   expect(error).toMatchObject({ message: 'e2' })

@@ -1,6 +1,6 @@
 import { getEventListeners } from 'node:events'
 import { expect, test, vi } from 'vitest'
-import { timeout, TimeoutError, isHoldfastError, type TimeoutOptions } from '../../src/resilience/index.js'
+import { isHoldfastError, timeout, type TimeoutError, type TimeoutOptions } from '../../src/resilience/index.js'
 import { ManualClock, settle } from '../../src/testing/index.js'
 import { deferred, failing, ok } from './calls.js'
 
