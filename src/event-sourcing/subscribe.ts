@@ -63,7 +63,7 @@ class Runner<E extends Event, Tx> implements Subscription {
       query,
       batch = 100,
       leaseMs = 10_000,
-      retry: { attempts = 5, then: giveUp = 'stop' } = {},
+      retry: { attempts = 5, giveUp = 'stop' } = {},
       pollMs = 500,
       clock = systemClock,
     }: SubscriptionOptions,
@@ -73,7 +73,7 @@ class Runner<E extends Event, Tx> implements Subscription {
     this.#batch = checkInteger('batch', batch, 1)
     this.#leaseMs = checkPositive('leaseMs', leaseMs)
     this.#attempts = checkInteger('retry.attempts', attempts, 1)
-    this.#giveUp = checkOneOf('retry.then', giveUp, ['stop', 'park'])
+    this.#giveUp = checkOneOf('retry.giveUp', giveUp, ['stop', 'park'])
     this.#clock = clock
     this.#bell = new Doorbell(clock)
     this.#progress = new Progress(clock)

@@ -46,10 +46,10 @@ export interface RetryRule {
   /** Tries per event, with 100 ms before the second, then twice as long each time, up to 5 s. Integer ≥ 1. @defaultValue 5 */
   readonly attempts?: number | undefined
   /**
-   * After the last try. `'stop'`: the subscription fails, its checkpoint stays before the event. `'park'`: the event is
+   * What happens after the last try. `'stop'`: the subscription fails, its checkpoint stays before the event. `'park'`: the event is
    * noted (`checkpoints.parked(name)`) and passed by. @defaultValue 'stop'
    */
-  readonly then?: 'stop' | 'park' | undefined
+  readonly giveUp?: 'stop' | 'park' | undefined
 }
 
 /** What a subscription tells. */

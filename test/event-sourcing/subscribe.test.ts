@@ -51,8 +51,8 @@ function open() {
   return { clock, store, checkpoints, start, append }
 }
 const gate = () => {
-  let open!: () => void
-  return { passed: new Promise<void>((resolve) => (open = resolve)), open }
+  let pass!: () => void
+  return { passed: new Promise<void>((resolve) => (pass = resolve)), open: () => pass() }
 }
 
 test('a subscription handles what is there, then what comes, in order', async () => {
@@ -258,7 +258,7 @@ test('an event that can’t be handled can be parked, and the work goes on', asy
       if (event.data === 2) throw new Error('poison')
       seen.push(event.data)
     },
-    { retry: { attempts: 2, then: 'park' } },
+    { retry: { attempts: 2, giveUp: 'park' } },
   )
   const parked: unknown[] = []
   subscription.on('parked', (event) => parked.push(event))
@@ -445,7 +445,7 @@ test('with a transaction, a failed page is rolled back, and what stood before th
     tx.write(`${String(event.data)}/${attempt}`)
     if (event.data === 2) throw new Error('poison')
   }
-  start(handler as never, { retry: { attempts: 1, then: 'park' } }, transactional as never)
+  start(handler as never, { retry: { attempts: 1, giveUp: 'park' } }, transactional as never)
   await clock.advance(1_000)
   expect(table).toEqual(['1/1', '3/1'])
   expect((await checkpoints.parked('n')).map((p) => [p.position, p.attempts])).toEqual([[2, 1]])
