@@ -43,11 +43,12 @@ interface Row extends DefinitionKey {
   journal: JournalRecord[]
   inbox: InboxMessage[]
   lastMessage: number
-  readonly dedupeIds: Set<string>
+  dedupeIds: Set<string> | undefined
   leased: boolean
   /** When its lease ends, or when it is due. */
   wakeAt: number
   queuedAt: number
+  slot: number
 }
 
 const MOST_DRIFTED = 100
@@ -89,10 +90,11 @@ export class MemorySagaStore implements SagaStore {
       journal: [],
       inbox: [],
       lastMessage: 0,
-      dedupeIds: new Set(),
+      dedupeIds: undefined,
       leased: leaseMs !== null,
       wakeAt: now + (leaseMs ?? 0),
       queuedAt: Infinity,
+      slot: -1,
     }
     this.#rows.set(saga.id, row)
     this.#changed(row)
@@ -153,8 +155,8 @@ export class MemorySagaStore implements SagaStore {
     if (!row) return 'unknown'
     if (row.status === 'completed' || (row.status === 'compensated' && message.kind !== 'redrive')) return 'finished'
     if (dedupeId !== undefined) {
-      if (row.dedupeIds.has(dedupeId)) return 'duplicate'
-      row.dedupeIds.add(dedupeId)
+      if (row.dedupeIds?.has(dedupeId)) return 'duplicate'
+      row.dedupeIds = (row.dedupeIds ?? new Set()).add(dedupeId)
     }
     this.#finished.delete(row) // it is about to be driven again
     row.inbox.push({ ...message, number: ++row.lastMessage })

@@ -79,7 +79,7 @@ export class SagaOrchestrator implements AsyncDisposable {
   readonly #leaseMs: number
   readonly #worker: Worker
   readonly #events = new Emitter<SagaEvents>()
-  readonly #waiters = new Map<string, Set<() => void>>()
+  readonly #waiters = new Map<string, Set<Tell>>()
   #unsubscribe: Unsubscribe | undefined
   #closed: Promise<void> | undefined
 
@@ -312,24 +312,27 @@ export class SagaOrchestrator implements AsyncDisposable {
         if (!this.#worker.isBusyWith(id)) {
           const saga = await this.#store.read(id)
           if (!saga) throw new NotFoundError(`there is no saga '${id}' any more`)
-          const outcome = outcomeOf(saga, machine)
+          const outcome = outcomeOf(machine.load(saga), machine)
           if (outcome) return outcome
         }
-        await orAbort(change.happened, signal)
+        const outcome = await orAbort(change.happened, signal)
+        if (outcome) return outcome
       } finally {
         change.forget()
       }
     }
   }
 
-  /** Resolves when the saga may have ended. */
-  #nextChange(id: string): { readonly happened: Promise<void>; forget(): void } {
-    let tell!: () => void
-    const happened = new Promise<void>((resolve) => (tell = resolve))
+  /** Resolves when the saga may have ended: with its outcome if that is known. */
+  #nextChange(id: string): { readonly happened: Promise<SagaOutcome<unknown> | undefined>; forget(): void } {
+    let tell!: Tell
+    const happened = new Promise<SagaOutcome<unknown> | undefined>((resolve) => (tell = resolve))
     const all = this.#waiters.get(id) ?? new Set()
     this.#waiters.set(id, all.add(tell))
     this.#worker.rearm()
-    const poll = this.#store.onWake ? undefined : this.#clock.setTimer(tell, this.#pollMs, { keepAlive: true })
+    const poll = this.#store.onWake
+      ? undefined
+      : this.#clock.setTimer(() => tell(undefined), this.#pollMs, { keepAlive: true })
     return {
       happened,
       forget: () => {
@@ -341,8 +344,8 @@ export class SagaOrchestrator implements AsyncDisposable {
     }
   }
 
-  #tellWaiters(id: string): void {
-    for (const tell of this.#waiters.get(id) ?? []) tell()
+  #tellWaiters(id: string, outcome?: SagaOutcome<unknown>): void {
+    for (const tell of this.#waiters.get(id) ?? []) tell(outcome)
   }
 
   #recorded({ id, state, machine }: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void {
@@ -353,10 +356,12 @@ export class SagaOrchestrator implements AsyncDisposable {
         if (at) this.#events.emit('node', { id, name, path, status: at.status, attempt: at.attempt })
       }
     if (!statusChanged || !isEnd(state.status)) return
-    this.#tellWaiters(id)
+    if (this.#waiters.has(id)) this.#tellWaiters(id, outcomeOf(state, machine))
     this.#events.emit('settled', { id, name, status: state.status })
   }
 }
+
+type Tell = (outcome: SagaOutcome<unknown> | undefined) => void
 
 const isEnd = (status: SagaStatus): status is 'completed' | 'compensated' | 'parked' =>
   status === 'completed' || status === 'compensated' || status === 'parked'

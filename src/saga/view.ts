@@ -1,6 +1,6 @@
 import { jsonCodec } from '../kernel/codec.js'
 import { plainResultsOf } from './results.js'
-import type { HistoryEntry, NodeStatus, RecordedError, SagaFailure, SagaStatus } from './journal.js'
+import type { HistoryEntry, NodeStatus, RecordedError, SagaFailure, SagaState, SagaStatus } from './journal.js'
 import type { SagaNode } from './definition.js'
 import type { SagaMachine } from './machine.js'
 import { isBlocked } from './operators.js'
@@ -97,7 +97,7 @@ export function viewOf(
     results: plainResultsOf(state, machine.definition.nodes),
     nodes,
     failure,
-    blocked: blockedPaths(machine, saga),
+    blocked: blockedPaths(state, machine),
     late,
     history,
     deadlineAt: deadlineAt === Infinity ? undefined : deadlineAt,
@@ -106,18 +106,16 @@ export function viewOf(
 }
 
 /** The outcome of a saga that has ended or is parked; `undefined` of any other. */
-export function outcomeOf(saga: StoredSaga, machine: SagaMachine): SagaOutcome<unknown> | undefined {
-  const { status } = saga
-  const state = machine.load(saga)
+export function outcomeOf(state: SagaState, machine: SagaMachine): SagaOutcome<unknown> | undefined {
+  const { status, failure } = state
   if (status === 'completed') return { status, results: plainResultsOf(state, machine.definition.nodes) }
-  if (status === 'compensated') return { status, failure: state.failure as SagaFailure }
-  if (status === 'parked') return { status, failure: state.failure, blocked: blockedPaths(machine, saga) }
+  if (status === 'compensated') return { status, failure: failure as SagaFailure }
+  if (status === 'parked') return { status, failure, blocked: blockedPaths(state, machine) }
   return undefined
 }
 
-function blockedPaths(machine: SagaMachine, saga: StoredSaga): string[] {
-  if (saga.status !== 'parked') return []
-  const state = machine.load(saga)
+function blockedPaths(state: SagaState, machine: SagaMachine): string[] {
+  if (state.status !== 'parked') return []
   return [...machine.nodes.keys()].filter((path) => {
     const at = state.nodes.get(path)
     return at !== undefined && isBlocked(at, state.direction === 'back')
