@@ -32,6 +32,11 @@ export class Coherence {
     private readonly missed: (reason: 'start' | 'gap' | 'epoch') => void,
   ) {}
 
+  /** Up to where the changes are known. */
+  get basis(): { readonly epoch: string | undefined; readonly seq: number } {
+    return { epoch: this.#epoch, seq: this.#seen }
+  }
+
   /** Change number `seq` has been acted on here. @param generation as it was when the change was sent or the message read */
   observe(seq: number, generation: number): void {
     if (generation !== this.generation || seq <= this.#seen) return

@@ -115,7 +115,8 @@ export class Fetcher {
       this.#release(watch.key, token)
       return this.#fenced(flight)
     }
-    const ttlMs = loading.ttlMs * (1 - request.plan.jitterRatio * levels.random())
+    const ttlMs = Math.ceil(loading.ttlMs * (1 - request.plan.jitterRatio * levels.random()))
+    if (ttlMs + graceMs === 0) return this.#release(watch.key, token)
     if (remote && token !== undefined) {
       const epochMs = levels.clock.epochMs()
       const entry: StoredEntry = {
@@ -132,6 +133,7 @@ export class Fetcher {
         (store) => store.fill(watch.key, token, entry, ttlMs + graceMs),
         flight.budget,
       )
+      if (filled === false) levels.local.remove(watch.key) // somebody changed the key: what stands here is older
       if (filled === false || !watch.mayPutLoad(tags)) return this.#fenced(flight)
     }
     const plan = { ...request.plan, graceMs }

@@ -1,4 +1,5 @@
 import type { Clock } from '../kernel/clock.js'
+import type { Coherence } from './coherence.js'
 import type { Budget, Remote } from './remote.js'
 import type { Invalidation, StoredEntry } from './store.js'
 
@@ -15,10 +16,27 @@ export interface WriteChange {
   readonly entry: StoredEntry
   /** Monotonic time until which the store has to keep it. */
   readonly keepUntil: number
+  /** How much this process knew of the store's changes when the value was set. */
+  readonly basis: Basis
+}
+
+/** Up to where the changes of a store are known. */
+export interface Basis {
+  readonly epoch: string | undefined
+  readonly seq: number
 }
 
 /** A change for the second level. */
 export type Change = WriteChange | Invalidation
+
+/** A change that the store took: its number, and the generation it was sent in. */
+interface Sent {
+  readonly seq: number
+  readonly generation: number
+}
+
+/** Long enough to store one value at once; so short that nobody waits long for it when that fails. */
+const REPLAY_LEASE_MS = 1_000
 
 /** More waiting keys and tags than this are replaced by one invalidation of everything. */
 const MAX_WAITING = 10_000
@@ -39,7 +57,7 @@ export class Journal {
     private readonly remote: Remote,
     private readonly clock: Clock,
     private readonly origin: string,
-    private readonly generation: () => number,
+    private readonly coherence: Pick<Coherence, 'generation' | 'basis' | 'verify'>,
     private readonly applied: (seq: number, generation: number, waited?: Change) => void,
   ) {}
 
@@ -93,7 +111,7 @@ export class Journal {
 
   async #drain(): Promise<void> {
     for (const [id, change] of this.#waiting) {
-      const sent = await this.#send(change, this.remote.budget())
+      const sent = await this.#send(change, this.remote.budget(), true)
       if (!sent) break
       if (this.#waiting.get(id) === change) this.#waiting.delete(id) // else a newer one has taken its place
       this.applied(sent.seq, sent.generation, change)
@@ -101,18 +119,46 @@ export class Journal {
     this.#draining = undefined // in the same breath as the last look at what waits
   }
 
-  async #send(change: Change, budget: Budget): Promise<{ seq: number; generation: number } | undefined> {
-    const generation = this.generation()
-    const seq = await this.remote.call(
-      change.kind === 'write' ? 'write' : 'invalidate',
-      (store) => {
-        if (change.kind !== 'write') return store.invalidate(change, this.origin)
-        const ms = change.keepUntil - this.clock.now()
-        if (ms <= 0) return store.invalidate({ kind: 'keys', keys: [change.key] }, this.origin)
-        return store.write([{ key: change.key, entry: change.entry, ms }], this.origin)
-      },
-      budget,
-    )
+  async #send(change: Change, budget: Budget, late = false): Promise<Sent | undefined> {
+    const { generation } = this.coherence
+    if (change.kind !== 'write') return this.#sent(generation, await this.#invalidate(change, budget))
+    if (late) return this.#replay(change)
+    const ms = Math.ceil(change.keepUntil - this.clock.now())
+    if (ms <= 0) return this.#sent(generation, await this.#invalidate({ kind: 'keys', keys: [change.key] }, budget))
+    const items = [{ key: change.key, entry: change.entry, ms }]
+    const seq = await this.remote.call('write', (store) => store.write(items, this.origin), budget)
+    return this.#sent(generation, seq)
+  }
+
+  /**
+   * Stores a value that had to wait, if the store shows that nobody else has changed its key since it was set; else the key is
+   * only taken away: the waiting value may be the older one. The lease sees to it that nobody comes in between.
+   */
+  async #replay({ key, entry, keepUntil, basis }: WriteChange): Promise<Sent | undefined> {
+    const { remote, coherence } = this
+    if (!(await coherence.verify())) return undefined
+    const { generation } = coherence
+    const before = await remote.call('read', (store) => store.read([key]), remote.budget())
+    if (!before) return undefined
+    const seq = await this.#invalidate({ kind: 'keys', keys: [key] }, remote.budget())
+    if (seq === undefined) return undefined
+    const stamp = before.entries[0]?.stamp ?? Infinity // what is not there may have been deleted
+    const ms = Math.ceil(keepUntil - this.clock.now())
+    if (ms > 0 && stamp <= basis.seq && coherence.basis.epoch === basis.epoch && seq === before.seq + 1) {
+      const lease = await remote.call('lease', (store) => store.lease(key, REPLAY_LEASE_MS), remote.budget())
+      if (lease?.kind === 'granted') {
+        const still = lease.seq === seq ? { ...entry, stamp: seq } : undefined
+        await remote.call('fill', (store) => store.fill(key, lease.token, still, ms), remote.budget())
+      }
+    }
+    return { seq, generation }
+  }
+
+  #invalidate(what: Invalidation, budget: Budget): Promise<number | undefined> {
+    return this.remote.call('invalidate', (store) => store.invalidate(what, this.origin), budget)
+  }
+
+  #sent(generation: number, seq: number | undefined): Sent | undefined {
     return seq === undefined ? undefined : { seq, generation }
   }
 

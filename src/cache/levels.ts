@@ -7,7 +7,7 @@ import { Coherence } from './coherence.js'
 import { newCounters, type CacheEvents } from './events.js'
 import { Fences, type Watch } from './fences.js'
 import type { Stale } from './flight.js'
-import { Journal, type Ack, type Change } from './journal.js'
+import { Journal, type Ack, type Change, type WriteChange } from './journal.js'
 import { LocalEntry, LocalLevel } from './local.js'
 import { l1Of, planOf, type CacheManagerOptions, type Plan } from './options.js'
 import { Remote, type Budget } from './remote.js'
@@ -92,18 +92,12 @@ export class Levels {
         if (reason !== 'start') this.emitter.emit('dropped', { reason })
       },
     ))
-    const journal = (this.#journal = new Journal(
-      remote,
-      clock,
-      randomId(),
-      () => coherence.generation,
-      (seq, generation, waited) => {
-        coherence.observe(seq, generation)
-        if (!waited) return
-        this.apply(waited.kind === 'write' ? { kind: 'keys', keys: [waited.key] } : waited)
-        this.emitter.emit('replayed', { queued: journal.size })
-      },
-    ))
+    const journal = (this.#journal = new Journal(remote, clock, randomId(), coherence, (seq, generation, waited) => {
+      coherence.observe(seq, generation)
+      if (!waited) return
+      this.apply(waited.kind === 'write' ? { kind: 'keys', keys: [waited.key] } : waited)
+      this.emitter.emit('replayed', { queued: journal.size })
+    }))
   }
 
   /** How many changes wait for the second level. */
@@ -171,9 +165,10 @@ export class Levels {
   }
 
   /** Brings a value to the second level. @param otherwise see {@link Journal.submit} */
-  async write(change: Change, otherwise: () => Change): Promise<Ack> {
-    if (!this.#journal || !this.remote) return 'applied'
-    return this.#journal.submit(change, this.remote.budget(), otherwise)
+  async write(change: Omit<WriteChange, 'basis'>, otherwise: (change: WriteChange) => Change): Promise<Ack> {
+    if (!this.#journal || !this.#coherence || !this.remote) return 'applied'
+    const write = { ...change, basis: this.#coherence.basis }
+    return this.#journal.submit(write, this.remote.budget(), () => otherwise(write))
   }
 
   /** Whether the second level's word on this key counts for nothing until a queued change has reached it. */

@@ -138,11 +138,11 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
     const plan = planOf(options, this.#view.defaults)
     const name = this.#space.nameOf(key)
     const tags = this.#tags(plan.tags)
-    const ttlMs = plan.ttlMs * (1 - plan.jitterRatio * levels.random())
+    const ttlMs = Math.ceil(plan.ttlMs * (1 - plan.jitterRatio * levels.random()))
     const began = levels.clock.now()
     const gone: Invalidation = { kind: 'keys', keys: [name] }
     const storedAt = levels.clock.epochMs()
-    const change: WriteChange = {
+    const change: Omit<WriteChange, 'basis'> = {
       kind: 'write',
       key: name,
       entry: {
@@ -157,7 +157,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
     levels.apply(gone)
     const watch = levels.fences.watch(name)
     try {
-      const ack = await levels.write(change, () => (watch.outdated(tags) ? gone : change))
+      const ack = await levels.write(change, (write) => (watch.outdated(tags) ? gone : write))
       const newest = !watch.outdated(tags)
       levels.apply(gone) // once more: what was read since then may be from before the value was there
       const ageMs = levels.clock.now() - began

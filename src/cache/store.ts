@@ -66,12 +66,12 @@ export interface CacheStore extends AsyncDisposable {
    * Stores what was loaded under a lease and ends the lease. `false`, and nothing stored, when the lease is past or was
    * revoked, or a tag of the entry was invalidated after `entry.stamp`.
    * @param entry `undefined` gives the lease back and stores nothing
-   * @param ms how long to keep the entry: fresh and for grace
+   * @param ms how long to keep the entry, fresh and for grace: a whole number > 0, unless the lease is only given back
    */
   fill(key: string, token: string, entry: StoredEntry | undefined, ms: number): Promise<boolean>
   /**
    * Stores all `items` in one atomic step, stamped with the new `seq` whatever stamp they carry, and revokes the leases of
-   * their keys. @returns the new `seq`
+   * their keys. Each is kept for `ms` milliseconds, a whole number > 0. @returns the new `seq`
    * @param origin names the manager that writes, for stores that tell others
    */
   write(
