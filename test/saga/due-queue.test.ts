@@ -1,0 +1,27 @@
+import { expect } from 'vitest'
+import { DueQueue, type Dated } from '../../src/saga/due-queue.js'
+import { fc, prop } from '../support/prop.js'
+
+const when = fc.oneof(fc.integer({ min: 0, max: 20 }), fc.constant(Infinity))
+const command = fc.oneof(
+  fc.record({ item: fc.nat(7), to: when }),
+  fc.record({ now: fc.integer({ min: 0, max: 20 }) }),
+)
+
+prop('gives exactly the items whose time has come', [fc.array(command, { maxLength: 60 })], (commands) => {
+  const items = Array.from({ length: 8 }, (): Dated => ({ wakeAt: Infinity, queuedAt: Infinity, slot: -1 }))
+  const queue = new DueQueue<Dated>()
+  for (const command of commands) {
+    if ('item' in command) {
+      const item = items[command.item]!
+      item.wakeAt = command.to
+      queue.update(item)
+    } else {
+      const taken = new Set<Dated>()
+      for (let item; (item = queue.take(command.now)); ) taken.add(item)
+      expect(taken).toEqual(new Set(items.filter((i) => i.wakeAt <= command.now)))
+      for (const item of taken) item.wakeAt = Infinity
+    }
+    expect(queue.nextAt).toBeLessThanOrEqual(Math.min(...items.map((i) => i.wakeAt)))
+  }
+})
