@@ -13,6 +13,10 @@ test('exponential without jitter grows by its factor up to the longest', () => {
   expect([1, 2, 3, 4, 5_000].map((n) => backoff(n, undefined, context(0.5)))).toEqual([10, 30, 70, 70, 70])
 })
 
+test('waits of nothing stay nothing, after any number of tries', () => {
+  expect(exponential({ initialMs: 0 })(5_000, undefined, context(0.5))).toBe(0)
+})
+
 test('by default it starts at up to 100 ms, doubles, and ends at up to 30 s', () => {
   const backoff = exponential()
   expect([1, 2, 3, 20].map((n) => backoff(n, undefined, context(0.5)))).toEqual([50, 100, 200, 15_000])

@@ -117,6 +117,8 @@ test('calls that their caller has aborted, and refusals from within, count nowhe
   controller.abort('enough')
   await expect(call).rejects.toThrow('own words')
   await expect(circuit.execute(ok, { signal: controller.signal })).rejects.toBe('enough')
+  const outlived = new AbortController()
+  await expect(circuit.execute(() => outlived.abort(), { signal: outlived.signal })).resolves.toBeUndefined()
 
   const inner = new CircuitBreaker()
   inner.isolate()

@@ -14,14 +14,14 @@ async function due(halfOpen: HalfOpenOptions): Promise<{ circuit: CircuitBreaker
 }
 const start = (circuit: CircuitBreaker, signal?: AbortSignal) => {
   const d = deferred()
-  let began = false
+  let runs = 0
   const done = circuit
-    .execute(() => ((began = true), d.promise), { signal })
+    .execute(() => (runs++, d.promise), { signal })
     .then(
       (value) => ({ value }),
       (error: unknown) => ({ error }),
     )
-  return { ...d, done, began: () => began }
+  return { ...d, done, began: () => runs > 0, runs: () => runs }
 }
 
 test('no more trials run than there are permits; the others are refused and told how long the oldest may still take', async () => {
@@ -55,6 +55,17 @@ test.each([
     await done
   }
   expect(circuit.state).toBe(ends)
+})
+
+test('a share of trials that no binary fraction hits is met exactly', async () => {
+  const { circuit } = await due({ trials: 100, failureRatio: 0.07 }) // 0.07 * 100 > 7
+  const trials = Array.from({ length: 100 }, () => start(circuit))
+  for (const { reject, done } of trials.slice(0, 7)) {
+    expect(circuit.state).toBe('half-open')
+    reject(new Error('bad'))
+    await done
+  }
+  expect(circuit.state).toBe('open')
 })
 
 test('a trial that was aborted gives its permit back', async () => {
@@ -127,6 +138,8 @@ test('those who wait for a trial start in order once it has succeeded, and leave
   await trial.done
   expect(waiters.map((w) => w.began())).toEqual([true, true])
   expect(clock.pendingTimers).toBe(0)
+  circuit.isolate()()
+  expect(waiters.map((w) => w.runs())).toEqual([1, 1])
   for (const waiter of waiters) waiter.resolve('in')
   expect(await Promise.all(waiters.map((w) => w.done))).toEqual([{ value: 'in' }, { value: 'in' }])
 })

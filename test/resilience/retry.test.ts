@@ -8,6 +8,7 @@ import {
   isHoldfastError,
   retry,
   retryHistory,
+  timeout,
   TimeoutError,
   type Backoff,
   type RetryOptions,
@@ -136,6 +137,35 @@ test('a signal of one try never aborts after the try, and leaves no listener on 
   expect(signals.map((s) => s.aborted)).toEqual([false, false, false])
 })
 
+test('a signal that an abort reaches is that of the try under way, not those of tries before', async () => {
+  const controller = new AbortController()
+  const signals: AbortSignal[] = []
+  const policy = compose(retry({ backoff: constant(0) }), timeout(1_000))
+  const result = policy.execute(
+    ({ signal, attempt }) => {
+      signals.push(signal)
+      if (attempt === 3) controller.abort('enough')
+      return failing('no')()
+    },
+    { signal: controller.signal },
+  )
+  await expect(result).rejects.toBe('enough')
+  expect(signals.map((s) => s.aborted)).toEqual([false, false, true])
+
+  const alone = new AbortController()
+  signals.length = 0
+  const bare = retry({ backoff: constant(0) }).execute(
+    ({ signal, attempt }) => {
+      signals.push(signal)
+      if (attempt === 3) alone.abort('enough')
+      return failing('no')()
+    },
+    { signal: alone.signal },
+  )
+  await expect(bare).rejects.toThrow('no')
+  expect(signals[1]!.aborted).toBe(false)
+})
+
 test('mistakes in the caller’s code are not tried again, and retryOn decides for everything else', async () => {
   const { begins } = await run({}, () => retry({ attempts: 0 }))
   expect(begins).toHaveLength(1)
@@ -202,6 +232,7 @@ test.each([
   ['a date gone by', () => ({ headers: { 'retry-after': 'Thu, 01 Jan 2015 00:00:05 GMT' } }), 10],
   ['less than the backoff', () => ({ retryAfterMs: 5 }), 10],
   ['nonsense', () => ({ headers: { 'retry-after': '-5' } }), 10],
+  ['a date of another kind', () => ({ headers: { 'retry-after': '2026-01-01T00:00:05Z' } }), 10],
   ['headers without it', () => ({ headers: { etag: '"1"' }, response: null }), 10],
 ])('what the other side asks for is waited for at least: %s', async (_, error, waitMs) => {
   const { begins } = await run({ backoff: constant(10), attempts: 2 }, always(error()))

@@ -30,6 +30,12 @@ test('a rate opens at its threshold, not above it, once there are enough calls',
   expect(await run('s')).toBe('open')
 })
 
+test('a share that no binary fraction hits is met exactly', async () => {
+  const { run } = make({ kind: 'count', size: 100, minimumCalls: 100, failureRatio: 0.07 }) // 0.07 * 100 > 7
+  expect(await run('f'.repeat(7) + 's'.repeat(92))).toBe('closed')
+  expect(await run('s')).toBe('open')
+})
+
 test('a success can open a circuit: it may be the call that makes them enough', async () => {
   const { run } = make({ kind: 'time', durationMs: 1_000, minimumCalls: 2, failureRatio: 0.5 })
   expect(await run('f')).toBe('closed')
@@ -71,6 +77,19 @@ test('a slow call counts as slow whether it failed or not, and a slow failure is
   expect(circuit.snapshot()).toMatchObject({ calls: 6, failures: 2, slow: 2 })
   expect(await run('S')).toBe('closed')
   expect(await run('S')).toBe('open')
+})
+
+test('a count window forgets slow calls too', async () => {
+  const { run, circuit } = make({
+    kind: 'count',
+    size: 4,
+    minimumCalls: 4,
+    failureRatio: 1,
+    slowCallMs: 50,
+    slowRatio: 0.75,
+  })
+  for (let i = 0; i < 5; i++) expect(await run('SsSs')).toBe('closed')
+  expect(circuit.snapshot()).toMatchObject({ calls: 4, slow: 2 })
 })
 
 test('without slowRatio a circuit opens when all calls are slow', async () => {
