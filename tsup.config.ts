@@ -9,14 +9,17 @@ const sources = Object.values(exports).flatMap(({ import: target }) =>
   target ? [target.types.replace('./dist/types/esm/', 'src/').replace(/\.d\.ts$/, '.ts')] : [],
 )
 
-export default defineConfig({
-  entry: Object.fromEntries(sources.map((source) => [source.slice('src/'.length, -'.ts'.length), source])),
-  format: ['esm', 'cjs'],
-  target: 'node20',
-  platform: 'node',
-  splitting: true,
-  sourcemap: true,
-  clean: true,
-  dts: false, // scripts/build-types.mjs makes them ten times faster
-  removeNodeProtocol: false,
-})
+const entry = Object.fromEntries(sources.map((source) => [source.slice('src/'.length, -'.ts'.length), source]))
+
+export default defineConfig(
+  (['esm', 'cjs'] as const).map((format) => ({
+    entry,
+    format,
+    target: 'node20',
+    platform: 'node',
+    splitting: true, // the kernel exists once per format
+    sourcemap: format === 'esm', // tsup's maps of split CommonJS lead to its own files, with the path of the machine
+    dts: false, // scripts/build-types.mjs makes them ten times faster
+    removeNodeProtocol: false,
+  })),
+)

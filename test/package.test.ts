@@ -1,5 +1,5 @@
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { gzipSync } from 'node:zlib'
@@ -29,6 +29,15 @@ function run(command: string, args: readonly string[], cwd = folder): string {
 }
 const node = (...args: string[]): string => run(process.execPath, args)
 
+/** What the compiler complains of; empty when all is well. */
+function complaints(...args: string[]): string {
+  try {
+    return node(...args)
+  } catch (error) {
+    return (error as { stdout: string }).stdout
+  }
+}
+
 beforeAll(() => {
   run('npm', ['run', 'build'], '.')
   const packed = JSON.parse(run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], '.')) as [
@@ -42,11 +51,8 @@ afterAll(() => rmSync(folder, { recursive: true, force: true }))
 
 describe('in an empty folder', () => {
   test('only lru-cache is installed beside it', () => {
-    const tree = JSON.parse(run('npm', ['ls', '--all', '--json'])) as {
-      dependencies: { holdfast: { dependencies: object } }
-    }
-    expect(Object.keys(tree.dependencies)).toEqual(['holdfast'])
-    expect(Object.keys(tree.dependencies.holdfast.dependencies)).toEqual(['lru-cache'])
+    const there = readdirSync(join(folder, 'node_modules')).filter((name) => !name.startsWith('.'))
+    expect(there.toSorted()).toEqual(['holdfast', 'lru-cache'])
   })
 
   test('the tarball holds what it runs on, its licence and its changelog, and no tests', () => {
@@ -93,13 +99,19 @@ describe('in an empty folder', () => {
 })
 
 describe('a subpath', () => {
-  /** The source files that run when `specifier` is required, read off the source maps of the chunks it loads. */
+  /** The source files behind the chunks that importing `specifier` loads, read off their source maps. */
   function loaded(specifier: string): string[] {
-    const code = `require('${specifier}'); console.log(JSON.stringify(Object.keys(require.cache)))`
-    const modules = JSON.parse(node('-e', code)) as string[]
-    return modules
-      .filter((file) => file.includes('/holdfast/'))
-      .flatMap((file) => (JSON.parse(readFileSync(`${file}.map`, 'utf8')) as { sources: string[] }).sources)
+    const { import: target } = manifest.exports[specifier.replace('holdfast', '.')] as { import: { default: string } }
+    const chunks = new Set<string>()
+    const follow = (chunk: string): void => {
+      if (chunks.has(chunk)) return
+      chunks.add(chunk)
+      const { importedFiles } = ts.preProcessFile(readFileSync(chunk, 'utf8'), true, true)
+      for (const { fileName } of importedFiles) if (fileName.startsWith('.')) follow(join(chunk, '..', fileName))
+    }
+    follow(join(installed, target.default))
+    return [...chunks]
+      .flatMap((chunk) => (JSON.parse(readFileSync(`${chunk}.map`, 'utf8')) as { sources: string[] }).sources)
       .map((source) => source.slice(source.indexOf('src/') + 'src/'.length))
   }
 
@@ -121,11 +133,6 @@ describe('a subpath', () => {
     expect(sources.length).toBeGreaterThan(0)
     expect(sources.filter((source) => !own.test(source))).toEqual([])
   })
-
-  test('no subpath loads a driver', () => {
-    const drivers = ['ioredis', 'pg', '@electric-sql/pglite', 'amqplib']
-    for (const driver of drivers) expect(existsSync(join(folder, 'node_modules', driver)), driver).toBe(false)
-  })
 })
 
 describe('types', () => {
@@ -141,7 +148,6 @@ export const all = [isHoldfastError, ${specifiers.map((_, i) => `m${i}`).join(',
 `
   test.each([
     ['TypeScript 5.9', 'ts59'],
-    ['TypeScript 6', 'typescript'],
     ['TypeScript 7', 'ts7'],
   ])('%s compiles a user’s project from ESM and CommonJS, without skipLibCheck', (_, compiler) => {
     mkdirSync(join(folder, 'types'), { recursive: true })
@@ -150,8 +156,10 @@ export const all = [isHoldfastError, ${specifiers.map((_, i) => `m${i}`).join(',
     const tsc = resolve('node_modules', compiler, 'bin', 'tsc')
     const types = ['--types', 'node', '--typeRoots', resolve('node_modules/@types')]
     const options = ['--noEmit', '--strict', '--target', 'es2023', '--exactOptionalPropertyTypes', ...types]
-    node(tsc, ...options, '--module', 'nodenext', 'types/user.mts', 'types/user.cts')
-    node(tsc, ...options, '--module', 'esnext', '--moduleResolution', 'bundler', 'types/user.mts')
+    expect(complaints(tsc, ...options, '--module', 'nodenext', 'types/user.mts', 'types/user.cts')).toBe('')
+    expect(complaints(tsc, ...options, '--module', 'esnext', '--moduleResolution', 'bundler', 'types/user.mts')).toBe(
+      '',
+    )
   })
 })
 
