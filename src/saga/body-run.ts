@@ -36,7 +36,7 @@ export class BodyRun {
     readonly compensating: boolean,
     private readonly scope: BodyScope,
     private readonly report: (input: SagaInput) => void,
-    at: NodeState,
+    private readonly at: NodeState,
   ) {
     this.#call = new CallContext(undefined, at.attempt)
     const timeoutMs = compensating ? node.compensateTimeoutMs : node.timeoutMs
@@ -50,7 +50,10 @@ export class BodyRun {
         timeoutMs,
         { keepAlive: true },
       )
-    void this.#execute(at)
+  }
+
+  start(): void {
+    void this.#execute()
   }
 
   /** Asks the body to stop: it may still say how it ended for `graceMs`. */
@@ -71,12 +74,12 @@ export class BodyRun {
     this.#call.abort(reason)
   }
 
-  async #execute(at: NodeState): Promise<void> {
+  async #execute(): Promise<void> {
     const { node } = this
     const emitted: StoredEvent[] = []
     let value: unknown
     try {
-      const context = this.#context(at, emitted)
+      const context = this.#context(emitted)
       value = await (this.compensating ? node.compensate?.(context) : node.run(context))
     } catch (error) {
       return this.#settle(this.#failure(error, this.#stopped || this.#isUncertain(error)))
@@ -109,8 +112,8 @@ export class BodyRun {
     this.report(input)
   }
 
-  #context(at: NodeState, emitted: StoredEvent[]): CompensateContext<unknown, unknown, unknown> {
-    const { scope, compensating, node } = this
+  #context(emitted: StoredEvent[]): CompensateContext<unknown, unknown, unknown> {
+    const { scope, compensating, node, at } = this
     const { sagaId, state, visible, input, fence } = scope
     const call = this.#call
     const turn = at.generation === 0 ? '' : `.${at.generation}`

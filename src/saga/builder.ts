@@ -128,11 +128,10 @@ export class SagaBuilder<Input, Outer, Own, Where extends 'saga' | 'branch' = 's
     options: ParallelOptions = {},
   ): SagaBuilder<Input, Outer, With<Own, N, { readonly [K in keyof B]: BranchResults<ReturnType<B[K]>> }>, Where> {
     const path = this.#pathOf(name)
-    const taken = new Set(this.taken).add(name)
     const built = Object.entries(checkObject('branches', branches)).map(([branch, build]) => {
       const at = [...this.at, name, checkString('branch', branch)]
       checkFunction(`branches.${branch}`, build)
-      const empty = new SagaBuilder<Input, Outer & Own, unknown, 'branch'>(this.options, [], at, taken)
+      const empty = new SagaBuilder<Input, Outer & Own, unknown, 'branch'>(this.options, [], at, this.taken)
       return { name: branch, path: pathOf(at), nodes: build(empty).nodes }
     })
     if (built.length === 0) invalid('branches', 'at least one branch', branches)

@@ -29,7 +29,7 @@ export class DueQueue<T extends Dated> {
 
   /** Takes out the first item whose time is at most `now`. */
   take(now: number): T | undefined {
-    for (let first; (first = this.#heap[0]) && first.queuedAt <= now; ) {
+    for (let first; (first = this.#heap[0]) && first.queuedAt <= now;) {
       this.#remove(first)
       if (first.wakeAt <= now) return first
       this.update(first) // its time had moved on

@@ -146,7 +146,6 @@ export class SagaOrchestrator implements AsyncDisposable {
         deadlineMs: deadlineMs === Infinity ? null : deadlineMs,
         leaseMs: giveBack ? this.#leaseMs : null,
       })
-      giveBack?.()
       if (!created) checkSame(saga, key, text)
       else if (!giveBack) this.#worker.claimSoon()
       else {

@@ -267,7 +267,9 @@ export class SagaRun {
         this.#inputs.push(input)
         this.proceed()
       }
-      this.#bodies.set(path, new BodyRun(node, at.status === 'compensating', scope, report, at))
+      const body = new BodyRun(node, at.status === 'compensating', scope, report, at)
+      this.#bodies.set(path, body)
+      body.start() // it may end at once
     }
   }
 

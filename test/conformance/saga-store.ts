@@ -50,16 +50,21 @@ export function sagaStoreContract(
   })
 
   law('of callers at the same time exactly one creates a saga, and all see the same', async ({ store }) => {
-    const all = await Promise.all(
-      Array.from({ length: 20 }, (_, i) => store.create(newSaga('a', { input: `${i}` }))),
-    )
+    const all = await Promise.all(Array.from({ length: 20 }, (_, i) => store.create(newSaga('a', { input: `${i}` }))))
     expect(all.filter((c) => c.created)).toHaveLength(1)
     expect(new Set(all.map((c) => c.saga.input)).size).toBe(1)
   })
 
   law('a saga created without an owner is due at once, with nothing that may have run', async ({ store }) => {
     const { saga, now } = await store.create(newSaga('a', { deadlineMs: 5_000 }))
-    expect(saga).toMatchObject({ epoch: 0, status: 'running', journal: [], inbox: [], lastMessage: 0, deadlineMs: 5_000 })
+    expect(saga).toMatchObject({
+      epoch: 0,
+      status: 'running',
+      journal: [],
+      inbox: [],
+      lastMessage: 0,
+      deadlineMs: 5_000,
+    })
     expect(saga.createdAt).toBe(now)
     expect(await claimOne(store)).toMatchObject({ saga: { id: 'a', epoch: 1, input: '{"n":1}' }, expired: false })
     expect(await claimOne(store)).toBeUndefined()
@@ -89,15 +94,18 @@ export function sagaStoreContract(
     expect(nextDueMs).toBe(0)
   })
 
-  law('an unknown name, version or structure is left untouched; only a changed structure is reported', async ({ store }) => {
-    await store.create(newSaga('other', { name: 'else' }))
-    await store.create(newSaga('newer', { version: 2 }))
-    await store.create(newSaga('drifted', { hash: 'ffffffffffffffff' }))
-    const { claimed, drifted } = await store.claim({ known, limit: 10, leaseMs: 60_000 })
-    expect(claimed).toEqual([])
-    expect(drifted).toEqual([{ id: 'drifted', name: 'order', version: 1 }])
-    for (const id of ['other', 'newer', 'drifted']) expect((await store.read(id))?.epoch).toBe(0)
-  })
+  law(
+    'an unknown name, version or structure is left untouched; only a changed structure is reported',
+    async ({ store }) => {
+      await store.create(newSaga('other', { name: 'else' }))
+      await store.create(newSaga('newer', { version: 2 }))
+      await store.create(newSaga('drifted', { hash: 'ffffffffffffffff' }))
+      const { claimed, drifted } = await store.claim({ known, limit: 10, leaseMs: 60_000 })
+      expect(claimed).toEqual([])
+      expect(drifted).toEqual([{ id: 'drifted', name: 'order', version: 1 }])
+      for (const id of ['other', 'newer', 'drifted']) expect((await store.read(id))?.epoch).toBe(0)
+    },
+  )
 
   law('a commit under an older epoch is fenced and changes nothing', async ({ store, advance }) => {
     const { saga: mine } = await store.create(newSaga('a', { leaseMs: LEASE_MS }))
@@ -244,7 +252,7 @@ export function sagaStoreContract(
     expect(await ids({ name: 'else' })).toEqual(['a'])
     const { claimed } = await store.claim({ known, limit: 1, leaseMs: 60_000 })
     await advance(300)
-    const [{ saga }] = claimed as [{ saga: StoredSaga }]
+    const { saga } = claimed[0]!
     await store.commit([transition(saga, { status: 'parked', next: { dueAt: null } })])
     expect(await ids({ status: 'parked' })).toEqual([saga.id])
     expect(await ids({ stuckForMs: 200 })).not.toContain(saga.id)

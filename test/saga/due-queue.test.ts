@@ -3,10 +3,7 @@ import { DueQueue, type Dated } from '../../src/saga/due-queue.js'
 import { fc, prop } from '../support/prop.js'
 
 const when = fc.oneof(fc.integer({ min: 0, max: 20 }), fc.constant(Infinity))
-const command = fc.oneof(
-  fc.record({ item: fc.nat(7), to: when }),
-  fc.record({ now: fc.integer({ min: 0, max: 20 }) }),
-)
+const command = fc.oneof(fc.record({ item: fc.nat(7), to: when }), fc.record({ now: fc.integer({ min: 0, max: 20 }) }))
 
 prop('gives exactly the items whose time has come', [fc.array(command, { maxLength: 60 })], (commands) => {
   const items = Array.from({ length: 8 }, (): Dated => ({ wakeAt: Infinity, queuedAt: Infinity, slot: -1 }))
@@ -18,7 +15,7 @@ prop('gives exactly the items whose time has come', [fc.array(command, { maxLeng
       queue.update(item)
     } else {
       const taken = new Set<Dated>()
-      for (let item; (item = queue.take(command.now)); ) taken.add(item)
+      for (let item; (item = queue.take(command.now));) taken.add(item)
       expect(taken).toEqual(new Set(items.filter((i) => i.wakeAt <= command.now)))
       for (const item of taken) item.wakeAt = Infinity
     }

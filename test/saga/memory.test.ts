@@ -6,7 +6,11 @@ import { sagaStoreContract } from '../conformance/saga-store.js'
 for (const options of [{}, { retainMs: 10_000 }]) {
   sagaStoreContract(`MemorySagaStore ${JSON.stringify(options)}`, async () => {
     const clock = new ManualClock()
-    return { store: new MemorySagaStore({ ...options, clock }), advance: (ms) => clock.advance(ms), close: async () => {} }
+    return {
+      store: new MemorySagaStore({ ...options, clock }),
+      advance: (ms) => clock.advance(ms),
+      close: async () => {},
+    }
   })
 }
 

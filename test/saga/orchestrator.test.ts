@@ -1,0 +1,512 @@
+import { describe, expect, test, vi } from 'vitest'
+import { z } from 'zod'
+import { TimeoutError } from '../../src/kernel/errors.js'
+import { constant, saga, signal, SagaOrchestrator, MemorySagaStore, type RunContext } from '../../src/saga/index.js'
+import { lab, rest } from './lab.js'
+
+const fail = (message = 'no'): never => {
+  throw new Error(message)
+}
+const code = (expected: string): object => expect.objectContaining({ code: expected })
+const go = signal<number>('go')
+
+describe('going forward', () => {
+  test('each step sees the input and what the steps before it gave', async () => {
+    const order = saga<{ n: number }>('order', { version: 1 })
+      .step('a', { run: ({ input }) => input.n + 1 })
+      .parallel('both', {
+        left: (b) => b.step('l', { run: async ({ results }) => `l${results.a}` }),
+        right: (b) => b.step('r', { run: () => 'r' }).step('s', { run: ({ results }) => `${results.r}${results.a}` }),
+      })
+      .step('z', { run: ({ results }) => `${results.both.left.l} ${results.both.right.s}` })
+      .build()
+    const o = lab().orchestrator([order])
+    const handle = await o.run(order, { n: 1 }, { id: '1' })
+    const both = { left: { l: 'l2' }, right: { r: 'r', s: 'r2' } }
+    expect(await handle.settled()).toEqual({ status: 'completed', results: { a: 2, both, z: 'l2 r2' } })
+  })
+
+  test('N steps take N + 1 writes and no other call', async () => {
+    for (const n of [1, 2, 5, 9]) {
+      let builder = saga<number>('order', { version: 1 })
+      for (let i = 0; i < n; i++) builder = builder.step(`s${i}` as string, { run: () => i }) as typeof builder
+      const order = builder.build()
+      const o = lab().orchestrator([order])
+      await rest()
+      o.line.calls.claim = 0
+      const settled = vi.fn()
+      o.on('settled', settled)
+      await o.run(order, 1, { id: '1' })
+      await rest()
+      expect(settled).toHaveBeenCalledExactlyOnceWith({ id: '1', name: 'order', status: 'completed' })
+      expect(o.line.transitions).toBe(n)
+      expect(o.line.calls).toEqual({ create: 1, commit: n, claim: 0, renew: 0, read: 0, deliver: 0 })
+    }
+  })
+
+  test('an attempt that failed is tried again after its backoff, at one write each', async () => {
+    const { clock, orchestrator } = lab()
+    const seen: [number, number, string][] = []
+    const order = saga<number>('order', { version: 1 })
+      .step('a', {
+        run: ({ attempt, key }) => {
+          seen.push([clock.now(), attempt, key])
+          if (attempt < 3) fail()
+        },
+        retry: { attempts: 3, backoff: (n) => n * 100 },
+      })
+      .build()
+    const o = orchestrator([order])
+    const begin = clock.now()
+    const handle = await o.run(order, 1, { id: '1' })
+    await clock.advance(300)
+    expect(await handle.settled()).toMatchObject({ status: 'completed' })
+    expect(seen.map(([at, attempt]) => [at - begin, attempt])).toEqual([
+      [0, 1],
+      [100, 2],
+      [300, 3],
+    ])
+    expect(new Set(seen.map(([, , key]) => key)).size).toBe(1)
+    expect(o.line.transitions).toBe(3)
+  })
+
+  test('a failure that is not worth another attempt is the last', async () => {
+    const run = vi.fn(() => fail('final'))
+    const retry = { attempts: 5, backoff: constant(1), when: (e: unknown) => (e as Error).message !== 'final' }
+    const order = saga<number>('order', { version: 1 }).step('a', { run, retry }).build()
+    const handle = await lab().orchestrator([order]).run(order, 1, { id: '1' })
+    expect(await handle.settled()).toMatchObject({ status: 'compensated', failure: { error: { message: 'final' } } })
+    expect(run).toHaveBeenCalledTimes(1)
+  })
+
+  test('a body can not change what others see', async () => {
+    const spoil = ({ input, results }: RunContext<{ list: number[] }, { a: { list: number[] } }>): void => {
+      input.list.push(9)
+      results.a.list.push(9)
+    }
+    const order = saga<{ list: number[] }>('order', { version: 1 })
+      .step('a', { run: () => ({ list: [1] }) })
+      .step('b', { run: spoil })
+      .step('c', { run: ({ input, results }) => [input.list, results.a.list] })
+      .build()
+    const input = { list: [1] }
+    const handle = await lab().orchestrator([order]).run(order, input, { id: '1' })
+    expect(await handle.settled()).toMatchObject({ results: { c: [[1], [1]], a: { list: [1] } } })
+    expect(input).toEqual({ list: [1] })
+  })
+
+  test('dates, maps, undefined and names like __proto__ come through', async () => {
+    const values = [new Date(0), new Map([['a', 1n]]), undefined, Number.NaN]
+    const order = saga<unknown>('order', { version: 1 })
+      .step('__proto__', { run: () => values })
+      .step('b', { run: ({ input, results }) => [input, (results as Record<string, unknown>)['__proto__']] })
+      .build()
+    const handle = await lab().orchestrator([order]).run(order, values, { id: '__proto__' })
+    expect(await handle.settled()).toMatchObject({ results: { b: [values, values] } })
+  })
+
+  test('a result that can not be stored is refused before the step counts as done', async () => {
+    const run = vi.fn(() => ({ f: () => 1 }))
+    const compensate = vi.fn()
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run, retry: { attempts: 3 }, compensate: ({ outcome, result }) => compensate(outcome, result) })
+      .step('b', { run: () => fail('must not run') })
+      .build()
+    const handle = await lab().orchestrator([order]).run(order, 1, { id: '1' })
+    const failure = { kind: 'failed', path: 'a', error: { code: 'INVALID_PAYLOAD' } }
+    expect(await handle.settled()).toMatchObject({ status: 'compensated', failure })
+    expect(run).toHaveBeenCalledTimes(1)
+    expect(compensate.mock.calls).toEqual([['unknown', undefined]])
+  })
+
+  test('a parallel block keeps its limit', async () => {
+    const { clock, orchestrator } = lab()
+    let active = 0
+    let most = 0
+    const run = async (): Promise<void> => {
+      most = Math.max(most, ++active)
+      await clock.sleep(10)
+      active--
+    }
+    const order = saga<number>('order', { version: 1 })
+      .parallel(
+        'p',
+        {
+          a: (b) => b.step('x', { run }).step('y', { run }),
+          b: (b) => b.step('x', { run }),
+          c: (b) => b.step('x', { run }),
+          d: (b) => b.step('x', { run }),
+        },
+        { limit: 2 },
+      )
+      .build()
+    const handle = await orchestrator([order]).run(order, 1, { id: '1' })
+    await clock.advance(30)
+    expect(await handle.settled()).toMatchObject({ status: 'completed' })
+    expect(most).toBe(2)
+  })
+
+  test('an idle orchestrator holds no timer, also while sagas wait for signals', async () => {
+    const { clock, orchestrator } = lab()
+    const order = saga<number>('order', { version: 1 }).waitFor('w', go).build()
+    const o = orchestrator([order])
+    const handle = await o.run(order, 1, { id: '1' })
+    await rest()
+    await clock.advance(20_000)
+    expect(clock.pendingTimers).toBe(0)
+    const claims = o.line.calls.claim
+    await clock.advance(1_000_000)
+    expect(o.line.calls.claim).toBe(claims)
+    await o.signal('1', go, 7)
+    expect(await handle.settled()).toEqual({ status: 'completed', results: { w: 7 } })
+  })
+
+  test('no more sagas run at once than concurrency says, and all run in the end', async () => {
+    const { clock, orchestrator } = lab()
+    let active = 0
+    let most = 0
+    const order = saga<number>('order', { version: 1 })
+      .step('a', {
+        run: async () => {
+          most = Math.max(most, ++active)
+          await clock.sleep(10)
+          active--
+        },
+      })
+      .build()
+    const o = orchestrator([order], { concurrency: 3 })
+    const handles = await Promise.all(Array.from({ length: 10 }, (_, i) => o.run(order, i, { id: `${i}` })))
+    await clock.advance(50)
+    for (const handle of handles) expect(await handle.settled()).toMatchObject({ status: 'completed' })
+    expect(most).toBe(3)
+  })
+})
+
+describe('who may begin', () => {
+  const order = saga<{ n: number }>('order', { version: 1 })
+    .step('a', { run: ({ input }) => input.n })
+    .build()
+
+  test('the same id, definition and input is the same saga', async () => {
+    const run = vi.fn()
+    const once = saga<object>('once', { version: 1 }).step('a', { run }).build()
+    const o = lab().orchestrator([once])
+    const handles = await Promise.all([1, 2, 3].map(() => o.run(once, { a: 1, b: [2] }, { id: '1' })))
+    const other = await o.run(once, { b: [2], a: 1 }, { id: '1' })
+    for (const handle of [...handles, other]) expect(await handle.settled()).toMatchObject({ status: 'completed' })
+    expect(run).toHaveBeenCalledTimes(1)
+  })
+
+  test('another input or definition under an id is refused', async () => {
+    const other = saga<{ n: number }>('other', { version: 1 })
+      .step('a', { run: () => 1 })
+      .build()
+    const next = saga<{ n: number }>('order', { version: 2 })
+      .step('a', { run: () => 1 })
+      .build()
+    const o = lab().orchestrator([order, other, next])
+    await o.run(order, { n: 1 }, { id: '1' })
+    for (const conflict of [
+      o.run(order, { n: 2 }, { id: '1' }),
+      o.run(other, { n: 1 }, { id: '1' }),
+      o.run(next, { n: 1 }, { id: '1' }),
+    ])
+      await expect(conflict).rejects.toEqual(code('SAGA_CONFLICT'))
+  })
+
+  test('a changed structure under the same version is refused and left alone; an unknown version too', async () => {
+    const { clock, store, orchestrator } = lab()
+    const waits = saga<number>('order', { version: 1 })
+      .waitFor('w', go)
+      .step('a', { run: () => 1 })
+      .build()
+    const changed = saga<number>('order', { version: 1 })
+      .waitFor('w', go)
+      .step('b', { run: () => 1 })
+      .build()
+    const newer = saga<number>('order', { version: 2 })
+      .step('b', { run: () => 1 })
+      .build()
+    const old = orchestrator([waits, newer])
+    await old.run(waits, 1, { id: '1' })
+    await rest()
+    await old.close()
+    const o = orchestrator([changed])
+    const drifts: unknown[] = []
+    o.on('drift', ({ id, error }) => drifts.push([id, error.code]))
+    await o.signal('1', go, 1)
+    await o.run(newer, 1, { id: '2' })
+    await clock.advance(60_000)
+    expect(drifts).toEqual([['1', 'SAGA_DEFINITION_DRIFT']])
+    expect((await store.read('1'))?.epoch).toBe(1)
+    expect((await store.read('2'))?.epoch).toBe(0)
+    expect(await o.get('1')).toMatchObject({ definition: 'drifted', status: 'waiting', nodes: [] })
+    await expect(o.run(changed, 1, { id: '1' })).rejects.toEqual(code('SAGA_DEFINITION_DRIFT'))
+    await o.close()
+    const both = orchestrator([waits, newer])
+    const handles = [await both.run(waits, 1, { id: '1' }), await both.run(newer, 1, { id: '2' })]
+    for (const handle of handles) expect((await handle.settled()).status).toBe('completed')
+  })
+
+  test('bodies, retries and times may change under a version; structure may not', () => {
+    const at = (build: (b: ReturnType<typeof saga<number>>) => { build(): { hash: string } }): string =>
+      build(saga<number>('order', { version: 1 })).build().hash
+    const run = (): number => 1
+    const first = at((b) => b.step('a', { run }).sleep('s', 1))
+    expect(at((b) => b.step('a', { run: () => 2, timeoutMs: 5, compensate: run }).sleep('s', 2))).toBe(first)
+    expect(at((b) => b.sleep('s', 1).step('a', { run }))).not.toBe(first)
+    expect(at((b) => b.pivot('a', { run }).sleep('s', 1))).not.toBe(first)
+    expect(at((b) => b.parallel('a', { x: (c) => c.step('a', { run }) }))).not.toBe(
+      at((b) => b.parallel('a', { y: (c) => c.step('a', { run }) })),
+    )
+  })
+
+  test('the input is checked by its schema, and what that gives is stored', async () => {
+    const schema = z.object({ n: z.number().default(5) }) as unknown as z.ZodType<{ n: number }>
+    const checked = saga('checked', { version: 1, input: schema })
+      .step('a', { run: ({ input }) => input.n })
+      .build()
+    const o = lab().orchestrator([checked])
+    await expect(o.run(checked, { n: 'x' } as never, { id: '1' })).rejects.toEqual(code('INVALID_PAYLOAD'))
+    expect(await o.get('1')).toBeUndefined()
+    expect(await (await o.run(checked, {} as never, { id: '1' })).settled()).toMatchObject({ results: { a: 5 } })
+  })
+
+  test('an orchestrator that is not started creates, and another runs', async () => {
+    const { clock, store, orchestrator } = lab()
+    const creator = new SagaOrchestrator({ store, clock })
+    const handle = await creator.run(order, { n: 3 }, { id: '1' })
+    await rest()
+    expect((await creator.get('1'))?.status).toBe('running')
+    orchestrator([order])
+    expect(await handle.settled()).toMatchObject({ results: { a: 3 } })
+  })
+
+  test('a saga of a definition seen under a retained id starts clean, with keys of its own', async () => {
+    const { clock } = lab()
+    const store = new MemorySagaStore({ clock, retainMs: 1_000 })
+    const keys: string[] = []
+    const keyed = saga<number>('keyed', { version: 1 })
+      .step('a', { run: ({ key }) => void keys.push(key) })
+      .build()
+    const o = new SagaOrchestrator({ store, sagas: [keyed], clock })
+    o.start()
+    await (await o.run(keyed, 1, { id: '1' })).settled()
+    await clock.advance(2_000)
+    expect((await (await o.run(keyed, 2, { id: '1' })).settled()).status).toBe('completed')
+    expect(new Set(keys).size).toBe(2)
+  })
+})
+
+describe('signals', () => {
+  test('are buffered before their wait, deduplicated, and taken in their order', async () => {
+    const { orchestrator, clock } = lab()
+    const order = saga<number>('order', { version: 1 })
+      .sleep('s', 100)
+      .waitFor('w1', go)
+      .waitFor('w2', go)
+      .waitFor('w3', signal<string>('other'))
+      .build()
+    const o = orchestrator([order])
+    const handle = await o.run(order, 1, { id: '1' })
+    expect(await o.signal('1', go, 1, { dedupeId: 'a' })).toBe('delivered')
+    expect(await o.signal('1', go, 1, { dedupeId: 'a' })).toBe('duplicate')
+    expect(await o.signal('1', go, 2)).toBe('delivered')
+    expect((await o.get('1'))?.buffered).toEqual(['go', 'go'])
+    await clock.advance(200)
+    expect((await o.get('1'))?.status).toBe('waiting')
+    await o.signal('1', signal<string>('other'), 'x')
+    expect(await handle.settled()).toEqual({ status: 'completed', results: { w1: 1, w2: 2, w3: 'x' } })
+    expect(await o.signal('1', go, 3)).toBe('finished')
+  })
+
+  test('reach a wait in one branch while another branch works', async () => {
+    const { orchestrator, clock } = lab()
+    const order = saga<number>('order', { version: 1 })
+      .parallel('p', {
+        a: (b) => b.waitFor('w', go).step('x', { run: ({ results }) => results.w }),
+        b: (b) => b.step('long', { run: () => clock.sleep(1_000) }),
+      })
+      .build()
+    const o = orchestrator([order])
+    const handle = await o.run(order, 1, { id: '1' })
+    await rest()
+    await o.signal('1', go, 5)
+    await rest()
+    expect((await o.get('1'))?.nodes.map((n) => n.status)).toEqual(['done', 'done', 'running'])
+    await clock.advance(1_000)
+    expect((await handle.settled()).status).toBe('completed')
+  })
+
+  test('a payload that its schema refuses is not sent', async () => {
+    const checked = signal('checked', z.object({ by: z.string() }))
+    const order = saga<number>('order', { version: 1 }).waitFor('w', checked).build()
+    const o = lab().orchestrator([order])
+    await o.run(order, 1, { id: '1' })
+    await expect(o.signal('1', checked, { by: 1 } as never)).rejects.toEqual(code('INVALID_PAYLOAD'))
+    await expect(o.signal('nobody', checked, { by: '' })).rejects.toEqual(code('NOT_FOUND'))
+    expect((await o.get('1'))?.buffered).toEqual([])
+  })
+
+  test('of a wait timeout and a signal exactly one wins, whichever comes first and at the same moment', async () => {
+    for (const at of [99, 100, 101]) {
+      const { orchestrator, clock } = lab()
+      const order = saga<number>('order', { version: 1 }).waitFor('w', go, { timeoutMs: 100 }).build()
+      const o = orchestrator([order])
+      const handle = await o.run(order, 1, { id: '1' })
+      clock.setTimer(() => void o.signal('1', go, 5), at)
+      await clock.advance(200)
+      const outcome = await handle.settled()
+      if (at < 100) expect(outcome).toEqual({ status: 'completed', results: { w: 5 } })
+      if (at > 100) expect(outcome).toMatchObject({ status: 'compensated', failure: { kind: 'timed-out', path: 'w' } })
+      expect((await o.get('1'))?.buffered).toEqual([])
+      const journal = (await o.get('1'))?.nodes
+      expect(journal?.[0]?.status).toBe(outcome.status === 'completed' ? 'done' : 'failed')
+    }
+  })
+})
+
+describe('bodies', () => {
+  test('are told when their time is up; the outcome is then unknown', async () => {
+    const { clock, orchestrator } = lab()
+    const reasons: unknown[] = []
+    const undo = vi.fn()
+    const order = saga<number>('order', { version: 1 })
+      .step('a', {
+        timeoutMs: 100,
+        run: ({ signal: s }) =>
+          new Promise((resolve) => s.addEventListener('abort', () => (reasons.push(s.reason), resolve(1)))),
+        compensate: ({ outcome, result, runKey, key }) => undo(outcome, result, runKey === key),
+      })
+      .build()
+    const handle = await orchestrator([order]).run(order, 1, { id: '1' })
+    await clock.advance(100)
+    expect(await handle.settled()).toMatchObject({ status: 'compensated', failure: { error: { code: 'TIMEOUT' } } })
+    expect(reasons).toEqual([code('TIMEOUT')])
+    expect(undo.mock.calls).toEqual([['unknown', undefined, false]])
+  })
+
+  test('what they throw is for certain, unless it is an uncertain error or they say otherwise', async () => {
+    const undone: string[] = []
+    for (const [error, uncertain] of [
+      [new Error('plain'), undefined],
+      [new TimeoutError('uncertain', 1), undefined],
+      [new Error('reset'), (e: unknown) => (e as Error).message === 'reset'],
+    ] as const) {
+      const order = saga<number>('order', { version: 1 })
+        .step('a', {
+          run: () => {
+            throw error
+          },
+          compensate: () => void undone.push(error.message),
+          uncertain,
+        })
+        .build()
+      await (await lab().orchestrator([order]).run(order, 1, { id: '1' })).settled()
+    }
+    expect(undone).toEqual(['uncertain', 'reset'])
+  })
+
+  test('publish what they emit after it is stored, with ids that stay, and only when the attempt succeeds', async () => {
+    const { clock, orchestrator } = lab()
+    const published: { id: string; type: string; data: unknown }[] = []
+    let down = true
+    const bus = {
+      publish: async (messages: unknown) => {
+        if (down) throw new Error('bus is down')
+        published.push(...(messages as typeof published))
+      },
+    }
+    const order = saga<number>('order', { version: 1 })
+      .step('a', {
+        run: ({ emit, attempt }) => {
+          emit({ type: 'Tried', data: { attempt }, key: 'k' })
+          if (attempt === 1) fail()
+        },
+        retry: { attempts: 2, backoff: constant(0) },
+      })
+      .step('b', { run: ({ emit }) => emit({ type: 'Paid', data: new Date(0) }) })
+      .build()
+    const o = orchestrator([order], { bus })
+    const errors = vi.fn()
+    o.on('error', ({ doing }) => errors(doing))
+    const handle = await o.run(order, 1, { id: '1' })
+    expect((await handle.settled()).status).toBe('completed')
+    expect(published).toEqual([])
+    expect(errors).toHaveBeenCalledWith('publish')
+    down = false
+    await clock.advance(10_000)
+    expect([...new Map(published.map((m) => [m.id, m])).values()]).toMatchObject([
+      { type: 'Tried', data: { attempt: 2 }, key: 'k', headers: { correlationId: '1' } },
+      { type: 'Paid', data: new Date(0) },
+    ])
+    expect(clock.pendingTimers).toBe(0)
+  })
+
+  test('events of a process that died before it could publish are published by the next owner', async () => {
+    const { clock, orchestrator } = lab()
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run: ({ emit }) => emit({ type: 'Paid', data: 1 }) })
+      .build()
+    const first = orchestrator([order], { bus: { publish: () => new Promise(() => {}) } })
+    await first.run(order, 1, { id: '1' })
+    await rest()
+    first.line.cut()
+    const publish = vi.fn(async () => {})
+    orchestrator([order], { bus: { publish } })
+    await clock.advance(11_000)
+    expect(publish).toHaveBeenCalledTimes(1)
+  })
+
+  test('emit without a bus is a mistake that fails the step', async () => {
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run: ({ emit }) => emit({ type: 'x', data: 1 }) })
+      .build()
+    const handle = await lab().orchestrator([order]).run(order, 1, { id: '1' })
+    expect(await handle.settled()).toMatchObject({ failure: { error: { code: 'INVALID_OPTION' } } })
+  })
+})
+
+describe('closing', () => {
+  test('lets bodies end, hands sagas over at once, and refuses what comes later', async () => {
+    const { clock, orchestrator } = lab()
+    const ran: string[] = []
+    const order = saga<number>('order', { version: 1 })
+      .step('a', {
+        run: async () => {
+          await clock.sleep(100)
+          ran.push('a')
+        },
+      })
+      .step('b', { run: ({ fence, attempt }) => void ran.push(`b${fence}${attempt}`) })
+      .build()
+    const o = orchestrator([order])
+    const handle = await o.run(order, 1, { id: '1' })
+    await rest()
+    const closed = o.close()
+    await clock.advance(100)
+    await closed
+    await expect(handle.settled()).rejects.toEqual(code('CLOSED'))
+    await expect(o.run(order, 1, { id: '2' })).rejects.toEqual(code('CLOSED'))
+    const next = orchestrator([order])
+    const again = await next.run(order, 1, { id: '1' })
+    expect((await again.settled()).status).toBe('completed')
+    expect(ran).toEqual(['a', 'b21'])
+  })
+
+  test('does not wait for a body longer than graceMs', async () => {
+    const { clock, orchestrator } = lab()
+    const aborted = vi.fn()
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run: ({ signal: s }) => new Promise(() => s.addEventListener('abort', aborted)) })
+      .build()
+    const o = orchestrator([order], { graceMs: 500 })
+    await o.run(order, 1, { id: '1' })
+    await rest()
+    const closed = o.close()
+    await clock.advance(500)
+    await closed
+    expect(aborted).toHaveBeenCalledTimes(1)
+    expect(clock.pendingTimers).toBe(0)
+  })
+})
