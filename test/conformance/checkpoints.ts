@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest'
 import type { Checkpoints } from '../../src/event-sourcing/index.js'
+import { systemClock } from '../../src/kernel/clock.js'
 
 /** `advance` lets `ms` pass on the clock of the leases. */
 export interface CheckpointsHarness<Tx> {
@@ -11,6 +12,14 @@ export interface CheckpointsHarness<Tx> {
 const nothing = async (): Promise<void> => {}
 /** Longer than any test takes. */
 const LONG = 600_000
+
+/** Rejects after a second, so that an adapter that would wait for ever fails. */
+async function inTime<T>(promise: Promise<T>): Promise<T> {
+  const done = new AbortController()
+  const late = systemClock.sleep(1_000, done.signal).then(() => Promise.reject(new Error('waits for ever')))
+  late.catch(() => {})
+  return Promise.race([promise, late]).finally(() => done.abort())
+}
 
 /** @param gaps law → why this adapter can't keep it; such a test must fail. */
 export function checkpointsContract<Tx>(
@@ -95,7 +104,7 @@ export function checkpointsContract<Tx>(
     const lease = await c.acquire('n', 'a', 20)
     const slow = c.commit('n', lease?.epoch ?? 0, undefined, 5, async () => {
       await advance(21)
-      await c.acquire('n', 'b', LONG)
+      await inTime(c.acquire('n', 'b', LONG))
     })
     await expect(slow).rejects.toMatchObject({ code: 'FENCED' })
     expect(await c.position('n')).toBeUndefined()

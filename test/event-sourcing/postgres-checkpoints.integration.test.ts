@@ -1,0 +1,104 @@
+import { PGlite } from '@electric-sql/pglite'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { subscribe, type Event, type EventStore, type Handler } from '../../src/event-sourcing/index.js'
+import { PostgresCheckpoints } from '../../src/event-sourcing/postgres.js'
+import { systemClock } from '../../src/kernel/clock.js'
+import type { SqlQueryable } from '../../src/kernel/postgres.js'
+import { randomId } from '../../src/kernel/random.js'
+import { checkpointsContract } from '../conformance/checkpoints.js'
+import { openPool, openStore } from './database.js'
+
+const pool = openPool()
+let db: PGlite
+beforeAll(async () => {
+  db = await PGlite.create()
+})
+afterAll(() => db.close())
+
+checkpointsContract('PostgreSQL', async () => {
+  const schema = `es_${randomId()}`
+  const checkpoints = new PostgresCheckpoints(pool, { schema })
+  await checkpoints.migrate()
+  return {
+    checkpoints,
+    advance: (ms) => systemClock.sleep(ms),
+    close: async () => void (await pool.query(`drop schema "${schema}" cascade`)),
+  }
+})
+
+checkpointsContract(
+  'PGlite',
+  async () => {
+    const checkpoints = new PostgresCheckpoints(db, { schema: `s${randomId()}` })
+    await checkpoints.migrate()
+    return { checkpoints, advance: (ms) => systemClock.sleep(ms), close: async () => {} }
+  },
+  {
+    'an owner that is replaced while it works commits nothing':
+      'PGlite has one connection: during a transaction nobody else can take the lease, who asks waits for its end',
+  },
+)
+
+type Counted = Event<'e', number>
+const e = (data: number): Counted => ({ type: 'e', data })
+
+async function openCounting() {
+  const { store: any, schema } = await openStore(pool)
+  const store: EventStore<Counted> = any
+  const checkpoints = new PostgresCheckpoints(pool, { schema })
+  await pool.query(`create table "${schema}".seen (pos bigint, data int)`)
+  const count: Handler<Counted, SqlQueryable> = async (event, { tx }) => {
+    await tx.query(`insert into "${schema}".seen values ($1, $2)`, [event.position, event.data])
+  }
+  const seen = async (): Promise<number[]> =>
+    (await pool.query(`select data from "${schema}".seen order by pos`)).rows.map((r) => r.data)
+  return { store, schema, checkpoints, count, seen }
+}
+
+test('what a handler writes in the transaction is there exactly once, with runners that fail and take over', async () => {
+  const { store, checkpoints, count, seen } = await openCounting()
+  const total = 400
+  let failures = 0
+  const shaky: Handler<Counted, SqlQueryable> = async (event, context) => {
+    await count(event, context)
+    if (event.data % 37 === 5 && context.attempt === 1 && failures++ < 8) throw new Error('once more')
+  }
+  const start = () => subscribe(store, checkpoints, 'n', shaky, { batch: 20, pollMs: 20 })
+  const runners = [start(), start(), start()]
+  onTestFinished(async () => void (await Promise.all(runners.map((runner) => runner.stop()))))
+  let position = 0
+  for (let i = 0; i < total; i++) {
+    position = (await store.append(`s${i % 7}`, [e(i)])).position
+    if (i % 100 === 50) {
+      const working = runners.findIndex((runner) => runner.state !== 'standby')
+      await runners[working]?.stop()
+      runners[working] = start()
+    }
+  }
+  await runners[0]?.reached(position, 20_000)
+  expect(await seen()).toEqual(Array.from({ length: total }, (_, i) => i))
+  expect(failures).toBeGreaterThan(0)
+})
+
+// emmett: a failed compare of the checkpoint did not roll the projection back.
+test('the work of an owner that was replaced meanwhile is rolled back', async () => {
+  const { store, schema, checkpoints, count, seen } = await openCounting()
+  await store.append('s', [e(1)])
+  const paused = await checkpoints.acquire('n', 'paused', 20)
+  const [event] = (await store.readPage()).events
+  const work = checkpoints.commit('n', paused?.epoch ?? 0, undefined, 1, async (tx) => {
+    await count(event as never, { tx } as never)
+    await systemClock.sleep(30)
+    const next = await checkpoints.acquire('n', 'next', 10_000) // neither waits for the other
+    await checkpoints.commit(
+      'n',
+      next?.epoch ?? 0,
+      undefined,
+      1,
+      (own) => count(event as never, { tx: own } as never) as Promise<void>,
+    )
+  })
+  await expect(work).rejects.toMatchObject({ code: 'FENCED' })
+  expect(await seen()).toEqual([1])
+  expect((await pool.query(`select pos::int from "${schema}".es_subscriptions`)).rows).toEqual([{ pos: 1 }])
+})

@@ -1,0 +1,201 @@
+import { PGlite } from '@electric-sql/pglite'
+import pg from 'pg'
+import { expect, inject, onTestFinished, test } from 'vitest'
+import { MemoryCheckpoints, Repository, subscribe } from '../../src/event-sourcing/index.js'
+import { PostgresCheckpoints, PostgresEventStore } from '../../src/event-sourcing/postgres.js'
+import { randomId } from '../../src/kernel/random.js'
+import { Counter } from './counter.js'
+import { list, openPool, openStore } from './database.js'
+
+const pool = openPool()
+const e = (data: unknown) => ({ type: 'e', data })
+
+test('many processes may migrate at the same time, and again at every start', async () => {
+  const schema = `es_${randomId()}`
+  const pools = Array.from({ length: 8 }, () => new pg.Pool({ connectionString: inject('postgresUrl'), max: 1 }))
+  onTestFinished(async () => {
+    await Promise.all(pools.map((p) => p.end()))
+    await pool.query(`drop schema "${schema}" cascade`)
+  })
+  const stores = pools.map((p) => new PostgresEventStore(p, { schema }))
+  await Promise.all(stores.map((store) => store.migrate()))
+  await stores[0]?.append('s', [e(1)])
+  await Promise.all(stores.map((store) => store.migrate()))
+  await new PostgresCheckpoints(pool, { schema }).migrate()
+  expect(await list((stores[1] as PostgresEventStore).read('s'))).toHaveLength(1)
+  const { rows } = await pool.query(`select component, version from "${schema}".holdfast_versions`)
+  expect(rows).toEqual([{ component: 'event-sourcing', version: 1 }])
+})
+
+test('a schema that is there already is used, also by who may not make one', async () => {
+  const schema = `es_${randomId()}`
+  const role = `role_${randomId()}`
+  await pool.query(`create role "${role}" login`)
+  await pool.query(`create schema "${schema}" authorization "${role}"`)
+  const url = new URL(inject('postgresUrl'))
+  url.username = role
+  const limited = new pg.Pool({ connectionString: url.href })
+  onTestFinished(async () => {
+    await limited.end()
+    await pool.query(`drop schema "${schema}" cascade`)
+    await pool.query(`drop role "${role}"`)
+  })
+  const store = new PostgresEventStore(limited, { schema })
+  await store.migrate()
+  await store.append('s', [e(1)])
+  expect((await store.readPage()).events).toHaveLength(1)
+})
+
+test('a failed migration leaves nothing behind', async () => {
+  const schema = `es_${randomId()}`
+  await pool.query(`create schema "${schema}"`)
+  await pool.query(`create table "${schema}".es_parked (in_the_way int)`)
+  onTestFinished(async () => void (await pool.query(`drop schema "${schema}" cascade`)))
+  const store = new PostgresEventStore(pool, { schema })
+  await expect(store.migrate()).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  const { rows } = await pool.query(
+    'select relname from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = $1',
+    [schema],
+  )
+  expect(rows).toEqual([{ relname: 'es_parked' }])
+})
+
+test('a schema name that PostgreSQL would cut or can’t take is refused', () => {
+  for (const schema of ['', 'x'.repeat(64), 'a\0'])
+    expect(() => new PostgresEventStore(pool, { schema })).toThrow(/schema/)
+})
+
+test('a single client of pg will do, for the store and for checkpoints', async () => {
+  const { schema } = await openStore(pool)
+  const client = new pg.Client({ connectionString: inject('postgresUrl') })
+  await client.connect()
+  onTestFinished(() => client.end())
+  const store = new PostgresEventStore(client, { schema })
+  await store.migrate()
+  await Promise.all(Array.from({ length: 5 }, (_, i) => store.append(`s${i}`, [e(i)])))
+  const seen: unknown[] = []
+  const subscription = subscribe(store, new MemoryCheckpoints(), 'n', (event) => void seen.push(event.data))
+  await subscription.reached((await store.readPage()).head, 10_000)
+  await subscription.stop()
+  expect(seen).toHaveLength(5)
+})
+
+// emmett: loading it set parsers for every user of pg in the process.
+test('no type parser of the driver is set, and none that is set changes what is read', async () => {
+  const before = [20, 114, 1184, 1700, 3802].map((oid) => pg.types.getTypeParser(oid)('1'))
+  const { schema } = await openStore(pool)
+  const odd = new pg.Pool({
+    connectionString: inject('postgresUrl'),
+    types: {
+      getTypeParser: (oid: number) => (text: string) => {
+        if (oid === 20 || oid === 23 || oid === 21) return BigInt(text)
+        if (oid === 25) return text
+        throw new Error(`nobody should read type ${oid}`)
+      },
+    } as never,
+  })
+  onTestFinished(() => odd.end())
+  const store = new PostgresEventStore(odd, { schema })
+  const appended = await store.append('s', [{ type: 'e', data: { at: new Date(0) }, tags: ['t'] }], {
+    idempotencyKey: 'k',
+  })
+  expect(await list(store.read('s'))).toEqual(appended.events)
+  expect(await list(store.readAll({ query: { items: [{ tags: ['t'] }] } }))).toEqual(appended.events)
+  expect(await store.append('s', [e(1)], { idempotencyKey: 'k' })).toEqual({ ...appended, duplicate: true })
+  expect(await store.info('s')).toEqual({ version: 1, first: 1, state: 'live' })
+  await expect(store.append('s', [e(1)], { expectedVersion: 0 })).rejects.toMatchObject({ actual: 1 })
+  await store.tombstone('s')
+  const checkpoints = new PostgresCheckpoints(odd, { schema })
+  expect(await checkpoints.acquire('n', 'a', 1_000)).toEqual({ epoch: 1, position: undefined })
+  expect([20, 114, 1184, 1700, 3802].map((oid) => pg.types.getTypeParser(oid)('1'))).toEqual(before)
+})
+
+test('what the driver throws comes out as a StoreError with its cause', async () => {
+  const nowhere = new pg.Pool({ connectionString: 'postgres://127.0.0.1:1/none' })
+  onTestFinished(() => nowhere.end())
+  const store = new PostgresEventStore(nowhere)
+  const failed = { code: 'STORE_FAILED', cause: { code: 'ECONNREFUSED' } }
+  await expect(store.append('s', [e(1)])).rejects.toMatchObject(failed)
+  await expect(store.migrate()).rejects.toMatchObject(failed)
+  await expect(store.readPage()).rejects.toMatchObject(failed)
+  await expect(list(store.read('s'))).rejects.toMatchObject(failed)
+  const checkpoints = new PostgresCheckpoints(nowhere)
+  await expect(checkpoints.acquire('n', 'a', 1)).rejects.toMatchObject(failed)
+  await expect(checkpoints.commit('n', 1, 0, 1, async () => {})).rejects.toMatchObject(failed)
+  const missing = new PostgresEventStore(pool, { schema: 'never_made' })
+  await expect(missing.append('s', [e(1)])).rejects.toMatchObject({ code: 'STORE_FAILED', cause: { code: '3F000' } })
+})
+
+test('one payload that the server refuses rejects its own append only', async () => {
+  const { store, schema } = await openStore(pool)
+  await pool.query(`alter table "${schema}".es_events add check (data::text <> '"poison"')`)
+  const tries = await Promise.allSettled(
+    Array.from({ length: 9 }, (_, i) => store.append(`s${i}`, [e(i === 4 ? 'poison' : i)])),
+  )
+  expect(tries.map((t) => t.status === 'fulfilled')).toEqual(tries.map((_, i) => i !== 4))
+  expect((await store.readPage()).events).toHaveLength(8)
+})
+
+test('data that can’t be decoded is told with its place', async () => {
+  const { store, schema } = await openStore(pool)
+  const { position } = await store.append('s', [e(1)])
+  await pool.query(`update "${schema}".es_events set data = '{"$holdfast":["Nothing"]}'`)
+  const corrupt = { code: 'CORRUPT_DATA', message: expect.stringContaining(`event ${position} of stream s`) }
+  await expect(list(store.read('s'))).rejects.toMatchObject(corrupt)
+  await expect(store.readPage()).rejects.toMatchObject(corrupt)
+})
+
+test('data can be queried in SQL', async () => {
+  const { store, schema } = await openStore(pool)
+  await store.append('s', [e({ total: 5, items: ['a'] })])
+  const { rows } = await pool.query(
+    `select data->>'total' as total, data->'items'->>0 as item from "${schema}".es_events`,
+  )
+  expect(rows).toEqual([{ total: '5', item: 'a' }])
+})
+
+test('recordedAt does not go back when the server’s clock does', async () => {
+  const { store, schema } = await openStore(pool)
+  await store.append('s', [e(1)])
+  await pool.query(`update "${schema}".es_streams set last_at = '2090-01-01T00:00:00Z'`)
+  const { events } = await store.append('s', [e(2)])
+  expect(events[0]?.recordedAt).toEqual(new Date('2090-01-01T00:00:00Z'))
+})
+
+test('commands from several processes on one stream are all decided in turn', async () => {
+  const { store, schema } = await openStore(pool)
+  const second = new PostgresEventStore(openedSecond(), { schema })
+  const repositories = [store, second].map((s) => new Repository(s, Counter, { category: 'counter', retries: 100 }))
+  await repositories[0]?.handle('1', (c) => c.open(12))
+  const tries = await Promise.allSettled(
+    Array.from({ length: 20 }, (_, i) => (repositories[i % 2] as Repository<Counter>).handle('1', (c) => c.add(1))),
+  )
+  expect(tries.filter((t) => t.status === 'fulfilled')).toHaveLength(12)
+  expect((await repositories[1]?.load('1'))?.state.total).toBe(12)
+})
+
+function openedSecond(): pg.Pool {
+  const second = new pg.Pool({ connectionString: inject('postgresUrl') })
+  onTestFinished(() => second.end())
+  return second
+}
+
+test('an aggregate written in PGlite’s own transaction commits or vanishes with it', async () => {
+  const db = await PGlite.create()
+  onTestFinished(() => db.close())
+  const store = new PostgresEventStore(db)
+  await store.migrate()
+  const counters = new Repository(store, Counter, { category: 'counter' })
+  const undone = db.transaction(async (tx) => {
+    await counters.handle('1', (c) => c.open(5), { tx })
+    await counters.handle('1', (c) => c.add(2), { tx })
+    throw new Error('undone')
+  })
+  await expect(undone).rejects.toThrow('undone')
+  expect((await counters.load('1')).exists).toBe(false)
+  await db.transaction(async (tx) => {
+    await counters.handle('1', (c) => c.open(5), { tx })
+    await counters.handle('1', (c) => c.add(2), { tx })
+  })
+  expect((await counters.load('1')).state.total).toBe(2)
+})
