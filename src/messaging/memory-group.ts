@@ -152,30 +152,28 @@ export class MemoryGroup implements DeliverySource {
   }
 
   #pump(): void {
-    for (let free = this.#nextFree(); free; free = this.#nextFree()) {
+    for (let at = this.#nextFree(); at !== undefined; at = this.#nextFree()) {
       if (this.#burst >= BURST) return this.#schedule()
       const delivery = this.#backlog.next()
       if (!delivery) return
       this.#burst++
       const { type } = delivery.message
-      if (this.takes(type)) void free.run(delivery)
-      else
-        this.#bury(
-          delivery,
-          'unhandled',
-          new NotFoundError(`no open subscription of group ${show(this.name)} takes type ${show(type)}`),
-        )
+      if (!this.takes(type)) {
+        const error = new NotFoundError(`no open subscription of group ${show(this.name)} takes type ${show(type)}`)
+        this.#bury(delivery, 'unhandled', error)
+        continue
+      }
+      this.#turn = at + 1
+      void this.#subscriptions[at]?.run(delivery)
     }
   }
 
-  /** The subscriptions take turns, as far as they have a free place. */
-  #nextFree(): MemorySubscription | undefined {
-    for (let i = 0; i < this.#subscriptions.length; i++) {
-      const at = (this.#turn + i) % this.#subscriptions.length
-      const subscription = this.#subscriptions[at]
-      if (!subscription?.free) continue
-      this.#turn = at + 1
-      return subscription
+  /** The one whose turn it is among the subscriptions with a free place. */
+  #nextFree(): number | undefined {
+    const { length } = this.#subscriptions
+    for (let i = 0; i < length; i++) {
+      const at = (this.#turn + i) % length
+      if (this.#subscriptions[at]?.free) return at
     }
     return undefined
   }

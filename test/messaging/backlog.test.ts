@@ -85,6 +85,16 @@ prop(
   },
 )
 
+test('what waited for its key comes before all that came later', () => {
+  const backlog = new Backlog('key')
+  for (const id of ['a1', 'a2', 'b1', 'c1']) backlog.put({ id, type: 'A', key: id[0], text: '' })
+  const first = backlog.next() as Delivery
+  expect(backlog.next()?.message.id).toBe('b1')
+  backlog.done(first)
+  expect(backlog.next()?.message.id).toBe('a2')
+  expect(backlog.next()?.message.id).toBe('c1')
+})
+
 test('a message published twice and dead twice is two dead letters, requeued and dropped together', () => {
   const backlog = new Backlog('none')
   for (let i = 0; i < 2; i++) {

@@ -330,6 +330,48 @@ test('an idle bus and a bus without open subscriptions hold no timer', async () 
   expect(clock.pendingTimers).toBe(0)
 })
 
+test('a handler that fails when nobody is left to try again leaves no timer behind', async () => {
+  const clock = new ManualClock()
+  const bus = new MemoryEventBus({ clock })
+  const handle = async (): Promise<void> => {
+    await clock.sleep(10)
+    fail()
+  }
+  const subscription = await bus.subscribe({ group: 'g', types: '*', handle })
+  await bus.publish({ type: 'A', data: 1 })
+  await settle()
+  const closing = subscription.close()
+  await clock.advance(10)
+  await closing
+  expect(clock.pendingTimers).toBe(0)
+  expect(bus.stats()).toMatchObject([{ waiting: 1, running: 0, retrying: 0, dead: 0 }])
+})
+
+test('what is given back waits in the order in which it was handed out', async () => {
+  const bus = new MemoryEventBus()
+  const hang = (): Promise<void> => new Promise(() => {})
+  const first = await bus.subscribe({ group: 'g', types: '*', handle: hang, concurrency: 3, graceMs: 0 })
+  await bus.publish([0, 1, 2, 3, 4].map((data) => ({ type: 'A', data })))
+  await settle()
+  await first.close()
+  const seen: unknown[] = []
+  await bus.subscribe({ group: 'g', types: '*', handle: ({ data }) => void seen.push(data), concurrency: 1 })
+  await settle()
+  expect(seen).toEqual([0, 1, 2, 3, 4])
+})
+
+test('the subscriptions of a group take turns', async () => {
+  const bus = new MemoryEventBus()
+  const seen: string[] = []
+  for (const name of ['one', 'two', 'three'])
+    await bus.subscribe({ group: 'g', types: '*', handle: () => void seen.push(name) })
+  for (let data = 0; data < 6; data++) {
+    await bus.publish({ type: 'A', data })
+    await settle()
+  }
+  expect(seen).toEqual(['one', 'two', 'three', 'one', 'two', 'three'])
+})
+
 test('options out of their range are refused', () => {
   for (const options of [{ maxBacklog: 0 }, { unrouted: 'maybe' }, { schema: 'x' }, { random: 1 }])
     expect(() => new MemoryEventBus(options as object)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))

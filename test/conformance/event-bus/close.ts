@@ -49,8 +49,9 @@ export function closeLaws(law: Law): void {
           signal.addEventListener('abort', () => (reason = signal.reason))
           started.open()
           await release.opened
+          throw new Error('too late')
         },
-        { graceMs: 20 },
+        { graceMs: 20, retry: { attempts: 1 } },
       )
       await t.bus.publish({ type: 'A', data: 1 })
       await t.until(() => started.isOpen)
@@ -65,9 +66,10 @@ export function closeLaws(law: Law): void {
         await second.opened
       })
       await t.until(() => attempts.length === 1)
-      release.open() // the first handler ends well, but the message is another's now
+      release.open() // the first handler fails for good, but the message is another's now
       await t.advance(20)
       expect(attempts).toEqual([2])
+      expect(await t.dead('g')).toEqual([])
       second.open()
     },
   )
