@@ -168,6 +168,7 @@ const BUCKETS = 10
 class TimeWindow implements CallWindow {
   #buckets: Float64Array | undefined // calls, failures, slow of each bucket; made at the first call
   #last = 0 // number of the newest bucket, counted from the clock's start
+  #lastEndsAt = 0
   #calls = 0
   #failures = 0
   #slow = 0
@@ -181,7 +182,7 @@ class TimeWindow implements CallWindow {
 
   record(failed: boolean, slow: boolean, now: number): boolean {
     const buckets = (this.#buckets ??= new Float64Array(3 * BUCKETS))
-    this.#expire(now)
+    if (now >= this.#lastEndsAt) this.#expire(now)
     const at = 3 * (this.#last % BUCKETS)
     this.#calls++
     buckets[at]!++
@@ -208,6 +209,7 @@ class TimeWindow implements CallWindow {
 
   #expire(now: number): void {
     const current = Math.floor(now / this.#bucketMs)
+    this.#lastEndsAt = (current + 1) * this.#bucketMs
     if (current <= this.#last) return
     const buckets = this.#buckets
     if (!buckets || current - this.#last >= BUCKETS) this.clear()
