@@ -142,6 +142,7 @@ describe('TokenBucket', () => {
     await clock.advance(100)
     expect(last.state).toBe('done')
     expect(clock.pendingTimers).toBe(0)
+    expect(bucket.decide(0)).toMatchObject({ allowed: false, remaining: 0, retryAfterMs: 100, resetMs: 500 })
   })
 
   test('a waiter aborted in the middle shortens the wait of those behind', async () => {
