@@ -3,29 +3,49 @@ import { StoreError } from './errors.js'
 /** A row as both `pg` and PGlite give it. */
 export type SqlRow = Record<string, unknown>
 
-/** Something that runs one SQL statement with `$1` parameters. */
+/** The answer to one statement. */
+export interface SqlResult {
+  /** In the order the server gave them; empty when the statement gives none. */
+  readonly rows: unknown[]
+}
+
+/** Something that runs SQL. */
 export interface SqlQueryable {
-  query(text: string, params?: unknown[]): Promise<{ rows: unknown[] }>
+  /** Runs one statement, `$1` standing for the first of `params`. Rejects with what the driver throws. */
+  query(text: string, params?: unknown[]): Promise<SqlResult>
+}
+
+/** One connection of a pool. */
+export interface SqlPoolClient extends SqlQueryable {
+  /** Gives it back; with an error, it is closed instead. */
+  release(error?: Error | boolean): void
 }
 
 /** What we call of a `pg` Pool. */
 export interface SqlPool extends SqlQueryable {
-  connect(): Promise<SqlQueryable & { release(error?: Error | boolean): void }>
+  /** Takes one connection out of the pool, waiting until there is one. */
+  connect(): Promise<SqlPoolClient>
+  /** How many connections it has. This is how a pool is told from a single client. */
   readonly totalCount: number
 }
 
 /** What we call of PGlite. */
 export interface SqlEmbedded extends SqlQueryable {
+  /** Runs `work` in a transaction: committed when it resolves, rolled back when it rejects. */
   transaction<T>(work: (tx: SqlQueryable) => Promise<T>): Promise<T>
 }
 
 /** A database of the user's: `pg` Pool or Client, or PGlite, already made. It is never closed by this library. */
 export type SqlDatabase = SqlPool | SqlEmbedded | SqlQueryable
 
-/** Runs one statement. @throws StoreError with what the driver threw as `cause`: it may or may not have run. */
+/**
+ * Runs one statement. On a single connection statements and transactions take turns: one that is not given the
+ * transaction waits for its end. @throws StoreError with what the driver threw as `cause`: it may or may not have run.
+ */
 export async function queryRows(on: SqlQueryable, text: string, params: unknown[] = []): Promise<SqlRow[]> {
+  const run = (): Promise<{ rows: unknown[] }> => on.query(text, params)
   try {
-    return (await on.query(text, params)).rows as SqlRow[]
+    return (await (isSingle(on) ? inTurn(on, run) : run())).rows as SqlRow[]
   } catch (error) {
     throw sqlFailed(error)
   }
@@ -35,17 +55,21 @@ export async function queryRows(on: SqlQueryable, text: string, params: unknown[
 export const sqlFailed = (cause: unknown): StoreError =>
   new StoreError(`PostgreSQL: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
 
-/** The last transaction begun on a single connection, so that two never share it. */
+/** The last turn taken on a single connection, so that two transactions never share it. */
 const lastOn = new WeakMap<SqlQueryable, Promise<unknown>>()
 
 /**
  * Runs `work` in a transaction of its own (READ COMMITTED, the server's default): committed when it resolves, rolled back
- * when it rejects. On a single `pg` Client transactions take turns; nothing else may use that client meanwhile.
+ * when it rejects. On a single `pg` Client transactions take turns; only this library may use that client meanwhile.
  * @throws what `work` threw, after the roll-back; what the driver threw at COMMIT: then it may or may not be committed.
  */
 export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) => Promise<T>): Promise<T> {
   if ('transaction' in db) return db.transaction(work)
-  if (!('totalCount' in db)) return inTurn(db, () => commitOrRollBack(db, work, () => {}))
+  if (!('totalCount' in db)) {
+    // An object of its own for the transaction's statements: the others wait for its end.
+    const tx: SqlQueryable = { query: (text, params) => db.query(text, params) }
+    return inTurn(db, () => commitOrRollBack(tx, work, () => {}))
+  }
   const client = await db.connect()
   let broken: Error | undefined
   try {
@@ -54,6 +78,8 @@ export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) =
     client.release(broken)
   }
 }
+
+const isSingle = (on: SqlQueryable): boolean => !('transaction' in on) && !('totalCount' in on)
 
 async function commitOrRollBack<T>(
   client: SqlQueryable,
