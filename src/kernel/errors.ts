@@ -43,6 +43,7 @@ export class InvalidPayloadError extends HoldfastError {
 
 /** One thing wrong with a payload. */
 export interface PayloadIssue {
+  /** For people. */
   readonly message: string
   /** Property names and array indexes from the top; empty for the payload itself. */
   readonly path: readonly (string | number)[]

@@ -21,8 +21,16 @@ export {
   type ErrorFamily,
   type PayloadIssue,
 } from './errors.js'
-export type { Attempt, ExecuteOptions, Operation, OperationContext, Policy } from './policy.js'
-export type { SqlDatabase, SqlEmbedded, SqlPool, SqlQueryable } from './postgres.js'
+export type {
+  Attempt,
+  AttemptDone,
+  AttemptRefused,
+  ExecuteOptions,
+  Operation,
+  OperationContext,
+  Policy,
+} from './policy.js'
+export type { SqlDatabase, SqlEmbedded, SqlPool, SqlPoolClient, SqlQueryable, SqlResult } from './postgres.js'
 export type { Random } from './random.js'
 export type { IoRedisLike, NodeRedisLike, RedisClient } from './redis.js'
-export type { StandardSchema } from './schema.js'
+export type { SchemaFailure, SchemaIssue, SchemaResult, SchemaSuccess, SchemaTypes, StandardSchema } from './schema.js'

@@ -22,9 +22,23 @@ export interface ExecuteOptions {
 }
 
 /** How a call ended that does not throw for refusals. */
-export type Attempt<T> =
-  | { readonly ok: true; readonly value: T }
-  | { readonly ok: false; readonly error: RejectedError }
+export type Attempt<T> = AttemptDone<T> | AttemptRefused
+
+/** The function ran. */
+export interface AttemptDone<T> {
+  /** It was not refused. */
+  readonly ok: true
+  /** What it returned. */
+  readonly value: T
+}
+
+/** The function did not run. */
+export interface AttemptRefused {
+  /** It was refused. */
+  readonly ok: false
+  /** Why, and when another try may pass. */
+  readonly error: RejectedError
+}
 
 /** A rule around a call. Policies are combined with `compose` (`holdfast/resilience`). */
 export interface Policy {

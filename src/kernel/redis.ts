@@ -6,11 +6,13 @@ export type RedisArg = string | number | Uint8Array
 
 /** What we call of ioredis 5 and 6 and iovalkey, single server or Cluster. */
 export interface IoRedisLike {
+  /** Sends one command; rejects with what the server or the connection says. */
   call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown>
 }
 
 /** What we call of node-redis 5 and 6, clients and pools (a Cluster of node-redis needs an adapter of three lines). */
 export interface NodeRedisLike {
+  /** Sends one command, its name first; rejects with what the server or the connection says. */
   sendCommand(args: (string | Buffer)[]): Promise<unknown>
 }
 

@@ -2,23 +2,51 @@ import { InvalidPayloadError } from './errors.js'
 
 /** A validator of zod, valibot, arktype and others. Source: Standard Schema v1, https://standardschema.dev. */
 export interface StandardSchema<Output = unknown> {
+  /** What makes it a Standard Schema. */
   readonly '~standard': {
+    /** Of the standard. */
     readonly version: 1
+    /** The validator's name. */
     readonly vendor: string
+    /** The value as it should be, or what is wrong with it. */
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>
-    readonly types?: { readonly input: unknown; readonly output: Output } | undefined
+    /** For the compiler only. */
+    readonly types?: SchemaTypes<Output> | undefined
   }
 }
 
+/** The types of a Standard Schema; there is no such object at run time. */
+export interface SchemaTypes<Output> {
+  /** What it takes. */
+  readonly input: unknown
+  /** What it gives back. */
+  readonly output: Output
+}
+
 /** What a Standard Schema answers: the (possibly transformed) value, or what is wrong. */
-export type SchemaResult<Output> =
-  | { readonly value: Output; readonly issues?: undefined }
-  | {
-      readonly issues: readonly {
-        readonly message: string
-        readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
-      }[]
-    }
+export type SchemaResult<Output> = SchemaSuccess<Output> | SchemaFailure
+
+/** The payload is valid. */
+export interface SchemaSuccess<Output> {
+  /** It, as the schema gives it back. */
+  readonly value: Output
+  /** This is how success is told from failure. */
+  readonly issues?: undefined
+}
+
+/** The payload is not valid. */
+export interface SchemaFailure {
+  /** Everything that is wrong with it. */
+  readonly issues: readonly SchemaIssue[]
+}
+
+/** One thing that is wrong with a payload, as the schema tells it. */
+export interface SchemaIssue {
+  /** For people. */
+  readonly message: string
+  /** From the top; absent or empty for the payload itself. */
+  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
 
 /**
  * `value` as `schema` gives it back; unchanged without a schema.
