@@ -13,14 +13,36 @@ const text = fc.oneof(
 const prefix = fc.constantFrom('holdfast:rate:', '', 'a{', '{tenant}', '}{')
 
 describe('the names of keys in Redis', () => {
+  const nameOf = (start: string, key: string, name: string, refillPerSecond: number): Buffer =>
+    Buffer.from(placeOf(start, key) + suffixOf({ name, refillPerSecond, capacity: 1 }))
+
   prop(
-    'differ for different keys or limits, also as UTF-8',
-    [prefix, text, text, text, text, fc.constantFrom(1, 10, 0.5), fc.constantFrom(1, 10, 0.5)],
-    (start, key, name, otherKey, otherName, rate, otherRate) => {
-      fc.pre(key !== otherKey || name !== otherName || rate !== otherRate)
-      const one = placeOf(start, key) + suffixOf({ ...perSecond(1), name, refillPerSecond: rate })
-      const two = placeOf(start, otherKey) + suffixOf({ ...perSecond(1), name: otherName, refillPerSecond: otherRate })
-      expect(Buffer.from(one).equals(Buffer.from(two))).toBe(false)
+    'differ where the same text is divided otherwise into key and limit',
+    [prefix, text, text, text, fc.constantFrom(1, 10, 0.5)],
+    (start, a, b, c, rate) => {
+      for (const border of ['}', '%007d', '{:', ':', '']) {
+        const middle = `${border}${rate}:`
+        const one = nameOf(start, a, `${b}${middle}${c}`, rate)
+        const two = nameOf(start, `${a}${middle}${b}`, c, rate)
+        expect(one.equals(two)).toBe(false)
+      }
+    },
+  )
+
+  prop(
+    'differ where one character of a key or a name does, also as UTF-8',
+    [
+      prefix,
+      text,
+      text,
+      fc.uniqueArray(fc.constantFrom('\ud800', '\ud801', '\udfff', '\ufffd', '}', '%', '%007d', ''), {
+        minLength: 2,
+        maxLength: 2,
+      }),
+    ],
+    (start, a, b, [one, two]) => {
+      expect(nameOf(start, a + one + b, a, 1).equals(nameOf(start, a + two + b, a, 1))).toBe(false)
+      expect(nameOf(start, a, a + one + b, 1).equals(nameOf(start, a, a + two + b, 1))).toBe(false)
     },
   )
 
