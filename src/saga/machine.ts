@@ -277,11 +277,7 @@ export class Turn implements Decision {
     let slots = limit
     const found = new Set<Progress>()
     for (const { nodes } of branches) {
-      const begun = touched(this.state, nodes)
-      if (!begun && slots <= 0) {
-        found.add('waiting') // for its turn: one of those that have begun decides what the block does
-        continue
-      }
+      if (slots <= 0 && !touched(this.state, nodes)) continue // those that have the slots decide what the block does
       const progress = this.#forward(nodes)
       if (this.#isBack()) return 'blocked'
       if (progress === 'done') continue
