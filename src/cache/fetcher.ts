@@ -138,7 +138,7 @@ export class Fetcher {
         return this.#fenced(flight)
       }
     }
-    if (!watch.mayPutLoad(tags)) return
+    if (!watch.mayPutLoad(tags)) return levels.local.remove(watch.key) // what was put meanwhile may be older
     const plan = { ...request.plan, graceMs }
     levels.put(watch.key, { value, freshMs: ttlMs, ageMs: 0, tags, etag, loadMs }, plan, watch.start)
     watch.put(true)

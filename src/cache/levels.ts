@@ -115,8 +115,8 @@ export class Levels {
   /** Makes sure, if it can, that the first level is current: at once, or with one question for all who call meanwhile. */
   async confirm(budget: Budget): Promise<void> {
     const began = this.clock.now()
-    await this.#coherence?.verify()
-    budget.leftMs -= this.clock.now() - began
+    const answered = await this.#coherence?.verify()
+    this.remote?.spend(budget, began, answered ?? false)
   }
 
   /** What one call may spend on waiting for the second level. */
@@ -202,9 +202,13 @@ export class Levels {
     }
   }
 
-  /** Puts what was found into the first level, unless something newer is there or on its way. */
+  /**
+   * Puts what was found into the first level. When it may be older than what stands there, or newer, neither stays: the next
+   * read asks again, so that no caller is sent back in time.
+   */
   keepFound(watch: Watch, { value, entry, freshMs }: Found, plan: Plan): void {
-    if (freshMs <= 0 || !watch.mayPutRead(entry.tags)) return
+    if (freshMs <= 0) return
+    if (!watch.mayPutRead(entry.tags)) return this.local.remove(watch.key)
     const ageMs = Math.max(0, this.clock.epochMs() - entry.storedAt)
     this.put(watch.key, { ...entry, value, freshMs, ageMs }, plan, watch.start)
     watch.put(false)

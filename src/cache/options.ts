@@ -96,7 +96,11 @@ export interface CacheManagerOptions {
    * `'serve'` serves values that may be older than `maxStalenessMs`. @defaultValue 'load'
    */
   readonly partition?: 'load' | 'serve' | undefined
-  /** Longest time in milliseconds that one call waits for the second level, its polls for another's load apart. > 0. @defaultValue 50 */
+  /**
+   * Longest time in milliseconds that one call waits for a second level that does not answer; after that, no call waits until
+   * it is back. One that answers slowly may be asked for a tenth more at each further step of a call. Waiting for a load in
+   * another process is not counted. > 0. @defaultValue 50
+   */
   readonly l2TimeoutMs?: number | undefined
   /** Milliseconds for which a load has its key to itself: longer than loads take. > 0. @defaultValue 30_000 */
   readonly leaseMs?: number | undefined

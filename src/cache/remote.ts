@@ -10,6 +10,9 @@ export interface Budget {
 const MIN_PAUSE_MS = 100
 const MAX_PAUSE_MS = 1_000
 
+/** Part of the budget that is left in any case after an answer. */
+const MOMENT_RATIO = 0.1
+
 interface Batch {
   readonly keys: Map<string, number>
   readonly entries: Promise<readonly (StoredEntry | undefined)[] | undefined>
@@ -62,11 +65,20 @@ export class Remote {
     const began = this.clock.now()
     const waitMs = Math.min(budget.leftMs, this.timeoutMs)
     const outcome = await this.#attempt(run, waitMs, true, late)
-    budget.leftMs -= this.clock.now() - began
+    this.spend(budget, began, 'value' in outcome)
     if ('value' in outcome) return outcome.value
     // Too slow for what this call had left is not yet too slow for everyone.
     if (outcome.error !== TOO_SLOW || waitMs >= this.timeoutMs) this.#trip(operation, outcome.error)
     return undefined
+  }
+
+  /**
+   * Takes the time since `began` off a budget. A store that did answer may be asked once more, for a moment: the time may have
+   * gone to this process's own event loop, and then the next answer is at once there too.
+   */
+  spend(budget: Budget, began: number, answered: boolean): void {
+    const leftMs = budget.leftMs - (this.clock.now() - began)
+    budget.leftMs = answered ? Math.max(leftMs, this.timeoutMs * MOMENT_RATIO) : leftMs
   }
 
   /** The entry of `key`, `null` for none; `undefined` when it can't be told. */
@@ -80,7 +92,7 @@ export class Remote {
     const outcome = whole
       ? { value: await batch.entries }
       : await this.#attempt(() => batch.entries, budget.leftMs, true)
-    budget.leftMs -= this.clock.now() - began
+    this.spend(budget, began, 'value' in outcome && outcome.value !== undefined)
     if (!('value' in outcome) || !outcome.value) return undefined
     return outcome.value[at] ?? null
   }
