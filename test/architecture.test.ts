@@ -130,6 +130,22 @@ test('the root re-exports everything that the primitives export', () => {
   expect(named('src/index.ts').toSorted()).toEqual([...expected].toSorted())
 })
 
+test('a name means the same in every primitive', () => {
+  const sources = new Map<string, Set<string>>()
+  for (const folder of Object.keys(FLOORS)) {
+    const path = `src/${folder}/index.ts`
+    const { statements } = ts.createSourceFile(path, readFileSync(path, 'utf8'), ts.ScriptTarget.Latest)
+    for (const { exportClause, moduleSpecifier } of statements.filter(ts.isExportDeclaration)) {
+      if (!exportClause || !ts.isNamedExports(exportClause) || !moduleSpecifier || !ts.isStringLiteral(moduleSpecifier))
+        continue
+      const file = join(folder, moduleSpecifier.text)
+      for (const { name } of exportClause.elements)
+        sources.set(name.text, (sources.get(name.text) ?? new Set()).add(file))
+    }
+  }
+  expect([...sources].filter(([, files]) => files.size > 1).map(([name, files]) => [name, ...files])).toEqual([])
+})
+
 test('time and chance come from the kernel', () => {
   const own = /Date\.now\(|new Date\(\)|performance\.now\(|(?<![.\w])set(Timeout|Interval)\(|Math\.random\(/
   const wrong = inFolders.filter(({ folder, text }) => folder !== 'kernel' && own.test(text))
