@@ -8,8 +8,11 @@ export interface Lease {
 
 /** An event that a handler could not handle, and that was passed by. */
 export interface Parked {
+  /** Where it stands in the log: `readPage({ after: position - 1, limit: 1 })` gives it. */
   readonly position: number
+  /** Name of its stream. */
   readonly streamId: string
+  /** Its place in the stream. */
   readonly version: number
   /** How often the handler tried. */
   readonly attempts: number

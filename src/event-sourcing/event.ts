@@ -18,11 +18,13 @@ export interface Metadata {
   readonly correlationId?: string | undefined
   /** Id of the message or event that led to this one. */
   readonly causationId?: string | undefined
+  /** Whatever else the user wants to know. */
   readonly [key: string]: unknown
 }
 
 /** What the store adds when it records an event. */
 export interface Envelope {
+  /** The event's own name, as given or drawn. */
   readonly id: string
   /** Name of the stream, as given to `append`. */
   readonly streamId: string

@@ -61,6 +61,7 @@ interface Stream {
 
 /** The log in this process's memory: for tests, examples, and as the model that the other stores are measured against. */
 export class MemoryEventStore<E extends Event = Event> implements EventStore<E> {
+  declare readonly __event?: EventStore<E>['__event']
   readonly #clock: Clock
   readonly #streams = new Map<string, Stream>()
   /** The event at position `i + 1`; `undefined` where it was truncated. */

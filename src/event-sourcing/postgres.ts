@@ -49,6 +49,7 @@ const STATES = ['live', 'archived', 'tombstoned'] as const
  * Read the log from the primary: a standby does not show what is still being written.
  */
 export class PostgresEventStore<E extends Event = Event> implements EventStore<E> {
+  declare readonly __event?: EventStore<E>['__event']
   readonly #db: SqlDatabase
   readonly #schema: string
   /** The schema, quoted. */

@@ -17,13 +17,17 @@ export interface RepositoryOptions {
 
 /** A moment in the past, inclusive. Both: whichever is earlier. */
 export interface At {
+  /** The last version to be included. @defaultValue the last there is */
   readonly version?: number | undefined
+  /** The last moment to be included. @defaultValue now */
   readonly asOf?: Date | undefined
 }
 
 /** A state, rebuilt from its events. */
 export interface Loaded<S> {
+  /** As given: the stream is `repository.stream(id)`. */
   readonly id: string
+  /** The aggregate, or the decider's state. An aggregate is the caller's own: nobody else sees it. */
   readonly state: S
   /** Version of the last event in it; 0 when there is none. */
   readonly version: number

@@ -10,6 +10,7 @@ export type ExpectedVersion = number | 'any' | 'no-stream' | 'exists'
 
 /** Picks events: those that satisfy any of `items`. No item: no event. */
 export interface Query {
+  /** In any order. */
   readonly items: readonly QueryItem[]
 }
 
@@ -48,6 +49,7 @@ export interface AppendOptions {
 
 /** What an append came to. */
 export interface Appended<E extends Event = Event> {
+  /** Name of the stream, as given. */
   readonly stream: string
   /** Version of the last event appended. */
   readonly version: number
@@ -97,6 +99,7 @@ export interface ReadAllOptions extends PageOptions {
 
 /** Part of the log, in order of position. */
 export interface Page<E extends Event = Event> {
+  /** Those that the query picks, at most as many as asked for. */
   readonly events: readonly Recorded<E>[]
   /** Give it as `after` to go on; safe to store even when the query matched nothing. Never below `after`. */
   readonly next: number
@@ -122,6 +125,9 @@ export interface StreamInfo {
  * may or may not have happened.
  */
 export interface EventStore<E extends Event = Event> {
+  /** Never there: lets the compiler find `E` in a store that it is given. A class that implements the port declares it. */
+  readonly __event?: { of(event: E): void }['of'] | undefined
+
   /**
    * Adds `events` to the end of `stream`, all or none, in one atomic step: of several calls that expect one version
    * exactly one succeeds, the others conflict. Appends with `'any'` wait for each other and all succeed.

@@ -64,6 +64,7 @@ export interface SubscriptionEvents {
 
 /** Work on every event of the log, in order of position. */
 export interface Subscription {
+  /** As given: the name of the checkpoint. */
   readonly name: string
   /** Everything up to here is done, as far as this process knows. */
   readonly position: number
