@@ -73,12 +73,15 @@ async function openRedis(url: string): Promise<Opened<TokenBucketStore>> {
   const { Redis } = await import('ioredis')
   const { RedisTokenBucketStore } = await import('holdfast/rate-limit/redis')
   const client = new Redis(url, { lazyConnect: true, connectTimeout: 3_000, retryStrategy: null })
-  client.on('error', () => {}) // the limiter decides what then: see onStoreFailure
+  let last: unknown
+  client.on('error', (error) => (last = error)) // later on the limiter decides what then: see onStoreFailure
   try {
     await client.connect()
   } catch (error) {
     client.disconnect()
-    throw new BackendError(`Redis at ${withoutPassword(url)} can't be used: ${reasonOf(error)}`, { cause: error })
+    throw new BackendError(`Redis at ${withoutPassword(url)} can't be used: ${reasonOf(last ?? error)}`, {
+      cause: last ?? error,
+    })
   }
   client.options.retryStrategy = (times) => Math.min(times * 100, 2_000) // from now on: come back when it does
   return { store: new RedisTokenBucketStore(client), about: 'Redis', close: async () => client.disconnect() }

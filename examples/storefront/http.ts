@@ -97,7 +97,7 @@ export function createApp(shop: Shop): Hono<Env> {
 
   app.get('/orders/:id', async (c) => {
     const { atLeast } = validated(orderQuery, c.req.query(), 'the query')
-    const order = await queries.send('GetOrder', { orderId: c.req.param('id') }, { atLeast, timeoutMs: 2_000 })
+    const order = await queries.send('GetOrder', { orderId: c.req.param('id') }, { atLeast, timeoutMs: 1_000 })
     return c.json(order)
   })
 

@@ -1,6 +1,5 @@
-import { BackendError } from './backends.js'
 import { help, readOptions, UsageError, type StorefrontOptions } from './options.js'
-import { startStorefront, type Storefront } from './storefront.js'
+import type { Storefront } from './storefront.js'
 
 /** However much is under way, Ctrl-C ends the process in this time. */
 const LAST_RESORT_MS = 4_500
@@ -8,7 +7,8 @@ const LAST_RESORT_MS = 4_500
 async function main(): Promise<void> {
   const options = readOptions(process.argv.slice(2))
   if (options === 'help') return console.log(help)
-  console.log('storefront: starting …')
+  console.log('storefront: starting …') // before all the rest is even loaded: who waits should know for what
+  const { startStorefront } = await import('./storefront.js')
   const storefront = await startStorefront(options, console.log)
   closeOn(['SIGINT', 'SIGTERM'], storefront)
   tell(options, storefront)
@@ -39,11 +39,13 @@ function closeOn(signals: readonly NodeJS.Signals[], storefront: Storefront): vo
 }
 
 main().catch((error: unknown) => {
-  const expected = error instanceof UsageError || error instanceof BackendError || isSystemError(error)
+  const expected = error instanceof UsageError || isBackendError(error) || isSystemError(error)
   console.error(expected ? `storefront: ${(error as Error).message}` : error)
   if (error instanceof UsageError) console.error('storefront: npm start -- --help says what there is')
   process.exit(1)
 })
+
+const isBackendError = (error: unknown): boolean => error instanceof Error && error.name === 'BackendError'
 
 /** The host says no: `EACCES` for a port below 1024, `EADDRNOTAVAIL` for somebody else's address. */
 function isSystemError(error: unknown): boolean {

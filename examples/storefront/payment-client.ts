@@ -16,30 +16,39 @@ export class PaymentUncertain extends Error {
   override readonly name = 'PaymentUncertain'
 }
 
+/** How patient the client is. */
+export interface PaymentClientOptions {
+  /** Milliseconds that one try may take. @defaultValue 800 */
+  readonly timeoutMs?: number | undefined
+  /** Milliseconds that an open circuit stays open before it tries again. @defaultValue 2_000 */
+  readonly openMs?: number | undefined
+}
+
 /**
  * The way to the payment provider. Read from the outside in: `retry` tries once more, because the key makes that safe;
  * the breaker stops calling a provider that fails, and lets one call through now and then to see if it has healed;
  * `timeout` gives each try its time, and what hangs counts as a failure.
  */
 export class PaymentClient {
-  readonly breaker = new CircuitBreaker({
-    name: 'payment',
-    window: { kind: 'count', size: 20, minimumCalls: 5, failureRatio: 0.5 },
-    openMs: 2_000,
-    // The provider is well when it declines a card.
-    isFailure: ({ error }) => error !== undefined && !(error instanceof PaymentDeclined),
-  })
-  readonly #policy: Policy = compose(
-    retry({
-      attempts: 2,
-      backoff: exponential({ initialMs: 50, maxMs: 200 }),
-      retryOn: (error) => !(error instanceof PaymentDeclined),
-    }),
-    this.breaker,
-    timeout(800),
-  )
+  readonly breaker: CircuitBreaker
+  readonly #policy: Policy
 
-  constructor(private readonly url: string) {}
+  constructor(
+    private readonly url: string,
+    { timeoutMs = 800, openMs = 2_000 }: PaymentClientOptions = {},
+  ) {
+    this.breaker = new CircuitBreaker({
+      name: 'payment',
+      window: { kind: 'count', size: 20, minimumCalls: 5, failureRatio: 0.5 },
+      openMs,
+      isFailure: isTrouble,
+    })
+    this.#policy = compose(
+      retry({ attempts: 2, backoff: exponential({ initialMs: 50, maxMs: 200 }), retryOn: isTrouble }),
+      this.breaker,
+      timeout(timeoutMs),
+    )
+  }
 
   /**
    * Charges for an order. The order's id is the key of the charge: however often this is called, the card is charged once.
@@ -103,6 +112,10 @@ export class PaymentClient {
     }
   }
 }
+
+/** A provider that declines a card is well, and asking again would not help. */
+const isTrouble = ({ error }: { readonly error?: unknown }): boolean =>
+  error !== undefined && !(error instanceof PaymentDeclined)
 
 function readAnswer(status: number, answer: unknown): unknown {
   if (status === 404) return undefined

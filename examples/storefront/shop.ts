@@ -11,7 +11,7 @@ import { Inventory } from './inventory.js'
 import { Live } from './live.js'
 import { Metrics } from './metrics.js'
 import { Order, type OrderEvent } from './order.js'
-import { PaymentClient } from './payment-client.js'
+import { PaymentClient, type PaymentClientOptions } from './payment-client.js'
 import type { Switches } from './payloads.js'
 import { createQueries, type OrderCache } from './queries.js'
 import { OrdersView } from './read-model.js'
@@ -23,6 +23,7 @@ export interface ShopParts {
   readonly backends: Backends
   /** Where the payment provider is. */
   readonly paymentUrl: string
+  readonly payment?: PaymentClientOptions | undefined
   readonly checkout: CheckoutKind
   /** The built-in load, as far as the switches of the page reach. */
   readonly load: { on: boolean; ordersPerSecond: number }
@@ -31,7 +32,7 @@ export interface ShopParts {
 export type Shop = Awaited<ReturnType<typeof openShop>>
 
 /** The one place where everything is made and put together, from the bottom up. */
-export async function openShop({ backends, paymentUrl, checkout, load }: ShopParts) {
+export async function openShop({ backends, paymentUrl, payment, checkout, load }: ShopParts) {
   const store = backends.events as EventStore<OrderEvent>
   const metrics = new Metrics()
 
@@ -42,7 +43,8 @@ export async function openShop({ backends, paymentUrl, checkout, load }: ShopPar
   // Read side: a view made from the log of all events, a cache in two levels in front of it.
   const view = new OrdersView()
   const level2 = new MemoryCacheStore()
-  const cache = new CacheManager<OrderCache>({ l1: { maxEntries: 5_000 }, l2: level2 })
+  // A first level this small leaves something to do for the second, which in a real shop would be a server.
+  const cache = new CacheManager<OrderCache>({ l1: { maxEntries: 25 }, l2: level2 })
   const startedAt = new Date()
   const project = async (event: Recorded<OrderEvent>): Promise<void> => {
     const order = view.apply(event)
@@ -53,7 +55,7 @@ export async function openShop({ backends, paymentUrl, checkout, load }: ShopPar
     if (event.type === 'OrderCancelled') metrics.ended('cancelled')
   }
   const subscription = subscribe(store, new MemoryCheckpoints(), 'orders-view', project, { pollMs: 100 })
-  const payments = new PaymentClient(paymentUrl)
+  const payments = new PaymentClient(paymentUrl, payment)
   const queries = createQueries({ view, cache, store, orders, payments }, subscription)
 
   // Services, and the two ways to let them work together.

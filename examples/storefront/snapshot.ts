@@ -9,8 +9,8 @@ import type { Switches } from './payloads.js'
 import type { OrderCache } from './queries.js'
 import type { OrdersView, OrderView } from './read-model.js'
 
-const SHOWN_ORDERS = 14
-const SHOWN_CHECKOUTS = 10
+const SHOWN_ORDERS = 12
+const SHOWN_CHECKOUTS = 11
 const SECONDS = 60
 
 interface Watched {

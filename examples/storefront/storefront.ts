@@ -2,6 +2,7 @@ import { openBackends } from './backends.js'
 import type { CheckoutKind } from './checkout.js'
 import { createApp } from './http.js'
 import { Load } from './load.js'
+import type { PaymentClientOptions } from './payment-client.js'
 import { startPaymentProvider } from './payment-provider.js'
 import { listen } from './server.js'
 import { openShop, type Shop } from './shop.js'
@@ -15,6 +16,8 @@ export interface StartOptions {
   readonly checkout: CheckoutKind
   readonly load: boolean
   readonly ordersPerSecond: number
+  /** How patient the shop is with the payment provider. */
+  readonly payment?: PaymentClientOptions | undefined
 }
 
 /** A storefront that is open. */
@@ -32,7 +35,7 @@ export interface Storefront {
  * @throws BackendError when a server that was asked for can't be used; what the system says when the port can't be had
  */
 export async function startStorefront(options: StartOptions, tell: (line: string) => void): Promise<Storefront> {
-  const { host, port, redis, postgres, checkout, load: on, ordersPerSecond } = options
+  const { host, port, redis, postgres, checkout, load: on, ordersPerSecond, payment } = options
   const opened: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
     for (const one of opened.splice(0).toReversed()) await one()
@@ -43,7 +46,7 @@ export async function startStorefront(options: StartOptions, tell: (line: string
     const provider = await startPaymentProvider()
     opened.push(() => provider.close())
     const load = new Load({ on, ordersPerSecond })
-    const shop = await openShop({ backends, paymentUrl: provider.url, checkout, load })
+    const shop = await openShop({ backends, paymentUrl: provider.url, payment, checkout, load })
     opened.push(() => shop.close())
     const server = await listen(createApp(shop).fetch, { host, port }, (wanted, got) =>
       tell(`storefront: port ${wanted} is taken, so it is ${got}`),

@@ -39,11 +39,12 @@ async function copy() {
 /** Sends JSON, and gives back what came: a problem has a `detail`. */
 async function send(method, path, payload, headers = {}) {
   try {
-    const response = await fetch(path, {
+    const request = {
       method,
       headers: { 'content-type': 'application/json', ...headers },
       body: JSON.stringify(payload),
-    })
+    }
+    const response = await fetch(path, request)
     return { ok: response.ok, body: await response.json() }
   } catch {
     return { ok: false, body: { detail: 'The shop does not answer.' } }

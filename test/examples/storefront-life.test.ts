@@ -1,0 +1,97 @@
+import { expect, onTestFinished, test } from 'vitest'
+import { readOptions, UsageError } from '../../examples/storefront/options.js'
+import { openStorefront, until } from './storefront-client.js'
+
+/** What this process has open to the world. */
+const open = (): number =>
+  process.getActiveResourcesInfo().filter((it) => /^(TCPServerWrap|TCPSocketWrap|Timeout)$/.test(it)).length
+
+test(
+  'the built-in load shops, one user is refused, and closing ends it all, pages that watch included',
+  { timeout: 20_000 },
+  async () => {
+    const before = open()
+    const shop = await openStorefront({ load: true, ordersPerSecond: 20, payment: {} })
+    const watching = (await fetch(new URL('/live', shop.storefront.url))).body?.getReader()
+    const decoder = new TextDecoder()
+    let text = ''
+    const snapshot = await until(async () => {
+      text += decoder.decode((await watching?.read())?.value)
+      const events = text.split('\n\n')
+      const last = JSON.parse(events.at(-2)?.slice('data: '.length) ?? '{}')
+      return last.totals?.completed > 5 && last.limiter.refused > 0 && last.cache.l1 > 0 ? last : undefined
+    })
+    expect(snapshot).toMatchObject({
+      breaker: { state: 'closed' },
+      limiter: { most: { userId: 'greedy' } },
+      switches: { load: true, ordersPerSecond: 20 },
+      about: { events: 'memory', buckets: 'memory' },
+    })
+    await shop.switch({ payment: 'hang' })
+    const began = Date.now()
+    await shop.storefront.close()
+    expect(Date.now() - began).toBeLessThan(4_000)
+    await watching?.cancel().catch(() => {}) // the stream has ended by itself
+    await expect(shop.get('/health')).rejects.toThrow('fetch failed')
+    await until(() => open() <= before || undefined)
+  },
+)
+
+test('a port that is taken is passed over, and the user is told', async () => {
+  const first = await openStorefront()
+  onTestFinished(() => first.storefront.close())
+  const { startStorefront } = await import('../../examples/storefront/storefront.js')
+  const wanted = Number(new URL(first.storefront.url).port)
+  const lines: string[] = []
+  const second = await startStorefront(
+    { host: '127.0.0.1', port: wanted, checkout: 'choreographed', load: false, ordersPerSecond: 1 },
+    (line) => lines.push(line),
+  )
+  onTestFinished(() => second.close())
+  expect(Number(new URL(second.url).port)).not.toBe(wanted)
+  expect(lines).toEqual([`storefront: port ${wanted} is taken, so it is ${new URL(second.url).port}`])
+})
+
+test('an address that can not be had is an error, and nothing stays open', async () => {
+  const before = open()
+  await expect(openStorefront({ host: '192.0.2.1' })).rejects.toThrow('EADDRNOTAVAIL')
+  await expect(openStorefront({ redis: 'redis://127.0.0.1:1' })).rejects.toThrow(
+    /^Redis at redis:\/\/127.0.0.1:1 can't be used: .*ECONNREFUSED/,
+  )
+  await expect(openStorefront({ postgres: 'postgres://me:secret@127.0.0.1:1/x' })).rejects.toThrow(
+    /^PostgreSQL at postgres:\/\/me:…@127.0.0.1:1\/x can't be used: .*ECONNREFUSED/,
+  )
+  await until(() => open() <= before || undefined)
+})
+
+test('the command line is read strictly', () => {
+  expect(readOptions([])).toEqual({
+    host: '127.0.0.1',
+    port: 3000,
+    redis: undefined,
+    postgres: undefined,
+    checkout: 'orchestrated',
+    load: true,
+    ordersPerSecond: 5,
+  })
+  expect(readOptions(['--help'])).toBe('help')
+  const args = ['--port', '0', '--rate=20', '--no-load', '--checkout', 'choreographed', '--redis', 'redis://h:1']
+  expect(readOptions(args)).toMatchObject({ port: 0, ordersPerSecond: 20, load: false, redis: 'redis://h:1' })
+  const wrong = (...list: string[]): string => {
+    try {
+      return JSON.stringify(readOptions(list))
+    } catch (error) {
+      if (error instanceof UsageError) return error.message
+      throw error
+    }
+  }
+  expect(wrong('--port', '70000')).toBe("--port: a whole number from 0 to 65535, not '70000'")
+  expect(wrong('--port', '3e3')).toBe("--port: a whole number from 0 to 65535, not '3e3'")
+  expect(wrong('--rate', '0')).toBe("--rate: a whole number from 1 to 200, not '0'")
+  expect(wrong('--checkout', 'chaotic')).toBe("--checkout: orchestrated or choreographed, not 'chaotic'")
+  expect(wrong('--redis', 'localhost')).toBe(
+    "--redis: an address that begins with redis:// or rediss://, not 'localhost'",
+  )
+  expect(wrong('--colour', 'red')).toMatch(/^Unknown option '--colour'/)
+  expect(wrong('now')).toMatch(/^Unexpected argument 'now'/)
+})
