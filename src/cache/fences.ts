@@ -9,6 +9,8 @@ interface KeyFence {
   refs: number
   any: number
   hard: number
+  /** Turn at which a fresh value was last found in the second level. */
+  found: number
   /** Turn of the last value put into the first level. */
   put: number
   /** Turn at which the newest load began whose value was put. */
@@ -47,7 +49,7 @@ export class Fences {
   /** Marks a start; {@link Watch.end} must follow. */
   watch(key: string): Watch {
     let fence = this.#keys.get(key)
-    if (!fence) this.#keys.set(key, (fence = { refs: 0, any: 0, hard: 0, put: 0, load: 0 }))
+    if (!fence) this.#keys.set(key, (fence = { refs: 0, any: 0, hard: 0, found: 0, put: 0, load: 0 }))
     fence.refs++
     return new Watch(this, key, ++this.#turn)
   }
@@ -116,6 +118,12 @@ export class Fences {
   }
 
   /** @internal */
+  markFound(key: string): void {
+    const fence = this.#keys.get(key)
+    if (fence) fence.found = ++this.#turn
+  }
+
+  /** @internal */
   markPut(key: string, loadStart: number): void {
     const fence = this.#keys.get(key)
     if (!fence) return
@@ -171,6 +179,16 @@ export class Watch {
   /** Whether a loaded value may go into the first level. */
   mayPutLoad(tags: readonly string[]): boolean {
     return this.mayFill(tags) && !this.fences.droppedSince(this.start)
+  }
+
+  /** To be called with each fresh value found in the second level. */
+  found(): void {
+    this.fences.markFound(this.key)
+  }
+
+  /** Whether a fresh value was found since it began: a load under way since then may bring an older one. */
+  get overtaken(): boolean {
+    return (this.fences.fence(this.key)?.found ?? 0) > this.start
   }
 
   /** To be called with each value put into the first level. */

@@ -111,7 +111,8 @@ export class Flights {
 
   #joinable(flight: Flight, fresh: boolean): boolean {
     const { clock, leaseMs, maxStalenessMs, coherent, serveUnverified } = this.levels
-    if (flight.watch.outdated(flight.tags) || (fresh && !flight.forced && !flight.loading)) return false
+    if (flight.watch.outdated(flight.tags) || flight.watch.overtaken || (fresh && !flight.forced && !flight.loading))
+      return false
     const age = clock.now() - flight.startedAt
     return age < leaseMs && (coherent || serveUnverified || age < maxStalenessMs)
   }

@@ -208,6 +208,7 @@ export class Levels {
    */
   keepFound(watch: Watch, { value, entry, freshMs }: Found, plan: Plan): void {
     if (freshMs <= 0) return
+    watch.found()
     if (!watch.mayPutRead(entry.tags)) return this.local.remove(watch.key)
     const ageMs = Math.max(0, this.clock.epochMs() - entry.storedAt)
     this.put(watch.key, { ...entry, value, freshMs, ageMs }, plan, watch.start)

@@ -41,11 +41,11 @@ test('values that other encodings take for the same have keys of their own', () 
   expect(keyOfArguments([{ a: 1, b: { c: 2, d: 3 } }])).toBe(keyOfArguments([{ b: { d: 3, c: 2 }, a: 1 }]))
 })
 
-test('short texts that collide under a 32-bit hash, and two hundred thousand ids, have keys of their own', () => {
+test('short texts that collide under a 32-bit hash, and fifty thousand ids, have keys of their own', () => {
   expect(keyOfArguments(['Ez'])).not.toBe(keyOfArguments(['FY']))
   const keys = new Set<string>()
-  for (let i = 0; i < 200_000; i++) keys.add(keyOfArguments([i * 7919]))
-  expect(keys.size).toBe(200_000)
+  for (let i = 0; i < 50_000; i++) keys.add(keyOfArguments([i * 7919]))
+  expect(keys.size).toBe(50_000)
 })
 
 test('the key of long arguments is short, and still their own', () => {

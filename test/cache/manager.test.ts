@@ -432,7 +432,7 @@ test('options out of their range are refused where they are given', async () => 
 
 test('thousands of tags that no entry carries any more are forgotten without a stale read', async () => {
   const { cache } = setup({ l1: { maxEntries: 50 } })
-  for (let i = 0; i < 5_000; i++) {
+  for (let i = 0; i < 2_500; i++) {
     await cache.set(`k${i % 100}`, i, { tags: [`t${i}`, 'all'] })
     if (i % 500 === 0) await cache.invalidateTags(`t${i}`)
     expect(cache.peek(`k${i % 100}`)).toBe(i % 500 === 0 ? undefined : i)
