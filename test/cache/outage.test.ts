@@ -14,17 +14,17 @@ const cluster = (options: CacheManagerOptions = {}) => {
 /** Milliseconds of the clock until `call` settles. */
 const timed = async <T>(clock: ManualClock, call: Promise<T>): Promise<[T, number]> => {
   const began = clock.now()
-  let ended = -1
-  call.then(
-    () => (ended = clock.now()),
-    () => (ended = clock.now()),
-  )
-  for (let i = 0; i < 500 && ended < 0; i++) {
-    await settle()
-    if (ended < 0) await clock.advance(1)
+  const over = { at: -1 }
+  const end = (): void => {
+    over.at = clock.now()
   }
-  if (ended < 0) expect.unreachable('still waiting after 500 ms')
-  return [await call, ended - began]
+  call.then(end, end)
+  for (let i = 0; i < 500 && over.at < 0; i++) {
+    await settle()
+    if (over.at < 0) await clock.advance(1)
+  }
+  if (over.at < 0) expect.unreachable('still waiting after 500 ms')
+  return [await call, over.at - began]
 }
 
 for (const fault of ['hung', 'dead'] as const) {
