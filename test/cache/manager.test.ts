@@ -440,3 +440,75 @@ test('thousands of tags that no entry carries any more are forgotten without a s
   await cache.invalidateTags('all')
   expect(cache.peek('k99')).toBeUndefined()
 })
+
+test('who has read a newer value from the second level does not get the older one of a load begun before', async () => {
+  const { a, b } = cluster({ l1: false })
+  const slow = gate<string>()
+  const early = a.getOrSet('k', () => slow.promise)
+  for (let i = 0; i < 5; i++) await settle()
+  await b.set('k', 'new')
+  expect(await a.get('k')).toBe('new')
+  const later = a.getOrSet('k', () => 'not needed')
+  slow.open('old')
+  expect([await early, await later, await a.get('k')]).toEqual(['old', 'new', 'new'])
+})
+
+test('of two reads that answer each other out of order, the older one does not stay in the first level', async () => {
+  for (const order of [
+    [0, 1],
+    [1, 0],
+  ]) {
+    const { a, b, store } = cluster()
+    await a.get('warm')
+    await b.set('k', 'v1')
+    const answers = [gate<void>(), gate<void>()]
+    const { read } = store
+    let asked = 0
+    store.read = async (keys) => {
+      const held = answers[asked++]
+      const answer = await read.call(store, keys)
+      await held?.promise
+      return answer
+    }
+    const first = a.get('k')
+    await settle()
+    await b.set('k', 'v2')
+    const second = a.get('k')
+    await settle()
+    for (const i of order) {
+      answers[i]?.open()
+      await settle()
+    }
+    expect([await first, await second, await a.get('k')]).toEqual(['v1', 'v2', 'v2'])
+  }
+})
+
+test('a load that goes on while messages of others were missed still fills the second level, and not the first', async () => {
+  const { clock, a, b } = cluster({ maxStalenessMs: 100 })
+  await a.set('k', 'old')
+  const slow = gate<string>()
+  const loading = a.getOrSet('k', () => slow.promise, { fresh: true })
+  for (let i = 0; i < 5; i++) await settle()
+  await b.set('other', 1)
+  await clock.advance(100)
+  expect(await a.get('other')).toBe(1)
+  slow.open('new')
+  expect([await loading, a.peek('k'), await b.get('k'), await a.get('k')]).toEqual(['new', undefined, 'new', 'new'])
+})
+
+test('a load that another manager has overtaken is stored nowhere', async () => {
+  for (const change of ['set', 'delete', 'tag', 'clear'] as const) {
+    const { a, b } = cluster({ defaults: { tags: ['t'] } })
+    await a.set('k', 'standing')
+    const slow = gate<string>()
+    const loading = a.getOrSet('k', () => slow.promise, { fresh: true })
+    for (let i = 0; i < 5; i++) await settle()
+    if (change === 'set') await b.set('k', 'new')
+    else if (change === 'delete') await b.delete('k')
+    else if (change === 'clear') await b.clear()
+    else await b.invalidateTags('t')
+    slow.open('old')
+    expect([await loading, a.peek('k'), a.stats().fenced]).toEqual(['old', undefined, 1])
+    expect(await a.get('k')).toBe(change === 'set' ? 'new' : undefined)
+  }
+})
