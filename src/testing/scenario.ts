@@ -12,6 +12,8 @@ export interface Given<C, E extends Event, S> {
 export interface Expectation<E extends Event, S> {
   /** The command leads to exactly these events, in order. Deeply and strictly equal. */
   then(...events: E[]): Promise<void>
+  /** The command leads to no event. */
+  nothing(): Promise<void>
   /** The command throws an error of this class whose message contains, or matches, `message`. */
   throws(type: abstract new (...args: never[]) => Error, message?: string | RegExp): Promise<void>
   /** Calls `check` with the state after the command's events; what it throws comes out. */
@@ -28,15 +30,19 @@ export function scenario<C, E extends Event, S>(decider: Decider<C, E, S>, id: s
           const decided = await decider.decide(command, before)
           return { before, events: Array.isArray(decided) ? (decided as readonly E[]) : [decided as E] }
         }
+        const expectEvents = async (expected: readonly E[]): Promise<void> => {
+          const { events } = await run()
+          if (!isDeepStrictEqual(events, expected)) fail('other events than expected', events, expected)
+        }
         return {
           // oxlint-disable-next-line unicorn/no-thenable -- given, when, then is how it reads; see below for who forgets the last
           async then(...expected) {
             const [, reject] = expected as unknown[]
             if (typeof reject === 'function')
               return void reject(new Error('nothing is expected: add then, throws or state'))
-            const { events } = await run()
-            if (!isDeepStrictEqual(events, expected)) fail('other events than expected', events, expected)
+            await expectEvents(expected)
           },
+          nothing: () => expectEvents([]),
           async throws(type, message) {
             const error = await run().then(
               ({ events }) => fail('no error', events, type.name),
