@@ -512,3 +512,26 @@ test('a load that another manager has overtaken is stored nowhere', async () => 
     expect(await a.get('k')).toBe(change === 'set' ? 'new' : undefined)
   }
 })
+
+test('what is read between a change and its effect in the second level does not outlive the change', async () => {
+  const { a, store } = cluster()
+  for (const change of ['delete', 'set', 'tag', 'clear'] as const) {
+    await a.set('k', 'old', { tags: ['t'] })
+    await a.delete('none')
+    const way = gate<void>()
+    const { write, invalidate } = store
+    store.write = (...args) => way.promise.then(() => write.apply(store, args))
+    store.invalidate = (...args) => way.promise.then(() => invalidate.apply(store, args))
+    const changing = {
+      delete: () => a.delete('k'),
+      set: () => a.set('k', 'new'),
+      tag: () => a.invalidateTags('t'),
+      clear: () => a.clear(),
+    }[change]()
+    expect([await a.get('k'), a.peek('k')]).toEqual(['old', 'old'])
+    way.open()
+    expect(await changing).toBe('applied')
+    expect([change, a.peek('k')]).toEqual([change, change === 'set' ? 'new' : undefined])
+    Object.assign(store, { write, invalidate })
+  }
+})

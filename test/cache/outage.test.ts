@@ -214,3 +214,23 @@ test('an entry of the second level that can not be read counts as none', async (
     true,
   ])
 })
+
+test('while what waits is being sent, it is not read back, and changes made then are queued behind it', async () => {
+  const { clock, broken, a, b, store } = cluster()
+  await a.set('k', 'old')
+  await a.set('l', 'old', { tags: ['t'] })
+  await b.get('warm')
+  broken.dead = true
+  expect([await b.delete('k'), await b.invalidateTags('t')]).toEqual(['queued', 'queued'])
+  broken.dead = false
+  const { invalidate } = store
+  store.invalidate = () => new Promise(() => {}) // answers questions, but takes no changes
+  await clock.advance(100)
+  expect(b.stats()).toMatchObject({ l2Up: true, queued: 2 })
+  expect([await b.get('k'), await b.get('l'), await b.has('l')]).toEqual([undefined, undefined, false])
+  expect([await b.getOrSet('k', () => 'new'), await b.getOrSet('l', () => 'new')]).toEqual(['new', 'new'])
+  expect(await timed(clock, b.delete('m'))).toEqual(['queued', 50])
+  store.invalidate = invalidate
+  await clock.advance(1_000)
+  expect([b.stats().queued, await b.delete('m')]).toEqual([0, 'applied'])
+})
