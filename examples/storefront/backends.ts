@@ -59,7 +59,7 @@ async function openPostgres(url: string): Promise<Opened<EventStore>> {
   const { PostgresEventStore } = await import('holdfast/event-sourcing/postgres')
   const pool = new Pool({ connectionString: url, connectionTimeoutMillis: 3_000 })
   pool.on('error', () => {}) // an idle connection was cut: the next query makes another
-  const store = new PostgresEventStore(pool)
+  const store = new PostgresEventStore(pool, { schema: 'storefront' })
   try {
     await store.migrate()
   } catch (error) {

@@ -1,0 +1,222 @@
+import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { Pool } from 'pg'
+import { chromium, type Browser, type Page } from 'playwright-core'
+import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
+import { until } from './storefront-client.js'
+
+interface Running {
+  readonly child: ChildProcess
+  readonly url: string
+  readonly output: () => string
+  /** Resolves with the exit code, or the signal that ended it. */
+  readonly ended: Promise<number | string | null>
+}
+
+/** The very command behind `npm start`. */
+async function start(...args: string[]): Promise<Running> {
+  const child = spawn('node_modules/.bin/tsx', ['examples/storefront/main.ts', ...args])
+  let output = ''
+  child.stdout.on('data', (text) => (output += text))
+  child.stderr.on('data', (text) => (output += text))
+  const ended = new Promise<number | string | null>((resolve) => {
+    child.once('exit', (code, signal) => resolve(code ?? signal))
+  })
+  onTestFinished(async () => {
+    child.kill('SIGKILL')
+    await ended
+  })
+  const url = await until(
+    () => /open (http:\S+)/.exec(output)?.[1] ?? (child.exitCode === null ? undefined : output),
+    20_000,
+  )
+  return { child, url, output: () => output, ended }
+}
+
+async function flip(url: string, switches: object): Promise<void> {
+  const headers = { 'content-type': 'application/json' }
+  await fetch(`${url}/switches`, { method: 'PATCH', headers, body: JSON.stringify(switches) })
+}
+
+describe('the page, in a real browser', { timeout: 60_000 }, () => {
+  let browser: Browser
+
+  beforeAll(async () => {
+    const quiet = ['background-networking', 'component-update', 'sync', 'gpu', 'quic'].map((it) => `--disable-${it}`)
+    browser = await chromium.launch({
+      executablePath: process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium',
+      args: ['--headless', '--no-sandbox', '--no-first-run', ...quiet],
+    })
+  })
+  afterAll(() => browser.close())
+
+  async function openPage(
+    url: string,
+    options: Parameters<Browser['newPage']>[0] = {},
+  ): Promise<{ page: Page; errors: string[] }> {
+    const page = await browser.newPage(options)
+    onTestFinished(() => page.close())
+    const errors: string[] = []
+    page.on('console', (message) => message.type() === 'error' && errors.push(message.text()))
+    page.on('pageerror', (error) => errors.push(error.message))
+    await page.goto(url)
+    await page.getByText('live', { exact: true }).waitFor()
+    return { page, errors }
+  }
+
+  test('shows orders flowing; the payment switch opens the breaker and cancels orders, and flipping it back heals', async () => {
+    const { url } = await start('--port', '0', '--rate', '10')
+    const { page, errors } = await openPage(url)
+    const shipped = page.locator('#orders .pill[data-state="shipped"]')
+    const breaker = page.locator('#breaker-state')
+    await shipped.first().waitFor()
+    expect(await breaker.textContent()).toBe('closed')
+    await page.waitForFunction('Number(document.querySelector("#refused").textContent) > 0')
+    await page.waitForFunction('document.querySelector("#hit-ratio").textContent.endsWith("%")')
+
+    await page.getByText('fails', { exact: true }).click()
+    await page.locator('#breaker-state[data-state="open"]').waitFor()
+    await page.getByText('cancelled: payment unavailable').first().waitFor()
+    await page.locator('#checkouts .pill[data-state="compensated"]').first().waitFor()
+    await page.locator('#breaker-timeline rect[data-state="open"]').first().waitFor({ state: 'attached' })
+    expect(await page.locator('#announce').textContent()).toMatch(/The circuit breaker is (open|half-open)/)
+
+    await page.getByText('works', { exact: true }).click()
+    await page.locator('#breaker-state[data-state="closed"]').waitFor()
+    await page.locator('#orders tr:first-child .pill[data-state="shipped"]').waitFor()
+
+    await page.getByText('choreographed', { exact: true }).click()
+    await page.locator('#checkouts li:first-child code[title="choreographed"]').waitFor()
+    await page.getByText('out of stock', { exact: true }).click()
+    await page.getByText('cancelled: out of stock').first().waitFor()
+    expect(errors).toEqual([])
+  })
+
+  test('can be used by keyboard: switches have names, an order can be placed', async () => {
+    const { url } = await start('--port', '0', '--no-load')
+    const { page, errors } = await openPage(url)
+    await page.getByRole('radio', { name: 'works' }).focus()
+    await page.keyboard.press('ArrowRight')
+    await until(
+      async () =>
+        ((await (await fetch(`${url}/switches`)).json()) as { payment: string }).payment === 'slow' || undefined,
+    )
+    await page.getByRole('checkbox', { name: 'shopping' }).focus()
+    await page.keyboard.press('Space')
+    await until(async () => ((await (await fetch(`${url}/switches`)).json()) as { load: boolean }).load || undefined)
+    await page.getByRole('button', { name: 'Place an order' }).press('Enter')
+    await page.getByText(/^Placed: [0-9a-f]{8}\.$/).waitFor()
+    await page.locator('#orders tr.mine').waitFor()
+    expect(errors).toEqual([])
+  })
+
+  test.each([
+    ['wide', { viewport: { width: 1400, height: 900 } }],
+    ['narrow', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
+  ] as const)('fits a %s window without scrolling sideways', async (_name, options) => {
+    const { url } = await start('--port', '0', '--rate', '20')
+    const { page } = await openPage(url, options)
+    await page.locator('#orders tr').nth(8).waitFor()
+    expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0)
+  })
+})
+
+describe('the process', { timeout: 60_000 }, () => {
+  test('says something at once, serves soon, and stops cleanly on Ctrl-C with pages watching and payments hanging', async () => {
+    const { child, url, output, ended } = await start('--port', '0', '--rate', '20')
+    expect(output()).toMatch(/^storefront: starting …/)
+    expect(output().trimEnd().split('\n').at(-1)).toBe(`storefront: open ${url}`)
+    const watching = await fetch(`${url}/live`)
+    await flip(url, { payment: 'hang' })
+    await until(
+      async () =>
+        ((await (await fetch(`${url}/health`)).json()) as { orders: { placed: number } }).orders.placed > 0 ||
+        undefined,
+    )
+    const began = Date.now()
+    child.kill('SIGINT')
+    expect(await ended).toBe(0)
+    expect(Date.now() - began).toBeLessThan(5_000)
+    expect(output()).toMatch(/closing …[\s\S]*closed\n$/)
+    await watching.body?.cancel().catch(() => {})
+  })
+
+  test('SIGTERM stops it as well', async () => {
+    const { child, ended } = await start('--port', '0', '--no-load')
+    child.kill('SIGTERM')
+    expect(await ended).toBe(0)
+  })
+
+  test('takes the next port when one is taken, and says so', async () => {
+    const first = await start('--port', '0', '--no-load')
+    const { port } = new URL(first.url)
+    const second = await start('--port', port, '--no-load')
+    expect(second.url).not.toBe(first.url)
+    expect(second.output()).toContain(`storefront: port ${port} is taken, so it is ${new URL(second.url).port}`)
+  })
+
+  test('says what is wrong with its options, and ends', async () => {
+    const { url: output, ended } = await start('--port', 'x')
+    expect(output).toContain("storefront: --port: a whole number from 0 to 65535, not 'x'")
+    expect(output).not.toContain('at ')
+    expect(await ended).toBe(1)
+    const help = await start('--help')
+    expect(help.url).toContain('--checkout KIND')
+    expect(await help.ended).toBe(0)
+  })
+})
+
+describe('on real servers', { timeout: 60_000 }, () => {
+  test('keeps its events in PostgreSQL and its buckets in Redis, and goes on where it stopped', async () => {
+    const pool = new Pool({ connectionString: inject('postgresUrl') })
+    onTestFinished(async () => {
+      await pool.query('drop schema if exists storefront cascade')
+      await pool.end()
+    })
+    await pool.query('drop schema if exists storefront cascade')
+    const servers = ['--redis', inject('redisUrl'), '--postgres', inject('postgresUrl')]
+    const first = await start('--port', '0', '--rate', '10', ...servers)
+    expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis')
+    const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
+      ((await (await fetch(`${url}/health`)).json()) as { orders: never }).orders
+    await until(async () => (await health(first.url)).shipped >= 10 || undefined)
+    const many = Array.from({ length: 40 }, () =>
+      fetch(`${first.url}/orders`, { headers: { 'x-user-id': 'greedy-one' } }),
+    )
+    expect((await Promise.all(many)).filter(({ status }) => status === 429).length).toBeGreaterThan(0)
+
+    await flip(first.url, { payment: 'hang' })
+    await until(async () => (await health(first.url)).placed > 0 || undefined)
+    first.child.kill('SIGINT')
+    expect(await first.ended).toBe(0)
+
+    const second = await start('--port', '0', '--no-load', ...servers)
+    const before = await health(second.url)
+    expect(before.shipped).toBeGreaterThanOrEqual(10)
+    await until(async () => (await health(second.url)).placed === 0 || undefined)
+  })
+})
+
+test('the commands of docs/storefront.md do what the page says', { timeout: 60_000 }, async () => {
+  const { url } = await start('--port', '0', '--rate', '1')
+  const blocks = [
+    ...readFileSync('docs/storefront.md', 'utf8').matchAll(/(?:<!-- answers: ([\d ]+) -->\n)?```bash\n([\s\S]*?)```/g),
+  ]
+  expect(blocks.length).toBeGreaterThan(6)
+  // One shell for all of them, as a reader has it; marks tell the blocks apart.
+  const script = blocks.map(([, , code]) => code).join('\necho; echo ---block---\n')
+  const output = execFileSync('bash', ['-c', `{ ${script}\n} 2>&1`.replaceAll('localhost:3000', new URL(url).host)], {
+    encoding: 'utf8',
+  })
+  const statuses = output
+    .split('---block---')
+    .map((part) => [...part.matchAll(/^HTTP\/1\.1 (\d+)/gm)].map(([, s]) => s).join(' '))
+  expect(statuses.slice(0, -1)).toEqual(blocks.slice(0, -1).map(([, answers]) => answers))
+  expect(
+    output
+      .split('---block---')
+      .at(-1)
+      ?.split(' ')
+      .filter((s) => s.trim() === '429').length,
+  ).toBeGreaterThan(5)
+})
