@@ -1,14 +1,6 @@
 import type { DeadLetter, RecordedFailure } from './dead-letters.js'
 import { Fifo } from './fifo.js'
-
-/** A message as it is kept: text, so that nobody shares an object with anybody. One for all groups. */
-export interface StoredMessage {
-  readonly id: string
-  readonly type: string
-  readonly key: string | undefined
-  /** The whole message in the codec's words. */
-  readonly text: string
-}
+import type { StoredMessage } from './stored-message.js'
 
 /** What one group knows of one message. */
 export interface Delivery {

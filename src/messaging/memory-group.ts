@@ -1,8 +1,7 @@
 import { show } from '../kernel/check.js'
-import { jsonCodec } from '../kernel/codec.js'
 import type { Emitter } from '../kernel/emitter.js'
 import { InvalidOptionError, NotFoundError } from '../kernel/errors.js'
-import { Backlog, type Delivery, type StoredMessage } from './backlog.js'
+import { Backlog, type Delivery } from './backlog.js'
 import { failureOf, type DeadLetter } from './dead-letters.js'
 import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
 import type { Message } from './message.js'
@@ -13,6 +12,7 @@ import {
   type Outcome,
   type Surroundings,
 } from './memory-subscription.js'
+import { openMessage, type StoredMessage } from './stored-message.js'
 
 /** After so many deliveries the host gets a turn, so that messages that beget messages starve no timer and no socket. */
 const BURST = 1_000
@@ -101,8 +101,7 @@ export class MemoryGroup implements DeliverySource {
     for (const { delivery, reason, lastError, diedAt } of this.#backlog.graves()) {
       if (letters.length === limit) break
       const { message, attempts, firstError = lastError } = delivery
-      const decoded = jsonCodec.decode(message.text) as Message
-      letters.push({ id: message.id, message: decoded, reason, attempts, firstError, lastError, diedAt })
+      letters.push({ id: message.id, message: openMessage(message), reason, attempts, firstError, lastError, diedAt })
     }
     return letters
   }

@@ -1,7 +1,6 @@
 import type { Backoff } from '../kernel/backoff.js'
 import { checkFunction, checkInteger, checkNumber, checkObject, invalid, show } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
-import { jsonCodec } from '../kernel/codec.js'
 import { ClosedError, familyOf, isHoldfastError } from '../kernel/errors.js'
 import { CallContext } from '../kernel/policy.js'
 import type { Random } from '../kernel/random.js'
@@ -10,7 +9,7 @@ import { validate, type StandardSchema } from '../kernel/schema.js'
 import type { Delivery } from './backlog.js'
 import type { DeadLetter } from './dead-letters.js'
 import type { BusSubscription, DeliveryContext, SubscribeOptions } from './event-bus.js'
-import type { Message } from './message.js'
+import { openMessage } from './stored-message.js'
 
 /** How a delivery ended. */
 export type Outcome =
@@ -122,7 +121,7 @@ export class MemorySubscription implements BusSubscription {
   }
 
   async #deliver(delivery: Delivery, context: CallContext): Promise<Outcome> {
-    let message = jsonCodec.decode(delivery.message.text) as Message
+    let message = openMessage(delivery.message)
     const schema = this.#schemas.get(message.type)
     if (schema) {
       try {

@@ -1,11 +1,9 @@
 import { checkFunction, checkInteger, checkObject, checkOneOf, checkString, invalid, show } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
-import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
 import { systemRandom, type Random } from '../kernel/random.js'
 import { validate, type StandardSchema } from '../kernel/schema.js'
-import type { StoredMessage } from './backlog.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import { BacklogFullError, UnroutedError } from './errors.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
@@ -14,11 +12,11 @@ import { MemoryGroup } from './memory-group.js'
 import { MemorySubscription } from './memory-subscription.js'
 import {
   completeMessage,
-  type Message,
   type MessageOf,
   type OutgoingMessage,
   type OutgoingMessageOf,
 } from './message.js'
+import { openMessage, sealMessage, type StoredMessage } from './stored-message.js'
 
 /** How a {@link MemoryEventBus} keeps messages. */
 export interface MemoryEventBusOptions<Messages extends object = Record<string, unknown>> {
@@ -85,7 +83,7 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
 
   async publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
     const list = (Array.isArray(messages) ? messages : [messages]) as readonly OutgoingMessage[]
-    const sealed = list.map((message) => this.#seal(message)) // before anything waits: it is the publisher's until now
+    const sealed = list.map((message) => sealMessage(completeMessage(message, this.#clock))) // before anything waits: it is the publisher's until now
     if (this.#schemas.size === 0) return this.#store(sealed)
     const checked = Promise.all(sealed.map((message) => this.#check(message)))
     const stored = this.#lastPublish.then(async () => this.#store(await checked))
@@ -148,23 +146,12 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
     this.#closed = true
   }
 
-  #seal(message: OutgoingMessage): StoredMessage {
-    const { id, type, key, ...rest } = completeMessage(message, this.#clock)
-    return {
-      id,
-      type,
-      key,
-      text: jsonCodec.encode(key === undefined ? { id, type, ...rest } : { id, type, key, ...rest }),
-    }
-  }
-
   /** The message as its validator gives it back. */
   async #check(message: StoredMessage): Promise<StoredMessage> {
     const schema = this.#schemas.get(message.type)
     if (!schema) return message
-    const decoded = jsonCodec.decode(message.text) as Message
-    const data = await validate(schema, decoded.data, `message '${message.type}'`)
-    return { ...message, text: jsonCodec.encode({ ...decoded, data }) }
+    const opened = openMessage(message)
+    return sealMessage({ ...opened, data: await validate(schema, opened.data, `message '${message.type}'`) })
   }
 
   #store(messages: readonly StoredMessage[]): void {

@@ -29,7 +29,7 @@ prop(
       if (kind === 'put') {
         const id = `m${count++}`
         line.push({ id, key })
-        backlog.put({ id, type: 'A', key, text: id })
+        backlog.put({ id, type: 'A', key, occurredAt: 0, text: id })
       } else if (kind === 'next') {
         const given = backlog.next()
         const free = line.filter((one) => !isOut(one.key))
@@ -75,7 +75,7 @@ prop(
   [fc.array(fc.option(fc.constantFrom('a', 'b'), { nil: undefined }), { maxLength: 20 })],
   (keys) => {
     const backlog = new Backlog('key')
-    for (const [i, key] of keys.entries()) backlog.put({ id: `${i}`, type: 'A', key, text: '' })
+    for (const [i, key] of keys.entries()) backlog.put({ id: `${i}`, type: 'A', key, occurredAt: 0, text: '' })
     const seen: string[] = []
     for (let next = backlog.next(); next; next = backlog.next()) {
       seen.push(next.message.id)
@@ -87,7 +87,7 @@ prop(
 
 test('what waited for its key comes before all that came later', () => {
   const backlog = new Backlog('key')
-  for (const id of ['a1', 'a2', 'b1', 'c1']) backlog.put({ id, type: 'A', key: id[0], text: '' })
+  for (const id of ['a1', 'a2', 'b1', 'c1']) backlog.put({ id, type: 'A', key: id[0], occurredAt: 0, text: '' })
   const first = backlog.next() as Delivery
   expect(backlog.next()?.message.id).toBe('b1')
   backlog.done(first)
@@ -98,7 +98,7 @@ test('what waited for its key comes before all that came later', () => {
 test('a message published twice and dead twice is two dead letters, requeued and dropped together', () => {
   const backlog = new Backlog('none')
   for (let i = 0; i < 2; i++) {
-    backlog.put({ id: 'twin', type: 'A', key: undefined, text: '' })
+    backlog.put({ id: 'twin', type: 'A', key: undefined, occurredAt: 0, text: '' })
     backlog.bury(backlog.next() as Delivery, burial)
   }
   expect([...backlog.graves()]).toHaveLength(2)
