@@ -247,7 +247,7 @@ function applyToNode(state: SagaState, node: NodeState, entry: NodeEntry, at: nu
       node.failures++
       node.error = entry.error
       node.maybe ||= entry.maybe
-      node.status = node.maybe ? 'unknown' : 'failed'
+      node.status = 'unknown'
       return
     case 'interrupted':
       node.attempt++

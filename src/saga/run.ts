@@ -180,6 +180,8 @@ export class SagaRun {
   #takeInputs(): SagaInput[] {
     const inputs = this.#inputs
     this.#inputs = []
+    // until now they counted as running: what is not decided yet must not be started again
+    for (const input of inputs) if ('path' in input) this.#bodies.delete(input.path)
     return inputs
   }
 
@@ -263,7 +265,6 @@ export class SagaRun {
         graceMs,
       }
       const report = (input: SagaInput): void => {
-        this.#bodies.delete(path)
         this.#inputs.push(input)
         this.proceed()
       }

@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import { everyNode } from '../../src/saga/definition.js'
 import { signal } from '../../src/saga/index.js'
 import { fc, prop } from '../support/prop.js'
 import { lab, rest } from './lab.js'
@@ -24,6 +25,35 @@ prop('runs and compensates as the reference says, to the millisecond', [sagaSpec
   expect({ status: view?.status, log: byTime(log) }).toEqual({ status: expected.status, log: byTime(expected.log) })
   expect(clock.pendingTimers).toBe(0)
 })
+
+const instant = (nodes: readonly Spec[]): Spec[] =>
+  nodes.map((node) => {
+    if (node.kind === 'step') return { ...node, ms: 0, undoMs: 0, backoffMs: 0 }
+    return node.kind === 'parallel' ? { ...node, branches: node.branches.map(instant) } : node
+  })
+
+prop(
+  'runs each body once per attempt, and records its end once, also when many end at the same moment',
+  [sagaSpec(anyKind)],
+  async (spec) => {
+    const { clock, store, orchestrator } = lab()
+    const log: Log = []
+    const quick = { ...spec, before: instant(spec.before), after: instant(spec.after) }
+    const { definition } = definitionOf(quick, clock, log)
+    const o = orchestrator([definition])
+    await o.run(definition, 1, { id: '1' })
+    await clock.advance(60_000)
+    const entries = (await store.read('1'))!.journal.flatMap((record) => record.entries)
+    const ends = entries.filter((e) => e.type === 'done' || e.type === 'compensated' || e.type === 'stuck')
+    expect(new Set(ends.map((e) => `${e.type} ${(e as { path: string }).path}`)).size).toBe(ends.length)
+    const undone = log.filter(([what]) => what !== 'run').map(([, path]) => path)
+    expect(new Set(undone).size).toBe(undone.length)
+    for (const node of everyNode(definition.nodes)) {
+      const runs = log.filter(([what, path]) => what === 'run' && path === node.path).length
+      expect(runs).toBeLessThanOrEqual('retry' in node ? node.retry.attempts : 0)
+    }
+  },
+)
 
 const certain = {
   outcomes: fc.oneof({ weight: 8, arbitrary: fc.constant<Outcome>('ok') }, fc.constant<Outcome>('fail')),

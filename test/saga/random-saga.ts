@@ -105,7 +105,7 @@ export function definitionOf(
         return builder.step(name, {
           run: async (context) => {
             note('run', context.path)
-            await clock.sleep(node.ms, context.signal)
+            if (node.ms > 0) await clock.sleep(node.ms, context.signal)
             settle(node.script[Math.min(failures++, node.script.length - 1)]!)
           },
           ...(node.undo === 'none'
@@ -113,7 +113,7 @@ export function definitionOf(
             : {
                 compensate: async ({ path: own, outcome }) => {
                   note(`undo ${outcome}`, own)
-                  await clock.sleep(node.undoMs)
+                  if (node.undoMs > 0) await clock.sleep(node.undoMs)
                   if (node.undo === 'fail') throw new Error('scripted')
                 },
               }),

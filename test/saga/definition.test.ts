@@ -1,0 +1,145 @@
+import { describe, expect, expectTypeOf, test } from 'vitest'
+import { saga, SagaOrchestrator, MemorySagaStore, signal, toMermaid, type SagaOutcome } from '../../src/saga/index.js'
+import { lab } from './lab.js'
+
+const invalid = expect.objectContaining({ code: 'INVALID_OPTION' })
+const run = (): number => 1
+
+describe('a definition', () => {
+  test('infers what later bodies see, what compensation gets and what comes out', () => {
+    const approved = signal<{ by: string }>('approved')
+    const order = saga<{ sku: string }>('order', { version: 1 })
+      .step('reserve', {
+        run: async ({ input, results }) => {
+          expectTypeOf(input).toEqualTypeOf<{ sku: string }>()
+          expectTypeOf(results).toBeUnknown()
+          return { ticket: 1 }
+        },
+        compensate: ({ result, outcome }) => {
+          expectTypeOf(result).toEqualTypeOf<{ ticket: number } | undefined>()
+          expectTypeOf(outcome).toEqualTypeOf<'done' | 'unknown'>()
+        },
+      })
+      .parallel('checks', {
+        fraud: (b) => b.step('score', { run: ({ results }) => results.reserve.ticket }),
+        credit: (b) =>
+          b.step('limit', { run: () => 'high' }).step('ok', { run: ({ results }) => results.limit === 'high' }),
+      })
+      .waitFor('approval', approved, { timeoutMs: 1 })
+      .pivot('charge', {
+        run: ({ results }) => {
+          expectTypeOf(results.checks.fraud.score).toBeNumber()
+          expectTypeOf(results.checks.credit.ok).toBeBoolean()
+          expectTypeOf(results.approval.by).toBeString()
+        },
+      })
+      .build()
+    const o = new SagaOrchestrator({ store: new MemorySagaStore(), sagas: [order] })
+    const typed = async () => (await o.run(order, { sku: 'x' }, { id: '1' })).settled()
+    type Results = Extract<Awaited<ReturnType<typeof typed>>, { status: 'completed' }>['results']
+    expectTypeOf<Results['reserve']>().toEqualTypeOf<{ ticket: number }>()
+    expectTypeOf<Awaited<ReturnType<typeof typed>>>().toExtend<SagaOutcome<unknown>>()
+    // @ts-expect-error the input is another
+    void (() => o.run(order, { sku: 1 }, { id: '1' }))
+    // @ts-expect-error the payload is another
+    void (() => o.signal('1', approved, { by: 1 }))
+  })
+
+  test('refuses names that are taken, in its own or an outer scope', () => {
+    const begun = saga<number>('order', { version: 1 }).step('a', { run })
+    // @ts-expect-error taken
+    expect(() => begun.step('a', { run })).toThrow(invalid)
+    // @ts-expect-error taken
+    expect(() => begun.sleep('a', 1)).toThrow(invalid)
+    // @ts-expect-error taken outside
+    expect(() => begun.parallel('p', { x: (b) => b.step('a', { run }) })).toThrow(invalid)
+    const twins = begun.parallel('p', { x: (b) => b.step('b', { run }), y: (b) => b.step('b', { run }) })
+    expect(twins.build().nodes).toHaveLength(2)
+  })
+
+  test('may have one pivot, outside of branches', () => {
+    const pivoted = saga<number>('order', { version: 1 }).pivot('p', { run })
+    expect(() => pivoted.pivot('q', { run })).toThrow(invalid)
+    // @ts-expect-error not in a branch
+    expect(() => pivoted.parallel('x', { a: (b) => b.pivot('q', { run }) })).toThrow(invalid)
+    expect(() => pivoted.step('s', { run }).build()).not.toThrow()
+  })
+
+  test('is a value: a builder goes on in two ways', () => {
+    const stem = saga<number>('order', { version: 1 }).step('a', { run })
+    const one = stem.step('b', { run }).build()
+    const two = stem.step('c', { run }).build()
+    expect([one, two].map((d) => d.nodes.map((n) => n.path))).toEqual([
+      ['a', 'b'],
+      ['a', 'c'],
+    ])
+  })
+
+  test('tells nodes apart whatever their names', () => {
+    const order = saga<number>('order', { version: 1 })
+      .step('a/b', { run })
+      .parallel('a', { b: (b) => b.step('~1', { run }) })
+      .build()
+    expect(order.nodes.map((n) => n.path)).toEqual(['a~1b', 'a'])
+  })
+
+  test('checks its options', () => {
+    const begun = saga<number>('order', { version: 1 })
+    for (const wrong of [
+      () => saga('', { version: 1 }),
+      () => saga('x', { version: 0 }),
+      () => saga('x', { version: 1, deadlineMs: 0 }),
+      () => saga('x', { version: 1, onCompensationFailure: 'ignore' as never }),
+      () => begun.build(),
+      () => begun.step('', { run }),
+      () => begun.step('a', { run: 1 as never }),
+      () => begun.step('a', { run, retry: { attempts: 0 } }),
+      () => begun.step('a', { run, timeoutMs: -1 }),
+      () => begun.step('a', { run, compensate: 'x' as never }),
+      () => begun.sleep('a', -1),
+      () => begun.parallel('a', {}),
+      () => begun.parallel('a', { x: (b) => b }, { limit: 0 }),
+      () => begun.waitFor('a', signal('s'), { timeoutMs: 0 }),
+      () => signal(''),
+    ])
+      expect(wrong).toThrow(invalid)
+  })
+
+  test('stands once per name and version in an orchestrator, whose options are checked', () => {
+    const order = saga<number>('order', { version: 1 }).step('a', { run }).build()
+    const store = new MemorySagaStore()
+    for (const options of [
+      { sagas: [order, order] },
+      { leaseMs: 0 },
+      { concurrency: 0 },
+      { graceMs: -1 },
+      { pollMs: 0 },
+    ])
+      expect(() => new SagaOrchestrator({ store, ...options })).toThrow(invalid)
+    expect(() => new MemorySagaStore({ retainMs: -1 })).toThrow(invalid)
+  })
+})
+
+describe('toMermaid', () => {
+  test('draws a definition, and with a view how far a saga is', async () => {
+    const order = saga<number>('order', { version: 1 })
+      .step('reserve "it"', { run })
+      .parallel('checks', { fraud: (b) => b.step('score', { run }), credit: (b) => b.sleep('settle', 5) })
+      .waitFor('approval', signal('approved'))
+      .pivot('charge', { run })
+      .build()
+    const chart = toMermaid(order)
+    expect(chart.split('\n')[0]).toBe('flowchart TD')
+    expect(chart).toContain('["reserve #34;it#34;"]')
+    expect(chart).toContain('{"charge"}')
+    expect(chart).not.toContain('classDef')
+    const { clock, orchestrator } = lab()
+    const o = orchestrator([order])
+    await o.run(order, 1, { id: '1' })
+    await clock.advance(10)
+    const live = toMermaid(order, await o.get('1'))
+    expect(live).toContain('["score: done"]:::done')
+    expect(live).toContain('(["approval: waits for approved: waiting"]):::waiting')
+    expect(live).toContain('classDef waiting')
+  })
+})
