@@ -247,7 +247,7 @@ function applyToNode(state: SagaState, node: NodeState, entry: NodeEntry, at: nu
       node.failures++
       node.error = entry.error
       node.maybe ||= entry.maybe
-      node.status = 'unknown'
+      node.status = node.maybe ? 'unknown' : 'failed'
       return
     case 'interrupted':
       node.attempt++
