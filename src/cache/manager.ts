@@ -21,6 +21,7 @@ interface View {
 
 /** A function whose results are cached. */
 export interface Wrapped<A extends readonly unknown[], R> {
+  /** The cached result for these arguments, or that of one call of the function for all who ask meanwhile. */
   (...args: A): Promise<R>
   /** Takes away the result for these arguments. */
   invalidate(...args: A): Promise<Ack>
@@ -319,7 +320,9 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
 
 /** What to expire: see `CacheManager.expire`. */
 export interface Expiry {
+  /** Keys, of this namespace. @defaultValue none */
   readonly keys?: readonly string[] | undefined
+  /** All entries of this namespace that carry one of these. @defaultValue none */
   readonly tags?: readonly string[] | undefined
 }
 

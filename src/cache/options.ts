@@ -39,6 +39,7 @@ export interface EntryOptions {
 
 /** An old value, past its ttl and within its grace. */
 export interface StaleValue<V> {
+  /** As it was stored. */
   readonly value: V
   /** Milliseconds since it was loaded or set. */
   readonly ageMs: number
