@@ -1,10 +1,13 @@
 import { PGlite } from '@electric-sql/pglite'
-import { afterAll, beforeAll } from 'vitest'
-import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
+import { afterAll, beforeAll, expect, test } from 'vitest'
+import { Repository } from '../../src/event-sourcing/index.js'
+import { PostgresCheckpoints, PostgresEventStore } from '../../src/event-sourcing/postgres.js'
 import { systemClock } from '../../src/kernel/clock.js'
+import { checkpointsContract } from '../conformance/checkpoints.js'
 import { compareWithModel, operations } from '../conformance/event-store-model.js'
 import { eventStoreContract } from '../conformance/event-store.js'
 import { prop } from '../support/prop.js'
+import { Counter } from './counter.js'
 
 let db: PGlite
 beforeAll(async () => {
@@ -29,3 +32,34 @@ prop(
   },
   { numRuns: 30 },
 )
+
+checkpointsContract(
+  'PGlite',
+  async () => {
+    const checkpoints = new PostgresCheckpoints(db, { schema: `s${schemas++}` })
+    await checkpoints.migrate()
+    return { checkpoints, advance: (ms) => systemClock.sleep(ms), close: async () => {} }
+  },
+  {
+    'an owner that is replaced while it works commits nothing':
+      'PGlite has one connection: during a transaction nobody else can take the lease, who asks waits for its end',
+  },
+)
+
+test('an aggregate written in PGlite’s own transaction commits or vanishes with it', async () => {
+  const store = new PostgresEventStore(db, { schema: `s${schemas++}` })
+  await store.migrate()
+  const counters = new Repository(store, Counter, { category: 'counter' })
+  const undone = db.transaction(async (tx) => {
+    await counters.handle('1', (c) => c.open(5), { tx })
+    await counters.handle('1', (c) => c.add(2), { tx })
+    throw new Error('undone')
+  })
+  await expect(undone).rejects.toThrow('undone')
+  expect((await counters.load('1')).exists).toBe(false)
+  await db.transaction(async (tx) => {
+    await counters.handle('1', (c) => c.open(5), { tx })
+    await counters.handle('1', (c) => c.add(2), { tx })
+  })
+  expect((await counters.load('1')).state.total).toBe(2)
+})

@@ -1,5 +1,4 @@
-import { PGlite } from '@electric-sql/pglite'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test } from 'vitest'
 import { subscribe, type Event, type EventStore, type Handler } from '../../src/event-sourcing/index.js'
 import { PostgresCheckpoints } from '../../src/event-sourcing/postgres.js'
 import { systemClock } from '../../src/kernel/clock.js'
@@ -9,12 +8,6 @@ import { checkpointsContract } from '../conformance/checkpoints.js'
 import { openPool, openStore } from './database.js'
 
 const pool = openPool()
-let db: PGlite
-beforeAll(async () => {
-  db = await PGlite.create()
-})
-afterAll(() => db.close())
-
 checkpointsContract('PostgreSQL', async () => {
   const schema = `es_${randomId()}`
   const checkpoints = new PostgresCheckpoints(pool, { schema })
@@ -25,19 +18,6 @@ checkpointsContract('PostgreSQL', async () => {
     close: async () => void (await pool.query(`drop schema "${schema}" cascade`)),
   }
 })
-
-checkpointsContract(
-  'PGlite',
-  async () => {
-    const checkpoints = new PostgresCheckpoints(db, { schema: `s${randomId()}` })
-    await checkpoints.migrate()
-    return { checkpoints, advance: (ms) => systemClock.sleep(ms), close: async () => {} }
-  },
-  {
-    'an owner that is replaced while it works commits nothing':
-      'PGlite has one connection: during a transaction nobody else can take the lease, who asks waits for its end',
-  },
-)
 
 type Counted = Event<'e', number>
 const e = (data: number): Counted => ({ type: 'e', data })

@@ -1,4 +1,3 @@
-import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { MemoryCheckpoints, Repository, subscribe } from '../../src/event-sourcing/index.js'
@@ -92,7 +91,7 @@ test('no type parser of the driver is set, and none that is set changes what is 
         if (oid === 25) return text
         throw new Error(`nobody should read type ${oid}`)
       },
-    } as never,
+    },
   })
   onTestFinished(() => odd.end())
   const store = new PostgresEventStore(odd, { schema })
@@ -179,23 +178,3 @@ function openedSecond(): pg.Pool {
   onTestFinished(() => second.end())
   return second
 }
-
-test('an aggregate written in PGlite’s own transaction commits or vanishes with it', async () => {
-  const db = await PGlite.create()
-  onTestFinished(() => db.close())
-  const store = new PostgresEventStore(db)
-  await store.migrate()
-  const counters = new Repository(store, Counter, { category: 'counter' })
-  const undone = db.transaction(async (tx) => {
-    await counters.handle('1', (c) => c.open(5), { tx })
-    await counters.handle('1', (c) => c.add(2), { tx })
-    throw new Error('undone')
-  })
-  await expect(undone).rejects.toThrow('undone')
-  expect((await counters.load('1')).exists).toBe(false)
-  await db.transaction(async (tx) => {
-    await counters.handle('1', (c) => c.open(5), { tx })
-    await counters.handle('1', (c) => c.add(2), { tx })
-  })
-  expect((await counters.load('1')).state.total).toBe(2)
-})
