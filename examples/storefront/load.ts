@@ -2,7 +2,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { skus, type Item } from './catalogue.js'
 
 const TICK_MS = 50
-const GREEDY_PER_SECOND = 30
+const GREEDY_PER_SECOND = 16
 /** How many are in the shop at once: one that hangs is not buried. */
 const MAX_VISITS = 64
 const LONGEST_VISIT_MS = 10_000

@@ -3,6 +3,7 @@ import type { Storefront } from './storefront.js'
 
 /** However much is under way, Ctrl-C ends the process in this time. */
 const LAST_RESORT_MS = 4_500
+const ECHO_MS = 300
 
 async function main(): Promise<void> {
   const options = readOptions(process.argv.slice(2))
@@ -25,10 +26,11 @@ function tell({ load, ordersPerSecond }: StorefrontOptions, { url, paymentUrl, a
 }
 
 function closeOn(signals: readonly NodeJS.Signals[], storefront: Storefront): void {
-  let closing = false
+  let closingSince: number | undefined
   const close = async (): Promise<void> => {
-    if (closing) process.exit(1) // the second Ctrl-C: at once
-    closing = true
+    // The second Ctrl-C: at once. A launcher may pass the first one on once more: that is not meant.
+    if (closingSince !== undefined) return performance.now() - closingSince > ECHO_MS ? process.exit(1) : undefined
+    closingSince = performance.now()
     console.log('\nstorefront: closing …')
     setTimeout(() => process.exit(0), LAST_RESORT_MS).unref()
     await storefront.close()

@@ -13,9 +13,8 @@ interface Running {
   readonly ended: Promise<number | string | null>
 }
 
-/** The very command behind `npm start`. */
 async function start(...args: string[]): Promise<Running> {
-  const child = spawn('node_modules/.bin/tsx', ['examples/storefront/main.ts', ...args])
+  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/storefront/main.ts', ...args])
   let output = ''
   child.stdout.on('data', (text) => (output += text))
   child.stderr.on('data', (text) => (output += text))
@@ -74,20 +73,20 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     await page.waitForFunction('Number(document.querySelector("#refused").textContent) > 0')
     await page.waitForFunction('document.querySelector("#hit-ratio").textContent.endsWith("%")')
 
-    await page.getByText('fails', { exact: true }).click()
+    await page.getByRole('radio', { name: 'fails' }).check()
     await page.locator('#breaker-state[data-state="open"]').waitFor()
     await page.getByText('cancelled: payment unavailable').first().waitFor()
     await page.locator('#checkouts .pill[data-state="compensated"]').first().waitFor()
     await page.locator('#breaker-timeline rect[data-state="open"]').first().waitFor({ state: 'attached' })
     expect(await page.locator('#announce').textContent()).toMatch(/The circuit breaker is (open|half-open)/)
 
-    await page.getByText('works', { exact: true }).click()
+    await page.getByRole('radio', { name: 'works' }).check()
     await page.locator('#breaker-state[data-state="closed"]').waitFor()
     await page.locator('#orders tr:first-child .pill[data-state="shipped"]').waitFor()
 
-    await page.getByText('choreographed', { exact: true }).click()
+    await page.getByRole('radio', { name: 'choreographed' }).check()
     await page.locator('#checkouts li:first-child code[title="choreographed"]').waitFor()
-    await page.getByText('out of stock', { exact: true }).click()
+    await page.getByRole('radio', { name: 'out of stock' }).check()
     await page.getByText('cancelled: out of stock').first().waitFor()
     expect(errors).toEqual([])
   })
@@ -114,7 +113,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     ['wide', { viewport: { width: 1400, height: 900 } }],
     ['narrow', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
   ] as const)('fits a %s window without scrolling sideways', async (_name, options) => {
-    const { url } = await start('--port', '0', '--rate', '20')
+    const { url } = await start('--port', '0', '--rate', '10')
     const { page } = await openPage(url, options)
     await page.locator('#orders tr').nth(8).waitFor()
     expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0)
@@ -123,7 +122,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
 
 describe('the process', { timeout: 60_000 }, () => {
   test('says something at once, serves soon, and stops cleanly on Ctrl-C with pages watching and payments hanging', async () => {
-    const { child, url, output, ended } = await start('--port', '0', '--rate', '20')
+    const { child, url, output, ended } = await start('--port', '0', '--rate', '10')
     expect(output()).toMatch(/^storefront: starting …/)
     expect(output().trimEnd().split('\n').at(-1)).toBe(`storefront: open ${url}`)
     const watching = await fetch(`${url}/live`)
@@ -139,6 +138,20 @@ describe('the process', { timeout: 60_000 }, () => {
     expect(Date.now() - began).toBeLessThan(5_000)
     expect(output()).toMatch(/closing …[\s\S]*closed\n$/)
     await watching.body?.cancel().catch(() => {})
+  })
+
+  test('a second Ctrl-C ends it at once', async () => {
+    const { child, url, ended } = await start('--port', '0', '--rate', '10')
+    await flip(url, { payment: 'hang' })
+    await until(
+      async () =>
+        ((await (await fetch(`${url}/health`)).json()) as { orders: { placed: number } }).orders.placed > 0 ||
+        undefined,
+    )
+    child.kill('SIGINT')
+    await new Promise((resolve) => setTimeout(resolve, 500)) // one that comes sooner is taken for an echo of the first
+    child.kill('SIGINT')
+    expect([0, 1]).toContain(await ended) // 0: it was quicker than we
   })
 
   test('SIGTERM stops it as well', async () => {
@@ -158,7 +171,7 @@ describe('the process', { timeout: 60_000 }, () => {
   test('says what is wrong with its options, and ends', async () => {
     const { url: output, ended } = await start('--port', 'x')
     expect(output).toContain("storefront: --port: a whole number from 0 to 65535, not 'x'")
-    expect(output).not.toContain('at ')
+    expect(output).not.toMatch(/^ +at /m)
     expect(await ended).toBe(1)
     const help = await start('--help')
     expect(help.url).toContain('--checkout KIND')
