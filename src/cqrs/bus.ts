@@ -71,11 +71,15 @@ export interface SendOptions {
 
 /** A message on its way, as middleware sees it. */
 export interface BusMessage {
+  /** Which bus it is on. */
   readonly kind: 'command' | 'query'
+  /** What its handler is found by. */
   readonly type: string
   /** As it was sent: not yet validated. */
   readonly input: unknown
+  /** The sender's, or a random UUID. */
   readonly messageId: string
+  /** The sender's, or `messageId`. */
   readonly idempotencyKey: string
   /** The sender's metadata, with a `correlationId` in any case. */
   readonly metadata: Metadata & { readonly correlationId: string }

@@ -1,3 +1,4 @@
+import { checkObject } from '../kernel/check.js'
 import type { Unsubscribe } from '../kernel/emitter.js'
 import type { Bus, BusTypes, BusHandler, BusHandlerOptions, Middleware, SendOptions } from './bus.js'
 import { Dispatcher } from './dispatcher.js'
@@ -9,9 +10,10 @@ export class CommandBus<M extends BusTypes<M> = Record<string, { in: unknown; ou
   on<K extends keyof M & string>(
     type: K,
     handle: BusHandler<M[K]>,
-    { schema }: BusHandlerOptions<M[K]> = {},
+    options: BusHandlerOptions<M[K]> = {},
   ): Unsubscribe {
-    return this.#dispatcher.on(type, handle, schema)
+    const { schema } = checkObject('options', options)
+    return this.#dispatcher.on(type, { handle, schema, source: undefined })
   }
 
   send<K extends keyof M & string>(type: K, input: M[K]['in'], options?: SendOptions): Promise<M[K]['out']> {

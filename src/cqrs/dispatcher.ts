@@ -2,24 +2,29 @@ import { checkFunction, checkObject, checkString, show } from '../kernel/check.j
 import type { Unsubscribe } from '../kernel/emitter.js'
 import { InvalidOptionError, NotFoundError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
-import { validate, type StandardSchema } from '../kernel/schema.js'
+import { checkSchema, validate, type StandardSchema } from '../kernel/schema.js'
+import { orAbort } from '../kernel/signal.js'
 import type { BusMessage, BusContext, MessageChanges, Middleware, SendOptions } from './bus.js'
 
-type AnyHandler = (input: unknown, context: BusContext) => unknown
+/** How a type is handled, and what its handler reads from. */
+interface Registration<Source> {
+  readonly handle: (input: unknown, context: BusContext) => unknown
+  readonly schema: StandardSchema | undefined
+  readonly source: Source
+}
 
 /** What both buses are made of: handlers by type, and the onion around them. @internal */
-export class Dispatcher {
-  readonly #handlers = new Map<string, { readonly handle: AnyHandler; readonly schema: StandardSchema | undefined }>()
+export class Dispatcher<Source = undefined> {
+  readonly #handlers = new Map<string, Registration<Source>>()
   #middleware: readonly Middleware[] = []
 
   constructor(private readonly kind: BusMessage['kind']) {}
 
-  on(type: string, handle: AnyHandler, schema: StandardSchema | undefined): Unsubscribe {
+  on(type: string, mine: Registration<Source>): Unsubscribe {
     checkString('type', type)
-    checkFunction('handle', handle)
-    if (schema !== undefined) checkObject('schema', schema)
+    checkFunction('handle', mine.handle)
+    if (mine.schema !== undefined) checkSchema('schema', mine.schema)
     if (this.#handlers.has(type)) throw new InvalidOptionError(`type: ${this.kind} ${show(type)} has a handler already`)
-    const mine = { handle, schema }
     this.#handlers.set(type, mine)
     return () => {
       if (this.#handlers.get(type) === mine) this.#handlers.delete(type)
@@ -32,7 +37,7 @@ export class Dispatcher {
   }
 
   /** @param ready runs after the input has been validated, before the handler */
-  async send(type: string, input: unknown, options: SendOptions = {}, ready?: Ready): Promise<unknown> {
+  async send(type: string, input: unknown, options: SendOptions = {}, ready?: Ready<Source>): Promise<unknown> {
     const {
       messageId = randomId(),
       idempotencyKey = messageId,
@@ -42,23 +47,24 @@ export class Dispatcher {
     checkString('messageId', messageId)
     checkString('idempotencyKey', idempotencyKey)
     const { correlationId = messageId } = checkObject('metadata', metadata)
+    checkString('metadata.correlationId', correlationId, 0)
     const whole = { ...metadata, correlationId }
     const message = withSignal({ kind: this.kind, type, input, messageId, idempotencyKey, metadata: whole }, signal)
     return this.#enter({ layers: this.#middleware, message, signal, ready }, 0)
   }
 
-  async #enter(flight: Flight, depth: number): Promise<unknown> {
+  async #enter(flight: Flight<Source>, depth: number): Promise<unknown> {
     const layer = flight.layers[depth]
     if (!layer) return this.#handle(flight)
     return layer(flight.message, (changes) => this.#enter(changes ? changed(flight, changes) : flight, depth + 1))
   }
 
-  async #handle({ message, signal, ready }: Flight): Promise<unknown> {
+  async #handle({ message, signal, ready }: Flight<Source>): Promise<unknown> {
     const { type, messageId, idempotencyKey, metadata } = message
     const registered = this.#handlers.get(type)
     if (!registered) throw new NotFoundError(`no handler for ${this.kind} ${show(type)}`)
-    const input = await validate(registered.schema, message.input, `${this.kind} ${show(type)}`)
-    if (ready) await ready(signal)
+    const input = await orAbort(validate(registered.schema, message.input, `${this.kind} ${show(type)}`), signal)
+    if (ready) await orAbort(ready(registered.source, signal), signal)
     signal?.throwIfAborted()
     const own = { messageId, idempotencyKey, metadata: { ...metadata, causationId: messageId } }
     return registered.handle(input, withSignal(own, signal))
@@ -66,17 +72,20 @@ export class Dispatcher {
 }
 
 /** A message on its way through the layers. */
-interface Flight {
+interface Flight<Source> {
   readonly layers: readonly Middleware[]
   readonly message: BusMessage
   /** What the sender or a middleware gave. */
   readonly signal: AbortSignal | undefined
-  readonly ready: Ready | undefined
+  readonly ready: Ready<Source> | undefined
 }
 
-type Ready = (signal: AbortSignal | undefined) => Promise<void>
+type Ready<Source> = (source: Source, signal: AbortSignal | undefined) => Promise<void>
 
-function changed(flight: Flight, { metadata = {}, signal = flight.signal }: MessageChanges): Flight {
+function changed<Source>(
+  flight: Flight<Source>,
+  { metadata = {}, signal = flight.signal }: MessageChanges,
+): Flight<Source> {
   const { message } = flight
   const { correlationId = message.metadata.correlationId } = metadata
   const { kind, type, input, messageId, idempotencyKey } = message

@@ -1,7 +1,6 @@
-import { checkNumber, checkObject, show } from '../kernel/check.js'
+import { checkNumber, checkObject, invalid, show } from '../kernel/check.js'
 import type { Unsubscribe } from '../kernel/emitter.js'
 import { InvalidOptionError } from '../kernel/errors.js'
-import { orAbort } from '../kernel/signal.js'
 import type { Bus, BusTypes, BusHandler, BusHandlerOptions, Middleware, SendOptions } from './bus.js'
 import { Dispatcher } from './dispatcher.js'
 import type { ReadModel } from './read-model.js'
@@ -31,8 +30,7 @@ export interface QueryOptions extends SendOptions {
 
 /** Brings each query to the one handler that answers it from a read model. */
 export class QueryBus<M extends BusTypes<M> = Record<string, { in: unknown; out: unknown }>> implements Bus<M> {
-  readonly #dispatcher = new Dispatcher('query')
-  readonly #readModels = new Map<string, ReadModel>()
+  readonly #dispatcher = new Dispatcher<ReadModel | undefined>('query')
   readonly #readModel: ReadModel | undefined
 
   /** @throws InvalidOptionError when `readModel` is none. */
@@ -43,16 +41,10 @@ export class QueryBus<M extends BusTypes<M> = Record<string, { in: unknown; out:
   on<K extends keyof M & string>(
     type: K,
     handle: BusHandler<M[K]>,
-    { schema, readModel }: QueryHandlerOptions<M[K]> = {},
+    options: QueryHandlerOptions<M[K]> = {},
   ): Unsubscribe {
-    const mine = checkReadModel(readModel)
-    const off = this.#dispatcher.on(type, handle, schema)
-    if (!mine) return off
-    this.#readModels.set(type, mine)
-    return () => {
-      off()
-      if (this.#readModels.get(type) === mine) this.#readModels.delete(type)
-    }
+    const { schema, readModel } = checkObject('options', options)
+    return this.#dispatcher.on(type, { handle, schema, source: checkReadModel(readModel) ?? this.#readModel })
   }
 
   /**
@@ -62,13 +54,12 @@ export class QueryBus<M extends BusTypes<M> = Record<string, { in: unknown; out:
    */
   async send<K extends keyof M & string>(type: K, input: M[K]['in'], options: QueryOptions = {}): Promise<M[K]['out']> {
     const { atLeast, timeoutMs = 5_000 } = checkObject('options', options)
+    checkNumber('timeoutMs', timeoutMs, 0)
     if (atLeast === undefined) return this.#dispatcher.send(type, input, options)
     checkNumber('atLeast', atLeast, 0)
-    checkNumber('timeoutMs', timeoutMs, 0)
-    return this.#dispatcher.send(type, input, options, async (signal) => {
-      const readModel = this.#readModels.get(type) ?? this.#readModel
+    return this.#dispatcher.send(type, input, options, async (readModel, signal) => {
       if (!readModel) throw new InvalidOptionError(`atLeast: query ${show(type)} has no read model to wait for`)
-      await orAbort(readModel.reached(atLeast, timeoutMs, signal), signal)
+      await readModel.reached(atLeast, timeoutMs, signal)
     })
   }
 
@@ -78,6 +69,7 @@ export class QueryBus<M extends BusTypes<M> = Record<string, { in: unknown; out:
 }
 
 function checkReadModel(readModel: ReadModel | undefined): ReadModel | undefined {
-  if (readModel !== undefined) checkObject('readModel', readModel)
+  if (readModel !== undefined && typeof checkObject('readModel', readModel).reached !== 'function')
+    invalid('readModel', 'an object with a method reached', readModel)
   return readModel
 }

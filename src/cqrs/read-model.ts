@@ -25,8 +25,8 @@ export interface PollingReadModelOptions {
 
 /**
  * A read model that another process builds, in a database of its own: `position` asks there how far it has come, for
- * instance `select pos from checkpoints where name = 'orders'`. It is asked only while somebody waits, and once for all who
- * wait at the same time. What it throws ends the wait.
+ * instance `select pos from checkpoints where name = 'orders'`, as a number, which some drivers give as text. It is asked only while somebody waits, and once for all who
+ * wait at the same time. What it throws ends the wait, and so does an answer that is no number.
  * @throws InvalidOptionError when an option is out of its range.
  */
 export function pollingReadModel(
@@ -39,6 +39,7 @@ export function pollingReadModel(
   const look = (): Promise<number> => {
     looking ??= Promise.resolve()
       .then(position)
+      .then((reached) => checkNumber('the result of position', reached, -Infinity)) // `NaN < 5` would pass for "reached"
       .finally(() => (looking = undefined))
     return looking
   }

@@ -1,3 +1,4 @@
+import { invalid } from './check.js'
 import { InvalidPayloadError } from './errors.js'
 
 /** A validator of zod, valibot, arktype and others. Source: Standard Schema v1, https://standardschema.dev. */
@@ -46,6 +47,12 @@ export interface SchemaIssue {
   readonly message: string
   /** From the top; absent or empty for the payload itself. */
   readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined
+}
+
+/** `schema` if it is a Standard Schema: an object or, as some libraries make them, a function. @throws InvalidOptionError otherwise. */
+export function checkSchema<S>(option: string, schema: S): S {
+  const standard = (schema as Partial<StandardSchema> | null | undefined)?.['~standard']
+  return typeof standard?.validate === 'function' ? schema : invalid(option, 'a Standard Schema', schema)
 }
 
 /**

@@ -40,18 +40,28 @@ export interface DeadLetter<M = unknown> {
 export interface RecordedFailure {
   /** The class of the error; `'Error'` for anything thrown that is no error. */
   readonly name: string
+  /** Its message, or what was thrown, as text. */
   readonly message: string
   /** The `code` of the error, if it has one that is a string. */
   readonly code?: string | undefined
+  /** Where it was made, if the error says so. */
   readonly stack?: string | undefined
 }
 
 /** What remains of anything that was thrown. Never throws itself. @internal */
 export function failureOf(error: unknown): RecordedFailure {
-  if (!(error instanceof Error)) return { name: 'Error', message: textOf(error) }
-  const { name, message, stack } = error
-  const code: unknown = (error as { code?: unknown }).code
-  return { name, message, ...(typeof code === 'string' ? { code } : {}), ...(stack === undefined ? {} : { stack }) }
+  try {
+    if (!(error instanceof Error)) return { name: 'Error', message: textOf(error) }
+    const { name, message, stack, code } = error as { [K in keyof RecordedFailure]: unknown }
+    return {
+      name: String(name),
+      message: String(message),
+      ...(typeof code === 'string' ? { code } : {}),
+      ...(typeof stack === 'string' ? { stack } : {}),
+    }
+  } catch {
+    return { name: 'Error', message: 'something that throws when it is read' } // a getter, a revoked proxy
+  }
 }
 
 function textOf(value: unknown): string {

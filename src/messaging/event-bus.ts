@@ -39,7 +39,10 @@ export interface EventBus<Messages extends object = Record<string, unknown>> {
    */
   deleteGroup(group: string): Promise<void>
 
-  /** Closes every subscription, then refuses to publish. Calling it again gives the same promise. */
+  /**
+   * Closes every subscription, then refuses to publish. Calling it again gives the same promise. As with
+   * {@link BusSubscription.close}, a handler must not await it.
+   */
   close(): Promise<void>
   /** {@link close} */
   [Symbol.asyncDispose](): Promise<void>
@@ -108,10 +111,12 @@ export interface DeliveryContext {
 
 /** An open subscription. */
 export interface BusSubscription {
+  /** The group whose messages it shares. */
   readonly group: string
   /**
    * Takes no new message, waits for the handlers that run up to `graceMs`, and gives the rest back to the group, where it
    * waits for other subscriptions, now or later. What a handler does after its message was given back no longer counts.
+   * A handler may call it, but must not await it: it would wait for itself, until `graceMs` ends it.
    * Never rejects. Calling it again gives the same promise.
    */
   close(): Promise<void>

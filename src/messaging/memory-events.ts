@@ -21,18 +21,21 @@ export interface MemoryEventBusEvents {
 
 /** One delivery, as events speak of it. */
 export interface DeliveryEvent {
+  /** Whose delivery it was. */
   readonly group: string
   /** The message's. */
   readonly id: string
+  /** The message's. */
   readonly type: string
   /** From 1. */
   readonly attempt: number
-  /** How long the handler took, in milliseconds. */
+  /** How long validator and handler took, in milliseconds. */
   readonly durationMs: number
 }
 
 /** Where the messages of a group stand. */
 export interface GroupStats {
+  /** Its name. */
   readonly group: string
   /** Waiting for a free handler, or for another message of their key. */
   readonly waiting: number

@@ -9,6 +9,7 @@ import { validate, type StandardSchema } from '../kernel/schema.js'
 import type { Delivery } from './backlog.js'
 import type { DeadLetter } from './dead-letters.js'
 import type { BusSubscription, DeliveryContext, SubscribeOptions } from './event-bus.js'
+import { schemasByType } from './message.js'
 import { openMessage } from './stored-message.js'
 
 /** How a delivery ended. */
@@ -38,7 +39,7 @@ export class MemorySubscription implements BusSubscription {
   readonly types: ReadonlySet<string> | undefined
   readonly #running = new Map<Delivery, CallContext>()
   readonly #handle: (message: never, context: DeliveryContext) => unknown
-  readonly #schemas: ReadonlyMap<string, StandardSchema | undefined>
+  readonly #schemas: ReadonlyMap<string, StandardSchema>
   readonly #concurrency: number
   readonly #attempts: number
   readonly #backoff: Backoff
@@ -61,7 +62,7 @@ export class MemorySubscription implements BusSubscription {
     this.#attempts = checkInteger('retry.attempts', attempts, 1)
     this.#backoff = checkFunction('retry.backoff', backoff)
     this.#retryOn = checkFunction('retry.retryOn', retryOn)
-    this.#schemas = new Map(Object.entries(checkObject('schema', schema)))
+    this.#schemas = schemasByType(schema)
     this.#graceMs = checkNumber('graceMs', graceMs, 0)
   }
 

@@ -12,6 +12,7 @@ import { MemoryGroup } from './memory-group.js'
 import { MemorySubscription } from './memory-subscription.js'
 import {
   completeMessage,
+  schemasByType,
   type MessageOf,
   type OutgoingMessage,
   type OutgoingMessageOf,
@@ -66,7 +67,7 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
   }: MemoryEventBusOptions<Messages> = {}) {
     this.#maxBacklog = checkInteger('maxBacklog', maxBacklog, 1)
     this.#rejectUnrouted = checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject'
-    this.#schemas = new Map(Object.entries(checkObject('schema', schema)))
+    this.#schemas = schemasByType(schema)
     this.#clock = clock
     this.#random = checkFunction('random', random)
   }

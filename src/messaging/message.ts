@@ -1,6 +1,7 @@
 import { checkObject, checkString, invalid } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
 import { randomId } from '../kernel/random.js'
+import { checkSchema, type StandardSchema } from '../kernel/schema.js'
 
 /**
  * What stands beside the data: names and values are strings. `traceparent` and `tracestate` (W3C Trace Context),
@@ -61,11 +62,23 @@ export function completeMessage(message: OutgoingMessage, clock: Clock): Message
   checkString('message.id', id)
   checkString('message.type', type)
   if (key !== undefined) checkString('message.key', key, 0)
-  for (const [name, value] of Object.entries(checkObject('message.headers', headers)))
-    checkString(`message.headers[${JSON.stringify(name)}]`, value, 0)
+  const prototype: unknown = Object.getPrototypeOf(checkObject('message.headers', headers))
+  if (prototype !== Object.prototype && prototype !== null)
+    invalid('message.headers', 'a plain object of strings', headers) // a Map or Headers would arrive empty
+  for (const [name, value] of Object.entries(headers)) checkString(`message.headers[${JSON.stringify(name)}]`, value, 0)
   if (!(occurredAt instanceof Date) || Number.isNaN(occurredAt.getTime()))
     invalid('message.occurredAt', 'a valid Date', occurredAt)
   return { id, type, ...(key === undefined ? {} : { key }), data, headers, occurredAt }
+}
+
+/** The validators by type. @throws InvalidOptionError when one is no Standard Schema. @internal */
+export function schemasByType(
+  schema: Readonly<Record<string, StandardSchema | undefined>>,
+): Map<string, StandardSchema> {
+  const schemas = new Map<string, StandardSchema>()
+  for (const [type, one] of Object.entries(checkObject('schema', schema)))
+    if (one !== undefined) schemas.set(type, checkSchema(`schema[${JSON.stringify(type)}]`, one))
+  return schemas
 }
 
 /**

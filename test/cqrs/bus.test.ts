@@ -82,6 +82,30 @@ for (const [name, make] of [
     expect(seen).toEqual([{ orderId: 'o', cents: 2 }])
   })
 
+  test(`${name}: a schema may be a function, and what is no schema is refused`, async () => {
+    const bus = make()
+    const schema = Object.assign(() => {}, { '~standard': z.string().trim()['~standard'] })
+    bus.on('CancelOrder', (input) => expect(input).toBe('o'), { schema })
+    await bus.send('CancelOrder', ' o ')
+    for (const wrong of [7, null, {}, () => 1])
+      expect(() => bus.on('PlaceOrder', () => ({ position: 0 }), { schema: wrong as never })).toThrow(
+        /^schema: expected/,
+      )
+  })
+
+  test(`${name}: an abort while the input is being validated ends the send, and the handler does not run`, async () => {
+    const bus = make()
+    const endless = {
+      '~standard': { version: 1, vendor: 'test', validate: () => new Promise<never>(() => {}) },
+    } as const
+    bus.on('CancelOrder', () => expect.fail('ran'), { schema: endless })
+    const controller = new AbortController()
+    const sent = bus.send('CancelOrder', 'o', { signal: controller.signal })
+    const reason = new Error('gone')
+    controller.abort(reason)
+    await expect(sent).rejects.toBe(reason)
+  })
+
   test(`${name}: middleware runs from the first to the last and back, around lookup, validation and handler`, async () => {
     const bus = make()
     const order: string[] = []
@@ -262,8 +286,10 @@ for (const [name, make] of [
     expect(() => bus.on('' as 'CancelOrder', () => {})).toThrow(/type: expected a string/)
     expect(() => bus.on('CancelOrder', 'f' as never)).toThrow(/handle: expected a function/)
     expect(() => bus.use('f' as never)).toThrow(/middleware: expected a function/)
+    expect(() => bus.on('CancelOrder', () => {}, null as never)).toThrow(/options: expected an object/)
     bus.on('CancelOrder', () => expect.fail('ran'))
-    for (const options of [{ messageId: '' }, { idempotencyKey: 7 }, { metadata: 'x' }, 'x'])
+    const wrong = [{ messageId: '' }, { idempotencyKey: 7 }, { metadata: 'x' }, { metadata: { correlationId: 7 } }, 'x']
+    for (const options of wrong)
       await expect(bus.send('CancelOrder', 'o', options as object)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   })
 }

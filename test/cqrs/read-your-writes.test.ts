@@ -69,6 +69,22 @@ test("a type's own read model goes before that of the bus, as long as its handle
   expect([own.asked.length, shared.asked.length]).toEqual([1, 1])
 })
 
+test('a query waits for the read model of the handler that answers it, whatever is registered meanwhile', async () => {
+  const [own, other] = [followed(), followed()]
+  const bus = new QueryBus<Queries>({ readModel: other })
+  const off = bus.on('Total', () => 1, { readModel: own, schema: z.string() })
+  const answer = bus.send('Total', 'o', { atLeast: 1 })
+  off()
+  bus.on('Total', () => 2, { readModel: own })
+  off()
+  await settle()
+  const second = bus.send('Total', 'o', { atLeast: 1 })
+  await settle()
+  own.follow()
+  expect([await answer, await second]).toEqual([1, 2])
+  expect([own.asked.length, other.asked.length]).toEqual([2, 0])
+})
+
 test('an abort ends the wait with its reason, also where the read model does not look at signals', async () => {
   const bus = new QueryBus<Queries>({ readModel: followed() })
   bus.on('Total', () => expect.fail('ran'))
@@ -91,9 +107,18 @@ test('a query that is refused waits for nothing', async () => {
 test('atLeast without a read model, or out of its range, is a mistake of the caller', async () => {
   const bus = new QueryBus<Queries>()
   bus.on('Total', () => expect.fail('ran'))
-  for (const options of [{ atLeast: 1 }, { atLeast: -1 }, { atLeast: NaN }, { atLeast: 1, timeoutMs: -1 }])
+  for (const options of [
+    { atLeast: 1 },
+    { atLeast: -1 },
+    { atLeast: NaN },
+    { atLeast: 1, timeoutMs: -1 },
+    { timeoutMs: NaN },
+  ])
     await expect(bus.send('Total', 'o', options)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
-  expect(() => new QueryBus({ readModel: 7 as never })).toThrow(/readModel/)
+  for (const readModel of [7, {}]) {
+    expect(() => new QueryBus({ readModel: readModel as never })).toThrow(/readModel/)
+    expect(() => bus.on('Total', () => 1, { readModel: readModel as never })).toThrow(/readModel/)
+  }
 })
 
 test('a command writes once for its message id, and a query that follows it sees what it wrote', async () => {
@@ -190,6 +215,14 @@ test('a polling read model times out even while its question hangs, and passes o
   await expect(aborted).rejects.toBe(error)
   expect(clock.pendingTimers).toBe(0)
   expect(() => pollingReadModel(() => 0, { pollMs: 0 })).toThrow(/pollMs/)
+})
+
+test('a polling read model whose question is answered with no number has not reached anything', async () => {
+  for (const answer of [undefined, NaN, '7'])
+    await expect(pollingReadModel(() => answer as never).reached(1, 1_000)).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringContaining('the result of position'),
+    })
 })
 
 prop(

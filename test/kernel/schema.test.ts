@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { z } from 'zod'
-import { validate } from '../../src/kernel/schema.js'
+import { checkSchema, validate } from '../../src/kernel/schema.js'
 
 const order = z.object({
   id: z.string(),
@@ -25,4 +25,12 @@ test('an invalid payload is refused with every issue and its path', async () => 
     message: expect.stringMatching(/^command 'PlaceOrder' is not valid: id: .*; items\.0\.qty: /),
     issues: [{ path: ['id'] }, { path: ['items', 0, 'qty'] }],
   })
+})
+
+test('a Standard Schema may be a function; anything that cannot validate is refused', () => {
+  const callable = Object.assign(() => 1, { '~standard': order['~standard'] })
+  expect(checkSchema('schema', callable)).toBe(callable)
+  expect(checkSchema('schema', order)).toBe(order)
+  for (const wrong of [undefined, null, 5, {}, () => 1, { '~standard': {} }, { '~standard': null }])
+    expect(() => checkSchema('schema', wrong)).toThrow(/^schema: expected a Standard Schema, got /)
 })

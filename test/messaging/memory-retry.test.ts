@@ -93,6 +93,32 @@ test('anything may be thrown: a dead letter has it as text', async () => {
   )
 })
 
+test('an error that throws when it is read, or has no text, is a dead letter like any other', async () => {
+  const bus = new MemoryEventBus()
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  const thrown: unknown[] = [
+    Object.defineProperty(new Error('no'), 'stack', { get: fail }),
+    proxy,
+    Object.create(null),
+    Object.assign(new Error('no'), { name: 5, message: { a: 1 }, stack: 7, code: 7 }),
+  ]
+  const handle = ({ data }: Message): never => {
+    throw thrown[data as number]
+  }
+  await bus.subscribe({ group: 'g', types: '*', handle, retry: { attempts: 1 } })
+  await bus.publish(thrown.map((_, data) => ({ type: 'A', key: 'k', data })))
+  await settle()
+  expect(bus.stats()).toMatchObject([{ running: 0, dead: 4 }])
+  const last = (await bus.deadLetters('g').list()).map(({ lastError }) => lastError)
+  expect(last).toEqual([
+    { name: 'Error', message: 'something that throws when it is read' },
+    { name: 'Error', message: 'something that throws when it is read' },
+    { name: 'Error', message: '{}' },
+    { name: '5', message: '[object Object]' },
+  ])
+})
+
 test('every outcome is told to those who listen', async () => {
   const clock = new ManualClock()
   const bus = new MemoryEventBus({ clock })

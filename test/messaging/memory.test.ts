@@ -260,7 +260,13 @@ test('the subscriptions of a group take turns', async () => {
 })
 
 test('options out of their range are refused', () => {
-  for (const options of [{ maxBacklog: 0 }, { unrouted: 'maybe' }, { schema: 'x' }, { random: 1 }])
+  for (const options of [
+    { maxBacklog: 0 },
+    { unrouted: 'maybe' },
+    { schema: 'x' },
+    { random: 1 },
+    { schema: { A: {} } },
+  ])
     expect(() => new MemoryEventBus(options as object)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
 })
 

@@ -96,6 +96,26 @@ export function closeLaws(law: Law): void {
     await t.until(() => rest.length === 1)
   })
 
+  law('a handler that closes its own subscription, and does not await it, has done its message', async (t) => {
+    const seen: unknown[] = []
+    let closing: Promise<void> | undefined
+    const subscription = await t.subscribe(
+      'g',
+      ['A'],
+      async ({ data }) => {
+        seen.push(data)
+        closing ??= subscription.close()
+      },
+      { concurrency: 1, graceMs: Infinity },
+    )
+    await t.bus.publish(t.many(2, 'A'))
+    await t.until(() => closing !== undefined)
+    await closing
+    const rest = await t.collect('g', ['A'], { concurrency: 1 })
+    await t.until(() => rest.length > 0)
+    expect([seen, numbers(rest)]).toEqual([[0], [1]])
+  })
+
   law('closing again gives the same promise', async (t) => {
     const subscription = await t.subscribe('g', ['A'], () => {})
     expect(subscription.group).toBe('g')
