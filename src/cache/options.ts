@@ -107,7 +107,7 @@ export interface CacheManagerOptions {
   readonly leaseMs?: number | undefined
   /** @defaultValue the process clock */
   readonly clock?: Clock | undefined
-  /** For jitter and `'xfetch'`. @defaultValue `Math.random` */
+  /** For jitter and `'xfetch'`. @defaultValue the process generator */
   readonly random?: Random | undefined
 }
 

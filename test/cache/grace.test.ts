@@ -32,10 +32,11 @@ for (const l2 of [false, true]) {
   test(`an entry is fresh for its ttl, however short its grace, in ${where}`, async () => {
     const { clock, cache } = setup({ ttlMs: 1_000, graceMs: 10 }, l2)
     await cache.set('k', 1)
+    await cache.getOrSet('loaded', () => 2)
     await clock.advance(999)
-    expect(await cache.get('k')).toBe(1)
+    expect([await cache.get('k'), await cache.get('loaded')]).toEqual([1, 2])
     await clock.advance(1)
-    expect(await cache.get('k')).toBeUndefined()
+    expect([await cache.get('k'), await cache.get('loaded')]).toEqual([undefined, undefined])
   })
 
   test(`while loads fail the old value is served within its grace and no longer, in ${where}`, async () => {

@@ -78,6 +78,8 @@ for (const level of ['the first level', 'the second level']) {
       '\u0000',
       '*',
       'x'.repeat(5000),
+      'b',
+      '1:a:',
     ]
     const spaces = [cache, ...names.map((n) => cache.namespace<Record<string, any>>(n))]
     const inner = spaces[1]?.namespace<Record<string, any>>('a')
