@@ -1,10 +1,10 @@
-import { CorruptDataError, InvalidPayloadError } from './errors.js'
+import { CorruptDataError, InvalidPayloadError, isHoldfastError, messageOf } from './errors.js'
 
 /** Turns values into text and back, so that a value read from a store is the same as the one written. */
 export interface Codec {
-  /** @throws InvalidPayloadError for what it can't keep: nothing was written. */
+  /** @throws InvalidPayloadError for what it can't keep, also because it is nested too deeply or too long: nothing was written. */
   encode(value: unknown): string
-  /** @throws CorruptDataError for text that {@link encode} did not make. */
+  /** @throws CorruptDataError for text that can't come from {@link encode}. */
   decode(text: string): unknown
 }
 
@@ -14,18 +14,27 @@ const TAG = '$holdfast'
 /**
  * JSON, and beyond it `undefined`, `NaN`, `±Infinity`, `-0`, `bigint`, `Date`, `Map`, `Set`, `RegExp`, `URL`, `Buffer`,
  * `ArrayBuffer` and typed arrays, at any depth and as keys of maps. Plain JSON stays plain JSON, byte for byte. Refuses
- * what would come back as something else: functions, symbols, instances of classes, cycles. Objects come back with the
- * ordinary prototype.
+ * what would come back as something else: functions, symbols, instances of classes (also of those that extend one of these),
+ * cycles. Objects come back with the ordinary prototype and getters as values; properties that someone has put on an array or
+ * another built-in are left out.
  */
 export const jsonCodec: Codec = {
-  encode: (value) => JSON.stringify(pack(value, [], new Set())),
+  encode(value) {
+    try {
+      return JSON.stringify(pack(value, [], new Set()))
+    } catch (error) {
+      if (isHoldfastError(error)) throw error
+      // The stack or the longest string is used up, a buffer was transferred, a getter threw.
+      throw new InvalidPayloadError(`can't be encoded: ${messageOf(error)}`, [], { cause: error })
+    }
+  },
 
   decode(text) {
     try {
       const parsed: unknown = JSON.parse(text)
       return text.includes(`"${TAG}"`) ? unpack(parsed) : parsed
     } catch (error) {
-      throw new CorruptDataError(`can't be decoded: ${(error as Error).message}`, { cause: error })
+      throw new CorruptDataError(`can't be decoded: ${messageOf(error)}`, { cause: error })
     }
   },
 }
@@ -59,20 +68,20 @@ function packObject(value: object, path: Path, above: Set<object>): unknown {
   above.add(value)
   try {
     const prototype: unknown = Object.getPrototypeOf(value)
-    if (Array.isArray(value)) return packArray(value, path, above)
+    if (prototype === Array.prototype) return packArray(value as unknown[], path, above)
     if (prototype === Object.prototype || prototype === null)
       return packRecord(value as Record<string, unknown>, path, above)
+    const kind = builtIns.get(prototype)
+    if (kind === undefined)
+      return refuse(`an instance of ${(value.constructor as { name?: string } | undefined)?.name || 'a class'}`, path)
     if (value instanceof Date) return tagged('Date', Number.isNaN(value.getTime()) ? null : value.getTime())
     if (value instanceof Map) return tagged('Map', packArray([...value].flat(), path, above))
     if (value instanceof Set) return tagged('Set', packArray([...value], path, above))
     if (value instanceof RegExp) return tagged('RegExp', value.source, value.flags)
     if (value instanceof URL) return tagged('URL', value.href)
     if (value instanceof ArrayBuffer) return tagged('ArrayBuffer', base64(new Uint8Array(value)))
-    if (ArrayBuffer.isView(value)) {
-      const kind = Buffer.isBuffer(value) ? 'Buffer' : Object.prototype.toString.call(value).slice(8, -1)
-      if (kind in views) return tagged(kind, base64(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)))
-    }
-    return refuse(`an instance of ${(value.constructor as { name?: string } | undefined)?.name || 'a class'}`, path)
+    const { buffer, byteOffset, byteLength } = value as ArrayBufferView
+    return tagged(kind, base64(new Uint8Array(buffer, byteOffset, byteLength)))
   } finally {
     above.delete(value)
   }
@@ -88,13 +97,13 @@ function packArray(array: readonly unknown[], path: Path, above: Set<object>): u
 }
 
 function packRecord(record: Record<string, unknown>, path: Path, above: Set<object>): unknown {
+  if (typeof record['toJSON'] === 'function') return refuse('an object with toJSON', path) // JSON.stringify would call it
   let copy: [string, unknown][] | undefined
   const keys = Object.keys(record)
   for (const [i, key] of keys.entries()) {
     const value = record[key]
     path.push(key)
-    const packed =
-      key === 'toJSON' && typeof value === 'function' ? refuse('an object with toJSON', path) : pack(value, path, above)
+    const packed = pack(value, path, above)
     path.pop()
     if (packed !== value && !copy) copy = keys.slice(0, i).map((k) => [k, record[k]])
     copy?.push([key, packed])
@@ -112,7 +121,10 @@ function unpack(value: unknown): unknown {
     return value
   }
   const tag: unknown = (value as Record<string, unknown>)[TAG]
-  if (Array.isArray(tag)) return untag(tag as [string, ...unknown[]])
+  if (Array.isArray(tag)) {
+    if (Object.keys(value).length > 1) throw new TypeError(`a property beside '${TAG}'`)
+    return untag(tag as [string, ...unknown[]])
+  }
   for (const [key, item] of Object.entries(value)) {
     const unpacked = unpack(item)
     if (unpacked !== item)
@@ -122,57 +134,73 @@ function unpack(value: unknown): unknown {
 }
 
 function untag([kind, content, flags]: [string, ...unknown[]]): unknown {
-  const items = (): unknown[] => unpack(content) as unknown[]
-  const pairs = (): [string, unknown][] => {
+  // What the constructors below would make of other types, `{ length: 1e9 }` for one, is not to be found out.
+  const wrong = (): never => {
+    throw new TypeError(`no content of a ${kind}`)
+  }
+  const text = (): string => (typeof content === 'string' ? content : wrong())
+  const items = (): unknown[] => (Array.isArray(content) ? (unpack(content) as unknown[]) : wrong())
+  const pairs = <K>(isKey: (key: unknown) => boolean): [K, unknown][] => {
     const flat = items()
-    return Array.from({ length: flat.length / 2 }, (_, i) => [flat[2 * i] as string, flat[2 * i + 1]])
+    if (flat.length % 2 === 1) return wrong()
+    return Array.from({ length: flat.length / 2 }, (_, i) => {
+      const key = flat[2 * i]
+      return [isKey(key) ? (key as K) : wrong(), flat[2 * i + 1]]
+    })
   }
   switch (kind) {
     case 'undefined':
       return undefined
     case 'number':
-      return Number(content)
+      return NUMBERS.has(text()) ? Number(text()) : wrong()
     case 'bigint':
-      return BigInt(content as string)
+      return BigInt(text())
     case 'Date':
-      return new Date((content as number | null) ?? NaN)
+      return content === null || typeof content === 'number' ? new Date(content ?? NaN) : wrong()
     case 'Map':
-      return new Map(pairs())
+      return new Map(pairs(() => true))
     case 'Set':
       return new Set(items())
     case 'Object':
-      return Object.fromEntries(pairs())
+      return Object.fromEntries(pairs<string>((key) => typeof key === 'string'))
     case 'RegExp':
-      return new RegExp(content as string, flags as string)
+      return typeof flags === 'string' ? new RegExp(text(), flags) : wrong()
     case 'URL':
-      return new URL(content as string)
+      return new URL(text())
     case 'Buffer':
-      return Buffer.from(content as string, 'base64')
+      return Buffer.from(text(), 'base64')
     case 'ArrayBuffer':
-      return bytes(content as string)
+      return bytes(text())
     default: {
-      const view = views[kind as keyof typeof views]
-      if (view) return view(bytes(content as string))
+      const View = views.get(kind)
+      if (View) return new View(bytes(text()))
       throw new TypeError(`unknown kind of value '${kind}': written by a newer version?`)
     }
   }
 }
 
-const views = {
-  Buffer: (b: ArrayBuffer) => Buffer.from(b),
-  DataView: (b: ArrayBuffer) => new DataView(b),
-  Int8Array: (b: ArrayBuffer) => new Int8Array(b),
-  Uint8Array: (b: ArrayBuffer) => new Uint8Array(b),
-  Uint8ClampedArray: (b: ArrayBuffer) => new Uint8ClampedArray(b),
-  Int16Array: (b: ArrayBuffer) => new Int16Array(b),
-  Uint16Array: (b: ArrayBuffer) => new Uint16Array(b),
-  Int32Array: (b: ArrayBuffer) => new Int32Array(b),
-  Uint32Array: (b: ArrayBuffer) => new Uint32Array(b),
-  Float32Array: (b: ArrayBuffer) => new Float32Array(b),
-  Float64Array: (b: ArrayBuffer) => new Float64Array(b),
-  BigInt64Array: (b: ArrayBuffer) => new BigInt64Array(b),
-  BigUint64Array: (b: ArrayBuffer) => new BigUint64Array(b),
-}
+const NUMBERS = new Set(['-0', 'NaN', 'Infinity', '-Infinity'])
+
+const VIEWS = [
+  DataView,
+  Int8Array,
+  Uint8Array,
+  Uint8ClampedArray,
+  Int16Array,
+  Uint16Array,
+  Int32Array,
+  Uint32Array,
+  Float32Array,
+  Float64Array,
+  BigInt64Array,
+  BigUint64Array,
+]
+const views = new Map<string, new (bytes: ArrayBuffer) => ArrayBufferView>(VIEWS.map((View) => [View.name, View]))
+
+/** Names by prototype: an exact match, for what extends one of these would come back as what it extends. */
+const builtIns = new Map<unknown, string>(
+  [Date, Map, Set, RegExp, URL, ArrayBuffer, Buffer, ...VIEWS].map((kind) => [kind.prototype, kind.name]),
+)
 
 const base64 = (b: Uint8Array): string => Buffer.from(b.buffer, b.byteOffset, b.byteLength).toString('base64')
 const bytes = (text: string): ArrayBuffer => {

@@ -156,9 +156,22 @@ export function isUncertainError(error: unknown): error is UncertainError {
   return familyOf(error) === 'uncertain'
 }
 
-/** The family of an error of this library; `undefined` for any other value. */
+/** The family of an error of this library; `undefined` for any other value. Never throws, whatever was thrown. */
 export function familyOf(error: unknown): ErrorFamily | undefined {
-  return error instanceof Error ? (error as { [FAMILY]?: ErrorFamily })[FAMILY] : undefined
+  try {
+    return error instanceof Error ? (error as { [FAMILY]?: ErrorFamily })[FAMILY] : undefined
+  } catch {
+    return undefined // a proxy with a trap that throws
+  }
+}
+
+/** What was thrown, in words. Never throws, whatever it was. */
+export function messageOf(error: unknown): string {
+  try {
+    return error instanceof Error ? error.message : String(error)
+  } catch {
+    return 'something that has no text'
+  }
 }
 
 /**

@@ -89,3 +89,67 @@ test.each([
 ])('text it did not make is corrupt data: %s', (text) => {
   expect(() => jsonCodec.decode(text)).toThrow(expect.objectContaining({ code: 'CORRUPT_DATA' }))
 })
+
+test.each([
+  ['Date', new (class Day extends Date {})(0)],
+  ['Array', new (class Lines extends Array<number> {})()],
+  ['Map', new (class Index extends Map {})()],
+  ['Uint8Array', new (class Key extends Uint8Array {})(1)],
+])('what extends %s is refused: it would come back without its class', (_, value) => {
+  expect(() => jsonCodec.encode({ value })).toThrow(expect.objectContaining({ code: 'INVALID_PAYLOAD' }))
+})
+
+test('a toJSON that is hidden is refused too', () => {
+  const value = Object.defineProperty({ a: 1 }, 'toJSON', { value: () => 'something else' })
+  expect(() => jsonCodec.encode([value])).toThrow('an object with toJSON at 0')
+})
+
+const nested = (depth: number): unknown => {
+  let value: unknown = 1
+  for (let i = 0; i < depth; i++) value = { value }
+  return value
+}
+
+test.each([
+  ['nesting deeper than the stack', nested(100_000)],
+  [
+    'a getter that throws',
+    {
+      get x() {
+        throw new Error('mine')
+      },
+    },
+  ],
+  ['a buffer that was transferred', transferred()],
+])('what breaks while it is read is an invalid payload, with its cause: %s', (_, value) => {
+  expect(() => jsonCodec.encode(value)).toThrow(
+    expect.objectContaining({ code: 'INVALID_PAYLOAD', cause: expect.any(Error) }),
+  )
+})
+
+function transferred(): ArrayBuffer {
+  const buffer = new ArrayBuffer(8)
+  structuredClone(buffer, { transfer: [buffer] })
+  return buffer
+}
+
+test.each([
+  '["Map",{"length":1000000000}]',
+  '["Map",["a"]]',
+  '["Set","abc"]',
+  '["Object",[1,2]]',
+  '["Buffer",{"length":1000000000}]',
+  '["Buffer",[1,2]]',
+  '["ArrayBuffer",5]',
+  '["Uint8Array",5]',
+  '["number","5"]',
+  '["bigint",true]',
+  '["Date","x"]',
+  '["RegExp","a"]',
+  '["constructor","AAAA"]',
+  '["toString","AAAA"]',
+  '["__proto__","AAAA"]',
+  '["undefined"],"more":1',
+])('a tag with other content is corrupt data, and costs nothing: %s', (tag) => {
+  expect(() => jsonCodec.decode(`{"$holdfast":${tag}}`)).toThrow(expect.objectContaining({ code: 'CORRUPT_DATA' }))
+})
