@@ -1,4 +1,4 @@
-import { StoreError } from './errors.js'
+import { messageOf, StoreError } from './errors.js'
 
 /** A row as both `pg` and PGlite give it. */
 export type SqlRow = Record<string, unknown>
@@ -19,6 +19,10 @@ export interface SqlQueryable {
 export interface SqlPoolClient extends SqlQueryable {
   /** Gives it back; with an error, it is closed instead. */
   release(error?: Error | boolean): void
+  /** As Node's EventEmitter. `pg` tells of a connection that dies by `'error'`, which ends the process if nobody listens. */
+  on?(event: 'error', listener: (error: Error) => void): unknown
+  /** The reverse of `on`. */
+  removeListener?(event: 'error', listener: (error: Error) => void): unknown
 }
 
 /** What we call of a `pg` Pool. */
@@ -52,8 +56,7 @@ export async function queryRows(on: SqlQueryable, text: string, params: unknown[
 }
 
 /** What a driver threw, as this library's error. */
-export const sqlFailed = (cause: unknown): StoreError =>
-  new StoreError(`PostgreSQL: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+export const sqlFailed = (cause: unknown): StoreError => new StoreError(`PostgreSQL: ${messageOf(cause)}`, { cause })
 
 /** The last turn taken on a single connection, so that two transactions never share it. */
 const lastOn = new WeakMap<SqlQueryable, Promise<unknown>>()
@@ -61,10 +64,17 @@ const lastOn = new WeakMap<SqlQueryable, Promise<unknown>>()
 /**
  * Runs `work` in a transaction of its own (READ COMMITTED, the server's default): committed when it resolves, rolled back
  * when it rejects. On a single `pg` Client transactions take turns; only this library may use that client meanwhile.
+ * A statement that failed spoils the whole transaction, also when `work` has caught its error: then this rejects.
  * @throws what `work` threw, after the roll-back; what the driver threw at COMMIT: then it may or may not be committed.
  */
 export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) => Promise<T>): Promise<T> {
-  if ('transaction' in db) return db.transaction(work)
+  if ('transaction' in db) {
+    return db.transaction(async (tx) => {
+      const result = await work(tx)
+      await tx.query('SELECT') // fails in a spoilt transaction, for which COMMIT only rolls back and says nothing
+      return result
+    })
+  }
   if (!('totalCount' in db)) {
     // An object of its own for the transaction's statements: the others wait for its end.
     const tx: SqlQueryable = { query: (text, params) => db.query(text, params) }
@@ -72,10 +82,13 @@ export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) =
   }
   const client = await db.connect()
   let broken: Error | undefined
+  const onBroken = (error: Error): void => void (broken ??= error)
+  client.on?.('error', onBroken)
   try {
-    return await commitOrRollBack(client, work, (error) => (broken = error))
+    return await commitOrRollBack(client, work, onBroken)
   } finally {
     client.release(broken)
+    client.removeListener?.('error', onBroken) // after the release: now the pool listens
   }
 }
 
@@ -86,20 +99,25 @@ async function commitOrRollBack<T>(
   work: (tx: SqlQueryable) => Promise<T>,
   onBroken: (error: Error) => void,
 ): Promise<T> {
-  await client.query('BEGIN')
+  // A connection of which nobody knows whether a transaction is open on it must not be used again.
+  const send = async (statement: string): Promise<SqlResult & { readonly command?: string }> => {
+    try {
+      return await client.query(statement)
+    } catch (error) {
+      onBroken(error as Error)
+      throw error
+    }
+  }
+  await send('BEGIN')
   let result: T
   try {
     result = await work(client)
   } catch (error) {
-    await client.query('ROLLBACK').catch(onBroken) // a connection that can't roll back must not be used again
+    await send('ROLLBACK').catch(() => {})
     throw error
   }
-  try {
-    await client.query('COMMIT')
-  } catch (error) {
-    onBroken(error as Error)
-    throw error
-  }
+  if ((await send('COMMIT')).command === 'ROLLBACK')
+    throw new StoreError('PostgreSQL: rolled back, because a statement in the transaction had failed')
   return result
 }
 

@@ -1,3 +1,4 @@
+import { EventEmitter } from 'node:events'
 import { expect, test } from 'vitest'
 import { fromSqlText, queryRows, toSqlText, transaction, type SqlQueryable } from '../../src/kernel/postgres.js'
 import { sqlIdentifier, sqlLiteral } from '../../src/kernel/postgres-schema.js'
@@ -107,4 +108,24 @@ test('names are quoted, and what can’t be a name is refused', () => {
   expect(sqlIdentifier('schema', 'a"b')).toBe('"a""b"')
   expect(sqlLiteral("it's")).toBe("'it''s'")
   for (const name of ['', 'é'.repeat(32), 'a\0']) expect(() => sqlIdentifier('schema', name)).toThrow(/schema/)
+})
+
+test('a connection on which BEGIN fails is not given back for use: it may still begin later', async () => {
+  const { pool, released } = poolOf(connection('BEGIN'))
+  let ran = false
+  await expect(transaction(pool, async () => (ran = true))).rejects.toThrow('no BEGIN')
+  expect([ran, released]).toMatchObject([false, [{ message: 'no BEGIN' }]])
+})
+
+test('a connection that dies under way is listened to, and closed', async () => {
+  const released: unknown[] = []
+  const client = Object.assign(new EventEmitter(), {
+    query: async () => ({ rows: [] }),
+    release: (error?: unknown) => void released.push(error),
+  })
+  const dead = new Error('terminated')
+  const pool = { query: client.query, totalCount: 1, connect: async () => client }
+  await transaction(pool, async () => client.emit('error', dead))
+  expect(released).toEqual([dead])
+  expect(client.listenerCount('error')).toBe(0)
 })
