@@ -7,7 +7,7 @@ export interface Clock {
   /** Wall-clock milliseconds since 1970: what people read, and what other processes compare. May jump. */
   epochMs(): number
   /**
-   * Calls `fn` once after `ms` milliseconds, of any size; `Infinity` never. An idle timer does not keep the process alive
+   * Calls `fn` once after `ms` milliseconds of any size, never before `now()` has moved on by so many; `Infinity` never. An idle timer does not keep the process alive
    * unless `keepAlive` is set: set it when somebody awaits what the timer does.
    * @returns cancels the timer; harmless when it has fired
    */
@@ -26,7 +26,7 @@ export const systemClock: Clock = {
 
   setTimer(fn, ms, { keepAlive = false } = {}) {
     if (ms === Infinity) return () => {}
-    let left = ms
+    let left = Math.ceil(ms) + 1 // the host counts whole milliseconds, from the last whole one: it would fire up to one too early
     let timer: NodeJS.Timeout
     const arm = (): void => {
       const part = Math.min(left, LONGEST_TIMER_MS)

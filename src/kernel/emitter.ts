@@ -1,3 +1,4 @@
+import { checkFunction } from './check.js'
 import { reportError } from './report.js'
 
 /** Stops what was started by the call that returned it. Calling it again does nothing. */
@@ -15,12 +16,12 @@ export class Emitter<Events extends object> {
     return this.#listeners?.has(name) ?? false
   }
 
-  /** Calls `listener` at each event `name` until the returned function is called. */
+  /** Calls `listener` at each event `name` until the returned function is called. @throws InvalidOptionError when it is no function. */
   on<K extends keyof Events>(name: K, listener: (event: Events[K]) => unknown): Unsubscribe {
     const all = (this.#listeners ??= new Map())
     const mine = all.get(name) ?? new Set()
     all.set(name, mine)
-    const entry = { call: listener } // an object of its own, so that the same function may listen twice
+    const entry = { call: checkFunction('listener', listener) } // an object of its own, so that the same function may listen twice
     mine.add(entry)
     return () => {
       if (mine.delete(entry) && mine.size === 0 && all.get(name) === mine) all.delete(name)

@@ -171,8 +171,8 @@ export function contextOf(options: ExecuteOptions | undefined): CallContext {
 
 /** A new context that `options` can abort. @param attempt stands there; else that of the policy around, else 1 */
 export function contextInside(options: ExecuteOptions | undefined, attempt?: number): CallContext {
-  if (options === undefined) return new CallContext(undefined, attempt)
+  if (!options) return new CallContext(undefined, attempt)
   const { attempt: inherited } = options as Partial<OperationContext>
-  // A context of another copy of this package is read as plain options: slower, never wrong.
-  return new CallContext(options instanceof CallContext ? options : options.signal, attempt ?? inherited)
+  // A context of another copy of this package is read as plain options: slower, never wrong. `signal: null` is what `fetch` takes too.
+  return new CallContext(options instanceof CallContext ? options : (options.signal ?? undefined), attempt ?? inherited)
 }

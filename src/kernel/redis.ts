@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto'
-import { StoreError } from './errors.js'
+import { messageOf, StoreError } from './errors.js'
 
 /** One argument of a Redis command. */
 export type RedisArg = string | number | Uint8Array
@@ -64,4 +64,4 @@ function send(client: RedisClient, command: string, args: readonly RedisArg[]): 
 }
 
 const failed = (command: string, cause: unknown): StoreError =>
-  new StoreError(`Redis: ${command} failed: ${cause instanceof Error ? cause.message : String(cause)}`, { cause })
+  new StoreError(`Redis: ${command} failed: ${messageOf(cause)}`, { cause })

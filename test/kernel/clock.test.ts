@@ -36,3 +36,13 @@ test('an idle timer lets the process exit; a sleep keeps it alive', () => {
   const args = ['--import', 'tsx', '--input-type=module', '--eval', code]
   expect(execFileSync(process.execPath, args, { encoding: 'utf8', timeout: 20_000 })).toBe('slept\n')
 })
+
+test('a timer is never early, not by a fraction of a millisecond', async () => {
+  for (let i = 0; i < 12; i++) {
+    const ms = 1 + i / 11
+    const before = systemClock.now()
+    // oxlint-disable-next-line no-await-in-loop -- one after the other, each from another fraction of a millisecond
+    await systemClock.sleep(ms)
+    expect(systemClock.now() - before).toBeGreaterThanOrEqual(ms)
+  }
+})

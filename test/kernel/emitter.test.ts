@@ -52,3 +52,18 @@ test('a listener that throws or rejects is reported and changes nothing', async 
   expect(warn.mock.calls.map(([e]) => (e as Error).message)).toEqual(['thrown', 'rejected'])
   warn.mockRestore()
 })
+
+test('a listener may throw anything at all', () => {
+  const warn = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+  const { proxy, revoke } = Proxy.revocable({}, {})
+  revoke()
+  for (const thrown of [undefined, Symbol('s'), Object.create(null), proxy]) {
+    const emitter = new Emitter<{ tick: number }>()
+    emitter.on('tick', () => {
+      throw thrown
+    })
+    emitter.emit('tick', 1)
+  }
+  expect(warn).toHaveBeenCalledTimes(4)
+  warn.mockRestore()
+})
