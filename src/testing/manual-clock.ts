@@ -18,7 +18,7 @@ export class ManualClock implements Clock {
 
   /** @throws InvalidOptionError when a number is out of its range. */
   constructor({ now = 1_000, epochMs = Date.UTC(2026, 0, 1) }: ManualClockOptions = {}) {
-    this.#now = checkNumber('now', now, 0)
+    this.#now = checkNumber('now', now, 0, LONGEST)
     this.#epochOffset = checkNumber('epochMs', epochMs, -8.64e15, 8.64e15) - now
   }
 
@@ -52,20 +52,20 @@ export class ManualClock implements Clock {
    * @throws InvalidOptionError when `ms` is negative or no number. What a timer throws comes out too; the time is then its own.
    */
   async advance(ms: number): Promise<void> {
-    const end = this.#now + checkNumber('ms', ms, 0)
+    const end = this.#now + checkNumber('ms', ms, 0, LONGEST)
     await settle()
     for (let next = this.#next(end); next; next = this.#next(end)) {
-      this.#now = next.at
+      this.#now = Math.max(this.#now, next.at)
       this.#timers.delete(next)
       next.fn()
       await settle()
     }
-    this.#now = end
+    this.#now = Math.max(this.#now, end) // another advance() may have gone further meanwhile
   }
 
   /** Sets the wall clock forward or, with a negative number, back, as an operator or NTP does. `now()` does not notice. */
   jumpEpoch(ms: number): void {
-    this.#epochOffset += ms
+    this.#epochOffset += checkNumber('ms', ms, -LONGEST, LONGEST)
   }
 
   #next(end: number): { readonly at: number; readonly order: number; readonly fn: () => void } | undefined {
@@ -77,6 +77,8 @@ export class ManualClock implements Clock {
     return first
   }
 }
+
+const LONGEST = Number.MAX_SAFE_INTEGER
 
 /** Lets every promise that can settle without I/O or timers do so. */
 export const settle = (): Promise<void> => new Promise((resolve) => setImmediate(resolve))

@@ -53,3 +53,22 @@ test('the same seed gives the same numbers, in [0, 1) and well spread', () => {
     expect(numbers.filter((n) => Math.floor(n * 10) === tenth).length).toBeGreaterThan(850)
   }
 })
+
+test('time does not go back when two advance at once', async () => {
+  const clock = new ManualClock({ now: 0 })
+  const seen: number[] = []
+  for (const at of [50, 60]) clock.setTimer(() => seen.push(clock.now()), at)
+  const far = clock.advance(100)
+  await clock.advance(10)
+  seen.push(clock.now())
+  await far
+  seen.push(clock.now())
+  expect(seen).toEqual(seen.toSorted((a, b) => a - b))
+  expect(clock.now()).toBe(100)
+})
+
+test('a clock takes no time that is none', async () => {
+  const clock = new ManualClock()
+  await expect(clock.advance(Infinity)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  expect(() => clock.jumpEpoch(NaN)).toThrow('ms: expected a number')
+})
