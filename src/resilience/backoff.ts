@@ -1,4 +1,4 @@
-import { checkNumber, checkOneOf } from '../kernel/check.js'
+import { checkNumber, checkObject, checkOneOf } from '../kernel/check.js'
 import type { Backoff } from '../kernel/backoff.js'
 
 export type { Backoff, BackoffContext } from '../kernel/backoff.js'
@@ -29,7 +29,8 @@ export interface ExponentialOptions {
 }
 
 /** Waits that grow up to a limit, spread by chance. @throws InvalidOptionError when an option is out of its range. */
-export function exponential({ initialMs = 100, maxMs, factor, jitter = 'full' }: ExponentialOptions = {}): Backoff {
+export function exponential(options: ExponentialOptions = {}): Backoff {
+  const { initialMs = 100, maxMs, factor, jitter = 'full' } = checkObject('options', options)
   checkNumber('initialMs', initialMs, 0, LONGEST)
   checkOneOf('jitter', jitter, ['none', 'full', 'equal', 'decorrelated'])
   const most = checkNumber('maxMs', maxMs ?? Math.max(initialMs, 30_000), initialMs, LONGEST)

@@ -1,4 +1,4 @@
-import { checkBoolean, checkFunction } from '../kernel/check.js'
+import { checkBoolean, checkFunction, checkObject } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { isRejectedError } from '../kernel/errors.js'
@@ -54,31 +54,33 @@ export class CircuitBreaker implements Policy {
   #wouldBeOpenUntil = -Infinity
   #events: Emitter<CircuitEvents> | undefined
   #waiting: Set<() => void> | undefined
+  #wakes = 0
 
   /** @throws InvalidOptionError when an option is out of its range. */
-  constructor({
-    name,
-    window = { kind: 'consecutive' },
-    openMs = 60_000,
-    halfOpen = {},
-    isFailure,
-    metricsOnly,
-    initialState,
-    clock = systemClock,
-    random = systemRandom,
-  }: CircuitBreakerOptions = {}) {
+  constructor(options: CircuitBreakerOptions = {}) {
+    const {
+      name,
+      window = { kind: 'consecutive' },
+      openMs = 60_000,
+      halfOpen = {},
+      isFailure,
+      metricsOnly,
+      initialState,
+      clock = systemClock,
+      random = systemRandom,
+    } = checkObject('options', options)
     const setup = windowOf(window)
     this.name = checkName(name)
     this.#window = setup.window
     this.#slowCallMs = setup.slowCallMs
     this.#needsStart = setup.slowCallMs < Infinity
     this.#needsNow = setup.needsNow
-    this.#openMs = openTimes(openMs, random)
+    this.#openMs = openTimes(openMs, checkFunction('random', random))
     this.#rules = trialRules(halfOpen, setup.slowCallMs, setup.slowRatio)
-    this.#isFailure = isFailure && checkFunction('isFailure', isFailure)
+    this.#isFailure = isFailure === undefined ? undefined : checkFunction('isFailure', isFailure)
     this.#metricsOnly = checkBoolean('metricsOnly', metricsOnly)
-    this.#clock = clock
-    if (initialState) {
+    this.#clock = checkObject('clock', clock)
+    if (initialState !== undefined) {
       checkInitialState(initialState)
       if (!this.#metricsOnly || initialState.state === 'isolated') {
         const longestMs = typeof openMs === 'object' ? openMs.maxMs : openMs
@@ -135,6 +137,7 @@ export class CircuitBreaker implements Policy {
     this.#window.clear()
     this.#openings = 0
     this.#lastFailure = undefined
+    this.#wouldBeOpenUntil = -Infinity
     this.#to({ kind: 'closed' })
   }
 
@@ -170,8 +173,8 @@ export class CircuitBreaker implements Policy {
 
   /** The state in which a call may begin; `undefined`: none. A closed circuit does not look at `now`. */
   #admit(now: number): State | undefined {
-    if (this.#state.kind === 'closed') return this.#state
     const state = this.#stateAt(now)
+    if (state.kind === 'closed') return state // perhaps because a listener has just reset it
     if (state.kind === 'open' && state.until <= now) {
       this.#to(trying())
       return this.#admit(now)
@@ -292,36 +295,48 @@ export class CircuitBreaker implements Policy {
         waiting.delete(enter)
         cancel()
         forget()
+      }
+      const fail = (reason: unknown): void => {
+        leave()
         if (context !== options) context.release()
+        reject(reason)
       }
       const enter = (): void => {
         const now = this.#clock.now()
         const began = this.#admit(now)
         if (!began && this.#state.kind === 'half-open') return
+        if (!began) return fail(this.#refuse(now).error)
         leave()
-        if (began) resolve(this.#run(operation, context, options, began))
-        else reject(this.#refuse(now).error)
+        resolve(this.#run(operation, context, options, began))
       }
       const cancel = this.#clock.setTimer(
         () => {
-          enter() // perhaps the trial before it has just taken too long
-          if (!waiting.has(enter)) return
-          leave()
-          reject(this.#refuse(this.#clock.now()).error)
+          const now = this.#clock.now()
+          this.#stateAt(now) // wakes all if the trial before has taken too long
+          if (waiting.has(enter)) fail(this.#refuse(now).error)
         },
         waitMs,
         { keepAlive: true },
       )
-      const forget = context.onAbort(() => {
-        leave()
-        reject(context.reason)
-      })
+      const forget = context.onAbort(() => fail(context.reason))
       waiting.add(enter)
     })
   }
 
-  /** Lets in those who wait, in the order they came, or sends them away; the rest waits on. */
+  /**
+   * Lets in those who wait, in the order they came, or sends them away; the rest waits on. Who enters may change the state:
+   * that asks for another pass after this one, never for one inside it, in which a call could enter twice.
+   */
   #wake(): void {
-    for (const enter of this.#waiting ?? []) enter()
+    const waiting = this.#waiting
+    if (!waiting?.size || this.#wakes++ > 0) return
+    try {
+      for (let seen = 0; seen < this.#wakes;) {
+        seen = this.#wakes
+        for (const enter of waiting) enter()
+      }
+    } finally {
+      this.#wakes = 0
+    }
   }
 }

@@ -11,7 +11,9 @@ export type CircuitState = 'closed' | 'open' | 'half-open' | 'isolated'
 
 /** How one call ended: it threw `error`, or it returned `value`. Only one of the two is there. */
 export interface CallOutcome {
+  /** What it threw, which may be `undefined`. */
   readonly error?: unknown
+  /** What it returned. */
   readonly value?: unknown
 }
 
@@ -41,6 +43,7 @@ export interface HalfOpenOptions {
 
 /** What a circuit was: {@link CircuitSnapshot}, or as much of it as is known. Counts are not taken up again. */
 export interface CircuitInitialState {
+  /** Where it stood. `'isolated'` has lost its handles: only `reset()` lifts it. */
   readonly state: CircuitState
   /** When an open circuit lets the next trial pass, in epoch milliseconds. @defaultValue a full open time from now */
   readonly openUntil?: number | undefined
@@ -50,6 +53,7 @@ export interface CircuitInitialState {
 
 /** A circuit at one moment, as plain JSON. Give it to `initialState` to go on elsewhere, or after a restart. */
 export interface CircuitSnapshot extends CircuitInitialState, WindowCounts {
+  /** How often it has opened since it was last closed. Integer ≥ 0. */
   readonly openings: number
 }
 
@@ -146,7 +150,7 @@ export function trialRules(options: HalfOpenOptions, slowCallMs: number, slowRat
 export function checkInitialState(initial: CircuitInitialState): CircuitInitialState {
   const { state, openUntil, openings } = checkObject('initialState', initial)
   checkOneOf('initialState.state', state, ['closed', 'open', 'half-open', 'isolated'])
-  if (openUntil !== undefined) checkNumber('initialState.openUntil', openUntil, -LONGEST, LONGEST)
+  if (openUntil !== undefined) checkNumber('initialState.openUntil', openUntil, -LONGEST)
   if (openings !== undefined) checkInteger('initialState.openings', openings, 0)
   return initial
 }

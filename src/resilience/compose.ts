@@ -1,11 +1,17 @@
+import { checkObject, invalid } from '../kernel/check.js'
 import { contextOf, policyOf, wrapWith, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
 
 /**
  * One policy from several, the first outermost: `compose(retry(), breaker, timeout(1_000))` tries again around the circuit, and
  * each try has its own time. Takes any {@link Policy}, also another `compose(…)`. The operation sees the context of the
  * innermost, which aborts when any of them does; `attempt` is that of the nearest `retry`. Without policies it only runs the operation.
+ * @throws InvalidOptionError for what is no policy, `undefined` too: a rule that is left out by mistake should not go unnoticed.
  */
 export function compose(...policies: readonly Policy[]): Policy {
+  for (const [i, policy] of policies.entries()) {
+    if (typeof checkObject(`policies[${i}]`, policy).execute !== 'function')
+      invalid(`policies[${i}]`, 'a policy', policy)
+  }
   const [outermost, ...inner] = policies
   if (!outermost) return policyOf(async (operation, options) => operation(contextOf(options)))
 

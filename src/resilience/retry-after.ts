@@ -6,6 +6,14 @@ import type { Clock } from '../kernel/clock.js'
  * in seconds or as an HTTP date (RFC 9110, 10.2.3). Headers may be a `Headers` object or a plain one.
  */
 export function retryAfterOf(outcome: unknown, clock: Pick<Clock, 'epochMs'>): number | undefined {
+  try {
+    return read(outcome, clock)
+  } catch {
+    return undefined // a getter of the user's error threw: that must not come out in place of the error
+  }
+}
+
+function read(outcome: unknown, clock: Pick<Clock, 'epochMs'>): number | undefined {
   if (typeof outcome !== 'object' || outcome === null) return undefined
   const { retryAfterMs, headers, response } = outcome as Record<string, unknown>
   if (typeof retryAfterMs === 'number' && retryAfterMs >= 0) return retryAfterMs

@@ -1,4 +1,4 @@
-import { checkFunction, checkInteger, checkNumber } from '../kernel/check.js'
+import { checkFunction, checkInteger, checkNumber, checkObject } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { familyOf, isHoldfastError } from '../kernel/errors.js'
 import {
@@ -82,29 +82,38 @@ export function retryHistory(error: unknown): RetryHistory | undefined {
  * call at once with `signal.reason`.
  * @throws InvalidOptionError when an option is out of its range.
  */
-export function retry({
-  attempts = 3,
-  backoff = exponential(),
-  retryOn,
-  maxElapsedMs,
-  maxRetryAfterMs = 60_000,
-  clock = systemClock,
-  random = systemRandom,
-}: RetryOptions = {}): Policy {
+export function retry(settings: RetryOptions = {}): Policy {
+  const {
+    attempts = 3,
+    backoff = exponential(),
+    retryOn,
+    maxElapsedMs,
+    maxRetryAfterMs = 60_000,
+    clock = systemClock,
+    random = systemRandom,
+  } = checkObject('options', settings)
   if (attempts !== Infinity) checkInteger('attempts', attempts, 1)
   checkFunction('backoff', backoff)
   if (retryOn !== undefined) checkFunction('retryOn', retryOn)
   if (maxElapsedMs !== undefined) checkNumber('maxElapsedMs', maxElapsedMs, 0)
   checkNumber('maxRetryAfterMs', maxRetryAfterMs, 0)
+  checkObject('clock', clock)
+  checkFunction('random', random)
 
   /** How long to wait after a try that failed, or why not to try again. */
   const plan = (tries: Tries, failure: unknown): number | RetryStop => {
     const { attempt, previousMs, retryAfterMs, startedAt } = tries
     if (attempt >= attempts) return 'attempts'
-    if (retryAfterMs !== undefined && retryAfterMs > maxRetryAfterMs) return 'retry-after'
+    if (retryAfterMs !== undefined && (retryAfterMs > maxRetryAfterMs || retryAfterMs === Infinity))
+      return 'retry-after'
     if (isHoldfastError(failure, 'CIRCUIT_OPEN') && (maxElapsedMs === undefined || retryAfterMs === undefined))
       return 'circuit-open'
-    const backoffMs = checkNumber('backoff', backoff(attempt, failure, { previousMs, random }), 0)
+    const backoffMs = checkNumber(
+      'backoff',
+      backoff(attempt, failure, { previousMs, random }),
+      0,
+      Number.MAX_SAFE_INTEGER,
+    )
     const waitMs = Math.max(backoffMs, retryAfterMs ?? 0)
     return maxElapsedMs === undefined || clock.now() - startedAt + waitMs <= maxElapsedMs ? waitMs : 'max-elapsed'
   }
@@ -175,6 +184,7 @@ function remember(failure: unknown, { errors = [], attempt, retryAfterMs }: Trie
 /** Resolves after `ms`; rejects with the reason as soon as the call is aborted. Makes no signal. */
 function pause(ms: number, context: CallContext, clock: Clock): Promise<void> {
   return new Promise((resolve, reject) => {
+    if (context.aborted) return reject(context.reason) // by `retryOn` or `backoff`
     const cancel = clock.setTimer(
       () => {
         forget()

@@ -1,4 +1,4 @@
-import { checkNumber, checkOneOf, invalid } from '../kernel/check.js'
+import { checkNumber, checkObject, checkOneOf, invalid } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { TimeoutError, withoutStack } from '../kernel/errors.js'
 import { contextInside, policyOf, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
@@ -24,7 +24,12 @@ export interface TimeoutOptions {
  * @throws InvalidOptionError when `ms` is not > 0.
  */
 export function timeout(limit: number | TimeoutOptions): Policy {
-  const { ms, strategy = 'aggressive', clock = systemClock } = typeof limit === 'object' ? limit : { ms: limit }
+  const {
+    ms,
+    strategy = 'aggressive',
+    clock = systemClock,
+  } = typeof limit === 'object' ? checkObject('options', limit) : { ms: limit }
+  checkObject('clock', clock)
   if (checkNumber('ms', ms, 0) === 0) invalid('ms', 'a number > 0', ms)
   const aggressive = checkOneOf('strategy', strategy, ['aggressive', 'cooperative']) === 'aggressive'
 

@@ -362,3 +362,20 @@ test.each<[string, CircuitBreakerOptions]>([
 ])('a mistake in %s is found at construction: %j', (option, options) => {
   expect(() => new CircuitBreaker(options)).toThrow(new RegExp(`^${option.replaceAll('.', '\\.')}: expected `))
 })
+
+test('with metricsOnly, reset() also ends the time it would be open', async () => {
+  const breaker = new CircuitBreaker({ metricsOnly: true, window: { kind: 'consecutive', failures: 1 } })
+  let told = 0
+  breaker.on('wouldOpen', () => told++)
+  await breaker.execute(failing('one')).catch(() => {})
+  breaker.reset()
+  await breaker.execute(failing('two')).catch(() => {})
+  expect(told).toBe(2)
+})
+
+test('the longest open time can be restored too', () => {
+  const clock = new ManualClock()
+  const options = { clock, openMs: Number.MAX_SAFE_INTEGER }
+  const before = new CircuitBreaker({ ...options, initialState: { state: 'open' } })
+  expect(new CircuitBreaker({ ...options, initialState: before.snapshot() }).state).toBe('open')
+})

@@ -213,3 +213,89 @@ test('an open circuit holds no timer, and reads the time only when somebody call
   await clock.advance(1_000_000)
   expect(circuit.state).toBe('open')
 })
+
+test('the signal of a call that has waited for its trial still follows the caller’s', async () => {
+  const clock = new ManualClock()
+  const breaker = new CircuitBreaker({
+    clock,
+    initialState: { state: 'half-open' },
+    halfOpen: { others: { waitMs: 500 } },
+  })
+  const first = deferred()
+  const trial = breaker.execute(() => first.promise)
+  const controller = new AbortController()
+  const waiting = breaker.execute(
+    ({ signal }) => new Promise((_, reject) => signal.addEventListener('abort', () => reject(signal.reason))),
+    { signal: controller.signal },
+  )
+  first.resolve('ok')
+  await trial
+  await settle()
+  controller.abort('enough')
+  await expect(waiting).rejects.toBe('enough')
+  expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0)
+})
+
+test('a call that waits runs once, also when the trials before it have hung past the next open time', async () => {
+  const clock = new ManualClock()
+  const breaker = new CircuitBreaker({
+    clock,
+    openMs: 50,
+    initialState: { state: 'half-open' },
+    halfOpen: { trials: 2, maxMs: 100, others: { waitMs: 1_000 } },
+  })
+  void breaker.execute(() => new Promise(() => {}))
+  void breaker.execute(() => new Promise(() => {}))
+  let runs = 0
+  const waiting = breaker.execute(() => ++runs)
+  await clock.advance(1_000)
+  await expect(waiting).resolves.toBe(1)
+  expect([runs, clock.pendingTimers]).toEqual([1, 0])
+})
+
+test('a call that waits runs once, also when a listener resets the circuit as it enters', async () => {
+  const clock = new ManualClock()
+  const breaker = new CircuitBreaker({
+    clock,
+    openMs: 50,
+    initialState: { state: 'half-open' },
+    halfOpen: { maxMs: 100, others: { waitMs: 1_000 } },
+  })
+  breaker.on('stateChange', ({ to }) => to === 'half-open' && breaker.reset())
+  void breaker.execute(() => new Promise(() => {}))
+  const runs = [0, 0]
+  const waiting = runs.map((_, i) => breaker.execute(() => ++runs[i]!))
+  await clock.advance(1_000)
+  expect(await Promise.all(waiting)).toEqual([1, 1])
+  expect(runs).toEqual([1, 1])
+})
+
+test('any number of calls that wait may enter and end at once', async () => {
+  const clock = new ManualClock()
+  const breaker = new CircuitBreaker({
+    clock,
+    initialState: { state: 'half-open' },
+    halfOpen: { others: { waitMs: 500 } },
+    isFailure: () => 'ignore',
+  })
+  const first = deferred()
+  const trial = breaker.execute(() => first.promise)
+  const waiting = Array.from({ length: 20_000 }, () =>
+    breaker.execute(() => {
+      throw new Error('at once')
+    }),
+  )
+  first.resolve('ok')
+  await trial
+  expect(new Set((await Promise.allSettled(waiting)).map(({ status }) => status))).toEqual(new Set(['rejected']))
+  expect(clock.pendingTimers).toBe(0)
+})
+
+test('a call passes when a listener resets the circuit that has just opened behind a hung trial', async () => {
+  const clock = new ManualClock()
+  const breaker = new CircuitBreaker({ clock, initialState: { state: 'half-open' }, halfOpen: { maxMs: 100 } })
+  breaker.on('stateChange', ({ to }) => to === 'open' && breaker.reset())
+  void breaker.execute(() => new Promise(() => {}))
+  await clock.advance(100)
+  await expect(breaker.execute(() => 'ran')).resolves.toBe('ran')
+})
