@@ -6,7 +6,7 @@ export interface Server {
 }
 export function freePort(): Promise<number>
 export class Servers {
-  redis(): Promise<Server>
+  redis(more?: Record<string, string | number>): Promise<Server>
   postgres(): Promise<Server>
   stop(): Promise<void>
 }

@@ -33,12 +33,12 @@ export class Servers {
     })
   }
 
-  /** A Redis without persistence. @returns its process id and address */
-  async redis() {
+  /** A Redis without persistence. @param more settings of its own @returns its process id and address */
+  async redis(more = {}) {
     const program = redisServer() ?? missing('redis-server', 'REDIS_URL')
     const port = await freePort()
     const folder = this.#sub(`redis-${port}`)
-    const settings = { port, bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no' }
+    const settings = { port, bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no', ...more }
     const child = await this.#start(program, flags('--', settings), { ready: /Ready to accept connections/ })
     return { pid: child.pid, port, url: `redis://127.0.0.1:${port}` }
   }

@@ -1,49 +1,32 @@
-import { spawn } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { mkdtempSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, test } from 'vitest'
-import { freePort } from '../../scripts/servers.mjs'
+import { freePort, Servers } from '../../scripts/servers.mjs'
 import { perDay, perMinute, type Limit } from '../../src/rate-limit/index.js'
 import { slotOf } from '../../src/rate-limit/redis-keys.js'
 import { RedisTokenBucketStore } from '../../src/rate-limit/redis.js'
 import { tokenBucketStoreContract } from '../conformance/token-bucket-store.js'
 
 // One server that owns every slot: it refuses a script whose keys are in two slots just as three would.
-let cluster: Cluster | undefined
-let stop: () => Promise<void>
+const servers = new Servers()
+let cluster: Cluster
 
 beforeAll(async () => {
-  const folder = mkdtempSync(join(tmpdir(), 'holdfast-cluster-'))
-  const [port, bus] = [await freePort(), await freePort()]
-  const flags = {
-    port,
-    'cluster-port': bus,
+  const { port } = await servers.redis({
     'cluster-enabled': 'yes',
-    bind: '127.0.0.1',
+    'cluster-port': await freePort(),
     'cluster-announce-ip': '127.0.0.1',
-    dir: folder,
-    save: '',
-  }
-  const args = Object.entries(flags).flatMap(([name, value]) => [`--${name}`, `${value}`])
-  const server = spawn('redis-server', args, { stdio: 'ignore' })
-  const gone = new Promise((resolve) => server.once('exit', resolve))
-  stop = async () => {
-    cluster?.disconnect()
-    server.kill('SIGKILL')
-    await gone
-    rmSync(folder, { recursive: true, force: true })
-  }
+  })
   const setUp = new Redis(port)
-  setUp.on('error', () => {}) // until it listens
   await setUp.call('cluster', 'addslotsrange', 0, 16_383)
-  while (!(await setUp.cluster('INFO')).includes('cluster_state:ok')) await new Promise((r) => setTimeout(r, 20))
+  while (!String(await setUp.cluster('INFO')).includes('cluster_state:ok')) await new Promise((r) => setTimeout(r, 20))
   setUp.disconnect()
   cluster = new Cluster([{ host: '127.0.0.1', port }])
 })
-afterAll(() => stop())
+afterAll(async () => {
+  cluster.disconnect()
+  await servers.stop()
+})
 
 tokenBucketStoreContract('RedisTokenBucketStore on a Cluster', async () => {
   const prefix = `${randomUUID()}:`
