@@ -50,7 +50,10 @@ export function pollingReadModel(
       checkNumber('timeoutMs', timeoutMs, 0)
       const wait = new CallContext(signal)
       const cancel = clock.setTimer(
-        () => wait.abort(new TimeoutError(`the read model did not reach ${target} within ${timeoutMs} ms`, timeoutMs)),
+        () => {
+          looking = undefined // it may hang for good: who asks later asks anew
+          wait.abort(new TimeoutError(`the read model did not reach ${target} within ${timeoutMs} ms`, timeoutMs))
+        },
         timeoutMs,
         { keepAlive: true },
       )
