@@ -82,3 +82,16 @@ test('the work of an owner that was replaced meanwhile is rolled back', async ()
   expect(await seen()).toEqual([1])
   expect((await pool.query(`select pos::int from "${schema}".es_subscriptions`)).rows).toEqual([{ pos: 1 }])
 })
+
+test('when the server refuses the commit at its end, neither the work nor the position stays', async () => {
+  const { store, schema, checkpoints, count, seen } = await openCounting()
+  await store.append('s', [e(1)])
+  const [event] = (await store.readPage()).events
+  await pool.query(`alter table "${schema}".seen add unique (data) deferrable initially deferred`)
+  await pool.query(`insert into "${schema}".seen values (0, 1)`)
+  const lease = await checkpoints.acquire('n', 'a', 10_000)
+  const work = (tx: SqlQueryable) => count(event as never, { tx } as never) as Promise<void>
+  const refused = checkpoints.commit('n', lease?.epoch ?? 0, undefined, 1, work)
+  await expect(refused).rejects.toMatchObject({ code: 'STORE_FAILED', cause: { code: '23505' } })
+  expect([await checkpoints.position('n'), await seen()]).toEqual([undefined, [1]])
+})

@@ -189,6 +189,32 @@ test('a log that was dumped and restored is read whole, and goes on', async () =
   expect(data((await copy.readPage({ after: position - 1 })).events)).toEqual(['new'])
 })
 
+test('a reader that never rests beside fast writers misses nothing', async () => {
+  const { store, schema } = await openStore(pool)
+  // A pause between the two things that the horizon looks at, so that what may come between them does.
+  const { rows: defined } = await pool.query(`select pg_get_functiondef('"${schema}".es_horizon'::regproc) as text`)
+  const text: string = defined[0].text
+  const second = Math.max(text.indexOf('o_last := ('), text.indexOf('select min('))
+  await pool.query(`${text.slice(0, second)} perform pg_sleep(0.01); ${text.slice(second)}`)
+  const until = systemClock.now() + 2_000
+  const write = async (writer: number): Promise<void> => {
+    while (systemClock.now() < until) await store.append(`s${writer}`, [e(0)])
+  }
+  const seen: number[] = []
+  const read = async (): Promise<void> => {
+    for (let after = 0, ended = false; ;) {
+      const { events, next, head } = await store.readPage({ after })
+      seen.push(...events.map((event) => event.position))
+      if (ended && next === head) return
+      after = next
+      ended = systemClock.now() > until + 200
+    }
+  }
+  await Promise.all([read(), ...[1, 2, 3].map(write)])
+  const { rows } = await pool.query(`select pos from "${schema}".es_events order by pos`)
+  expect(seen).toEqual(rows.map((row) => Number(row.pos)))
+})
+
 /**
  * Writers with random delays before they commit, roll-backs and killed connections, beside transactions that have
  * nothing to do with it. A reader that asks for `pos > last` runs too and loses events: so the experiment can fail.

@@ -178,3 +178,19 @@ function openedSecond(): pg.Pool {
   onTestFinished(() => second.end())
   return second
 }
+
+test('what is truncated or tombstoned leaves nothing behind, tags neither', async () => {
+  const { store, schema } = await openStore(pool)
+  await store.append('s', [{ type: 'e', data: 1, tags: ['a', 'b'] }])
+  await store.append('s', [{ type: 'e', data: 2, tags: ['a', 'x'.repeat(2_000)] }])
+  const rows = async () =>
+    (
+      await pool.query(
+        `select (select count(*) from "${schema}".es_events)::int as events, (select count(*) from "${schema}".es_tags)::int as tags`,
+      )
+    ).rows
+  await store.truncate('s', 2)
+  expect(await rows()).toEqual([{ events: 1, tags: 2 }])
+  await store.tombstone('s')
+  expect(await rows()).toEqual([{ events: 0, tags: 0 }])
+})
