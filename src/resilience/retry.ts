@@ -23,6 +23,7 @@ export interface RetryOptions {
   readonly backoff?: Backoff | undefined
   /**
    * Whether to try again after `outcome`; `attempt` is the try that ended so, from 1. Is not asked after the caller has aborted.
+   * What it throws ends the call.
    * With it, a returned value can be tried again too; the last one is returned as it is.
    * @defaultValue whatever was thrown, but for mistakes in the caller's code (`InvalidOptionError` and its family)
    */
