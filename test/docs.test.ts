@@ -65,6 +65,20 @@ test('the code of every page compiles', () => {
   expect(errors).toBe('')
 })
 
+test('every guarantee names tests that exist', () => {
+  const sources = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
+  const all = sources.map((file) => readFileSync(join('test', file), 'utf8')).join('\n')
+  const rows = [...readFileSync('docs/guarantees.md', 'utf8').matchAll(/^\|.*\| (.*?) \|$/gm)].map(
+    ([, tests]) => tests ?? '',
+  )
+  const files = rows.flatMap((tests) => [...tests.matchAll(/`([\w./-]+)`/g)].map(([, file]) => `${file}.test.ts`))
+  const names = rows.flatMap((tests) =>
+    [...tests.matchAll(/\*([^*]+)\*/g)].flatMap(([, name]) => name?.split(/…|\.\.\./) ?? []),
+  )
+  expect(files.filter((file) => file !== '….test.ts' && !sources.includes(file))).toEqual([])
+  expect(names.filter((part) => !all.includes(part.trim()))).toEqual([])
+})
+
 test('links between pages lead somewhere', () => {
   const broken = pages.flatMap((page) => {
     const links = [...readFileSync(page, 'utf8').matchAll(/\]\((?!https?:)([^)#\s]+)[^)]*\)/g)].map(
