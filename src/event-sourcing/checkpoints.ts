@@ -1,5 +1,5 @@
 /** The right to work for a subscription, and where its work stands. */
-export interface Lease {
+export interface SubscriptionLease {
   /** Rises with each new owner: what an earlier one tries to commit is refused. Integer ≥ 1. */
   readonly epoch: number
   /** What was last committed; `undefined` before the first commit under this name. */
@@ -30,7 +30,7 @@ export interface Checkpoints<Tx = undefined> {
    * Takes the lease on `name` for `ttlMs` milliseconds, or renews it if `owner` was the last to hold it (same epoch).
    * @returns `undefined` while another owner holds it.
    */
-  acquire(name: string, owner: string, ttlMs: number): Promise<Lease | undefined>
+  acquire(name: string, owner: string, ttlMs: number): Promise<SubscriptionLease | undefined>
 
   /** What was last committed, by whomever; `undefined` before the first commit. Takes no lease. */
   position(name: string): Promise<number | undefined>

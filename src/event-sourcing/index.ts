@@ -1,12 +1,12 @@
 export { Aggregate } from './aggregate.js'
-export type { Checkpoints, Lease, Parked } from './checkpoints.js'
+export type { Checkpoints, SubscriptionLease, Parked } from './checkpoints.js'
 export type { Decider } from './decider.js'
 export type { Envelope, Event, Metadata, Recorded } from './event.js'
 export { FencedError, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 export { live, type LiveOptions } from './live.js'
 export { MemoryCheckpoints, type MemoryCheckpointsOptions } from './memory-checkpoints.js'
 export { MemoryEventStore, type MemoryEventStoreOptions } from './memory.js'
-export type { AggregateClass, Command, Decision } from './replay.js'
+export type { AggregateClass, Command, Decided } from './replay.js'
 export {
   Repository,
   type At,

@@ -1,5 +1,5 @@
 import { systemClock, type Clock } from '../kernel/clock.js'
-import type { Checkpoints, Lease, Parked } from './checkpoints.js'
+import type { Checkpoints, SubscriptionLease, Parked } from './checkpoints.js'
 import { FencedError } from './errors.js'
 
 /** How {@link MemoryCheckpoints} keep time. */
@@ -25,7 +25,7 @@ export class MemoryCheckpoints implements Checkpoints {
     this.#clock = clock
   }
 
-  async acquire(name: string, owner: string, ttlMs: number): Promise<Lease | undefined> {
+  async acquire(name: string, owner: string, ttlMs: number): Promise<SubscriptionLease | undefined> {
     let entry = this.#entries.get(name)
     if (!entry) {
       entry = { owner: '', epoch: 0, until: -Infinity, position: undefined, parked: [] }

@@ -8,7 +8,7 @@ import {
   type SqlQueryable,
 } from '../kernel/postgres.js'
 import { migrate, sqlIdentifier } from '../kernel/postgres-schema.js'
-import type { Checkpoints, Lease, Parked } from './checkpoints.js'
+import type { Checkpoints, SubscriptionLease, Parked } from './checkpoints.js'
 import { FencedError } from './errors.js'
 import { steps } from './postgres.sql.js'
 
@@ -40,7 +40,7 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
     await migrate(this.#db, this.#schema, 'event-sourcing', steps(this.#s))
   }
 
-  async acquire(name: string, owner: string, ttlMs: number): Promise<Lease | undefined> {
+  async acquire(name: string, owner: string, ttlMs: number): Promise<SubscriptionLease | undefined> {
     const [row] = await queryRows(
       this.#db,
       `insert into ${this.#s}.es_subscriptions as s (name, owner, epoch, until)

@@ -6,7 +6,7 @@ import type { Event, Recorded } from './event.js'
 export type AggregateClass<S, E extends Event> = new (id: string) => S & Aggregate<E>
 
 /** What a user's command may return: events, or nothing for none. */
-export type Decision<E extends Event> = readonly E[] | E | void
+export type Decided<E extends Event> = readonly E[] | E | void
 
 /** Class and decider alike, as a repository needs them. */
 export interface Model<S, C, E extends Event> {
@@ -23,7 +23,7 @@ export interface Model<S, C, E extends Event> {
 }
 
 /** A command: data for a decider, or a function of the state. */
-export type Command<S, C, E extends Event> = C | ((state: S) => Decision<E> | Promise<Decision<E>>)
+export type Command<S, C, E extends Event> = C | ((state: S) => Decided<E> | Promise<Decided<E>>)
 
 /** @param source an aggregate class or a decider */
 export function modelOf<S, C, E extends Event>(source: AggregateClass<S, E> | Decider<C, E, S>): Model<S, C, E> {
@@ -40,7 +40,7 @@ function classModel<S, C, E extends Event>(type: AggregateClass<S, E>): Model<S,
       return state
     },
     async decide(state, command) {
-      const returned = listOf(await (command as (state: S) => Decision<E> | Promise<Decision<E>>)(state))
+      const returned = listOf(await (command as (state: S) => Decided<E> | Promise<Decided<E>>)(state))
       for (const event of returned) internalsOf(aggregate(state)).raise(event)
       return aggregate(state).uncommitted
     },
@@ -71,7 +71,7 @@ function deciderModel<S, C, E extends Event>(decider: Decider<C, E, S>): Model<S
 /** A command that is data is never a function, or it could not be told from one. */
 const isFunction = <S, C, E extends Event>(
   command: Command<S, C, E>,
-): command is (state: S) => Decision<E> | Promise<Decision<E>> => typeof command === 'function'
+): command is (state: S) => Decided<E> | Promise<Decided<E>> => typeof command === 'function'
 
-const listOf = <E extends Event>(decision: Decision<E>): readonly E[] =>
+const listOf = <E extends Event>(decision: Decided<E>): readonly E[] =>
   decision === undefined ? [] : Array.isArray(decision) ? (decision as readonly E[]) : [decision as E]

@@ -4,7 +4,7 @@ import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, isHoldfastError, isUncertainError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { reportError } from '../kernel/report.js'
-import type { Checkpoints, Lease } from './checkpoints.js'
+import type { Checkpoints, SubscriptionLease } from './checkpoints.js'
 import { Delivery, type Outcome } from './delivery.js'
 import { Doorbell, Patience } from './doorbell.js'
 import { FencedError } from './errors.js'
@@ -149,7 +149,7 @@ class Runner<E extends Event, Tx> implements Subscription {
     await this.#wait(Math.min(this.#patience.next(), this.#leaseMs / 3))
   }
 
-  async #own(lease: Lease): Promise<void> {
+  async #own(lease: SubscriptionLease): Promise<void> {
     const owning = new AbortController()
     const stop = (): void => owning.abort(this.#stopping.signal.reason)
     this.#stopping.signal.addEventListener('abort', stop)
