@@ -87,20 +87,26 @@ function packObject(value: object, path: Path, above: Set<object>): unknown {
   }
 }
 
-function packArray(array: readonly unknown[], path: Path, above: Set<object>): unknown[] {
-  return Array.from(array, (item, i) => {
+/** `array` itself when JSON keeps it as it is, else a copy: a copy of one would be a copy of all above it. */
+function packArray(array: readonly unknown[], path: Path, above: Set<object>): readonly unknown[] {
+  let copy: unknown[] | undefined = 'toJSON' in array ? [] : undefined // JSON.stringify would call it
+  for (let i = 0; i < array.length; i++) {
+    const item = array[i]
     path.push(i)
     const packed = pack(item, path, above)
     path.pop()
-    return packed
-  })
+    if (packed !== item && !copy) copy = array.slice(0, i)
+    copy?.push(packed)
+  }
+  return copy ?? array
 }
 
 function packRecord(record: Record<string, unknown>, path: Path, above: Set<object>): unknown {
   if (typeof record['toJSON'] === 'function') return refuse('an object with toJSON', path) // JSON.stringify would call it
   let copy: [string, unknown][] | undefined
   const keys = Object.keys(record)
-  for (const [i, key] of keys.entries()) {
+  for (let i = 0; i < keys.length; i++) {
+    const key = keys[i] as string
     const value = record[key]
     path.push(key)
     const packed = pack(value, path, above)

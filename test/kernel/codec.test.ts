@@ -153,3 +153,8 @@ test.each([
 ])('a tag with other content is corrupt data, and costs nothing: %s', (tag) => {
   expect(() => jsonCodec.decode(`{"$holdfast":${tag}}`)).toThrow(expect.objectContaining({ code: 'CORRUPT_DATA' }))
 })
+
+test('a toJSON that someone has put on an array is left out like any other of its properties', () => {
+  const array = Object.assign([1, 2], { toJSON: () => 'something else' })
+  expect(roundTrip({ array })).toEqual({ array: [1, 2] })
+})
