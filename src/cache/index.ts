@@ -4,7 +4,7 @@ export type { ManyLoader } from './bulk.js'
 export type { CacheEvents, CacheStats } from './events.js'
 export type { Ack } from './journal.js'
 export type { CacheManagerOptions, EntryOptions, L1Options, LoadContext, Loader, StaleValue } from './options.js'
-export type { CacheStore, Invalidation, Lease, StoredEntry } from './store.js'
+export type { CacheStore, Invalidation, CacheLease, StoredEntry } from './store.js'
 export {
   ClosedError,
   CorruptDataError,

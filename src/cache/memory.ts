@@ -2,7 +2,7 @@ import { LRUCache } from 'lru-cache'
 import { checkInteger } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { randomId } from '../kernel/random.js'
-import type { CacheStore, Invalidation, Lease, StoredEntry } from './store.js'
+import type { CacheStore, Invalidation, CacheLease, StoredEntry } from './store.js'
 
 /** Size and clock of a {@link MemoryCacheStore}. */
 export interface MemoryCacheStoreOptions {
@@ -50,7 +50,7 @@ export class MemoryCacheStore implements CacheStore {
     return { entries: keys.map((key) => this.#valid(key)), seq: this.#seq }
   }
 
-  async lease(key: string, ms: number, force = false): Promise<Lease> {
+  async lease(key: string, ms: number, force = false): Promise<CacheLease> {
     const entry = force ? undefined : this.#valid(key)
     if (entry && entry.freshUntil > this.#clock.epochMs()) return { kind: 'hit', entry, seq: this.#seq }
     const now = this.#clock.now()

@@ -33,7 +33,7 @@ export interface StoredEntry {
 }
 
 /** The answer to a request for the right to load a key. */
-export type Lease =
+export type CacheLease =
   /** A fresh entry stands: no load is needed. */
   | { readonly kind: 'hit'; readonly entry: StoredEntry; readonly seq: number }
   /** The caller is the one to load. `token` is what {@link CacheStore.fill} asks for, `seq` the stamp of what is loaded. */
@@ -61,7 +61,7 @@ export interface CacheStore extends AsyncDisposable {
    * others are told `busy` until the lease is used, given back, revoked or past.
    * @param force a fresh entry is no reason to refuse: for a reload ahead of time
    */
-  lease(key: string, ms: number, force?: boolean): Promise<Lease>
+  lease(key: string, ms: number, force?: boolean): Promise<CacheLease>
   /**
    * Stores what was loaded under a lease and ends the lease. `false`, and nothing stored, when the lease is past or was
    * revoked, or a tag of the entry was invalidated after `entry.stamp`.
