@@ -1,3 +1,4 @@
+import { messageOf } from '../kernel/errors.js'
 import type { Checkpoints, Parked } from './checkpoints.js'
 import type { Event, Recorded } from './event.js'
 import type { Page } from './store.js'
@@ -66,8 +67,7 @@ export class Delivery<E extends Event, Tx> {
 
   /** Passes by the event that failed last: everything before it is committed. */
   async park({ position, streamId, version }: Recorded<E>, attempts: number, error: unknown): Promise<Parked> {
-    const message = error instanceof Error ? error.message : String(error)
-    const parked = { position, streamId, version, attempts, error: message }
+    const parked = { position, streamId, version, attempts, error: messageOf(error) }
     await this.checkpoints.park(this.name, this.epoch, this.position, parked)
     this.position = position
     this.#failing = undefined
