@@ -152,7 +152,7 @@ export class SagaBuilder<Input, Outer, Own, Where extends 'saga' | 'branch' = 's
 
   /** Pauses for `ms` milliseconds, ≥ 0. Has no result. */
   sleep<N extends string>(name: FreshName<N, Outer & Own>, ms: number): this {
-    return this.#with({ kind: 'sleep', name, path: this.#pathOf(name), ms: checkNumber('ms', ms, 0, MAX_MS) }) as this
+    return this.#with({ kind: 'sleep', name, path: this.#pathOf(name), ms: checkNumber('ms', ms, 0, MAX_MS) })
   }
 
   /**

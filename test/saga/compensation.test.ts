@@ -1,4 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
+import { TimeoutError } from '../../src/kernel/errors.js'
 import { constant, saga, signal, type SagaOrchestrator } from '../../src/saga/index.js'
 import { lab, rest } from './lab.js'
 
@@ -136,6 +137,24 @@ describe('turning back', () => {
     expect((await handle.settled()).status).toBe('compensated')
     await clock.advance(100_000)
     expect(log).toEqual(['a', 'b', 'a: done'])
+  })
+
+  test('one attempt of unknown outcome makes the step unknown, though the last one failed for certain', async () => {
+    const { clock, orchestrator } = lab()
+    const undo = vi.fn()
+    const definition = saga<number>('order', { version: 1 })
+      .step('a', {
+        run: ({ attempt }) => {
+          throw attempt === 1 ? new TimeoutError('perhaps', 1) : new Error('no')
+        },
+        retry: { attempts: 3, backoff: constant(10) },
+        compensate: ({ outcome }) => undo(outcome),
+      })
+      .build()
+    const handle = await orchestrator([definition]).run(definition, 1, { id: '1' })
+    await clock.advance(100)
+    expect((await handle.settled()).status).toBe('compensated')
+    expect(undo.mock.calls).toEqual([['unknown']])
   })
 
   test('a compensation is tried again under one key that is not the run key', async () => {
@@ -371,6 +390,45 @@ describe('crashes', () => {
       [2, 3],
       [2, 4],
     ]) // three failures in all; the crash is none
+  })
+
+  test('a step whose owner vanished counts as unknown for good, though its next attempt fails for certain', async () => {
+    const { clock, orchestrator } = lab()
+    const undo = vi.fn()
+    const definition = saga<number>('order', { version: 1 })
+      .step('a', {
+        run: ({ fence }) => (fence === 1 ? new Promise(() => {}) : fail()),
+        compensate: ({ outcome, result }) => undo(outcome, result),
+      })
+      .build()
+    const first = orchestrator([definition])
+    await first.run(definition, 1, { id: '1' })
+    await rest()
+    first.line.cut()
+    const handle = await orchestrator([definition]).run(definition, 1, { id: '1' })
+    await clock.advance(11_000)
+    expect((await handle.settled()).status).toBe('compensated')
+    expect(undo.mock.calls).toEqual([['unknown', undefined]])
+  })
+
+  test('a deadline that passed while nobody was there compensates what may have run, and does not run it again', async () => {
+    const { clock, orchestrator } = lab()
+    const log: string[] = []
+    const definition = saga<number>('order', { version: 1, deadlineMs: 5_000 })
+      .step('a', noted(log, 'a'))
+      .step(
+        'b',
+        noted(log, 'b', () => new Promise(() => {})),
+      )
+      .build()
+    const first = orchestrator([definition])
+    await first.run(definition, 1, { id: '1' })
+    await rest()
+    first.line.cut()
+    const handle = await orchestrator([definition]).run(definition, 1, { id: '1' })
+    await clock.advance(11_000)
+    expect(await handle.settled()).toMatchObject({ status: 'compensated', failure: { kind: 'deadline' } })
+    expect(log).toEqual(['a', 'b', 'b: unknown', 'a: done'])
   })
 
   test('a process that wakes up after its lease writes nothing, hears it by its signal, and compensates nothing', async () => {

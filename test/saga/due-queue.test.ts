@@ -3,12 +3,12 @@ import { DueQueue, type Dated } from '../../src/saga/due-queue.js'
 import { fc, prop } from '../support/prop.js'
 
 const when = fc.oneof(fc.integer({ min: 0, max: 20 }), fc.constant(Infinity))
-const command = fc.oneof(fc.record({ item: fc.nat(7), to: when }), fc.record({ now: fc.integer({ min: 0, max: 20 }) }))
+const commands = fc.oneof(fc.record({ item: fc.nat(7), to: when }), fc.record({ now: fc.integer({ min: 0, max: 20 }) }))
 
-prop('gives exactly the items whose time has come', [fc.array(command, { maxLength: 60 })], (commands) => {
+prop('gives exactly the items whose time has come', [fc.array(commands, { maxLength: 60 })], (list) => {
   const items = Array.from({ length: 8 }, (): Dated => ({ wakeAt: Infinity, queuedAt: Infinity, slot: -1 }))
   const queue = new DueQueue<Dated>()
-  for (const command of commands) {
+  for (const command of list) {
     if ('item' in command) {
       const item = items[command.item]!
       item.wakeAt = command.to

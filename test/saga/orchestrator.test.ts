@@ -29,7 +29,7 @@ describe('going forward', () => {
   test('N steps take N + 1 writes and no other call', async () => {
     for (const n of [1, 2, 5, 9]) {
       let builder = saga<number>('order', { version: 1 })
-      for (let i = 0; i < n; i++) builder = builder.step(`s${i}` as string, { run: () => i }) as typeof builder
+      for (let i = 0; i < n; i++) builder = builder.step(`s${i}`, { run: () => i })
       const order = builder.build()
       const o = lab().orchestrator([order])
       await rest()

@@ -99,7 +99,7 @@ export function definitionOf(
         return builder.sleep(name, node.ms)
       case 'wait':
         if (node.sentAt !== null) signals.push([path, node.sentAt])
-        return builder.waitFor(name, signal<number>(path), { timeoutMs: node.timeoutMs }) as AnyBuilder
+        return builder.waitFor(name, signal<number>(path), { timeoutMs: node.timeoutMs })
       case 'step': {
         let failures = 0 // of attempts that ended: a crash is no failure
         return builder.step(name, {
@@ -119,14 +119,14 @@ export function definitionOf(
               }),
           retry: { attempts: node.script.length, backoff: constant(node.backoffMs) },
           compensateRetry: { attempts: 1 },
-        }) as AnyBuilder
+        })
       }
       case 'parallel': {
         const branches = node.branches.map((branch, i) => [
           `b${i}`,
           (b: AnyBuilder) => addAll(b, branch, `${path}/b${i}`, 0),
         ])
-        return builder.parallel(name, Object.fromEntries(branches) as never, { limit: node.limit }) as AnyBuilder
+        return builder.parallel(name, Object.fromEntries(branches) as never, { limit: node.limit })
       }
     }
   }
@@ -138,15 +138,15 @@ export function definitionOf(
   let builder = saga<number>('random', { version: 1, deadlineMs, onCompensationFailure }) as unknown as AnyBuilder
   builder = addAll(builder, before, '', 0)
   if (pivot) {
-    builder = (builder as SagaBuilder<number, unknown, unknown>).pivot('pivot' as string, {
+    builder = (builder as SagaBuilder<number, unknown, unknown>).pivot('pivot', {
       run: async () => {
         note('run', 'pivot')
         await clock.sleep(pivot.ms)
         settle(pivot.outcome)
       },
-    }) as unknown as AnyBuilder
+    })
     builder = addAll(builder, after, '', before.length + 1)
   }
-  const definition = (builder as SagaBuilder<number, unknown, unknown>).build() as SagaDefinition<number>
+  const definition = (builder as SagaBuilder<number, unknown, unknown>).build()
   return { definition, signals }
 }
