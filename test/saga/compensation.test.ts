@@ -1,6 +1,7 @@
 import { describe, expect, test, vi } from 'vitest'
 import { TimeoutError } from '../../src/kernel/errors.js'
-import { constant, saga, signal, type SagaOrchestrator } from '../../src/saga/index.js'
+import { constant, MemorySagaStore, saga, signal, SagaOrchestrator } from '../../src/saga/index.js'
+import { ManualClock } from '../../src/testing/index.js'
 import { lab, rest } from './lab.js'
 
 const fail = (message = 'no'): never => {
@@ -462,6 +463,38 @@ describe('crashes', () => {
     expect(log).toEqual(['a', 'lost 1', 'b2', 'b1'])
     expect(lost).toHaveBeenCalledExactlyOnceWith({ id: '1', epoch: 1 })
     expect((await store.read('1'))?.epoch).toBe(2)
+  })
+
+  test('a run that the store refuses starts nothing more, forward or back, though by its own clock it is the owner', async () => {
+    for (const well of [true, false]) {
+      const storeClock = new ManualClock()
+      const store = new MemorySagaStore({ clock: storeClock })
+      const log: string[] = []
+      let finish!: () => void
+      const paused = new Promise<void>((resolve) => (finish = resolve))
+      const definition = saga<number>('order', { version: 1 })
+        .step('a', noted(log, 'a'))
+        .step(
+          'b',
+          noted(log, 'b', () => paused.then(() => well || fail())),
+        )
+        .step('c', noted(log, 'c'))
+        .build()
+      const o = new SagaOrchestrator({ store, sagas: [definition], clock: new ManualClock() })
+      const lost = vi.fn()
+      o.on('lost', lost)
+      o.start()
+      await o.run(definition, 1, { id: '1' })
+      await rest()
+      await storeClock.advance(11_000)
+      const { name, version, hash } = definition
+      await store.claim({ known: [{ name, version, hash }], limit: 1, leaseMs: 60_000 })
+      finish()
+      await rest()
+      expect(log).toEqual(['a', 'b'])
+      expect(lost).toHaveBeenCalledExactlyOnceWith({ id: '1', epoch: 1 })
+      await o.close()
+    }
   })
 
   test('a store that fails for a moment costs nothing but time', async () => {
