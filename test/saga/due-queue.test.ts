@@ -2,10 +2,11 @@ import { expect } from 'vitest'
 import { DueQueue, type Dated } from '../../src/saga/due-queue.js'
 import { fc, prop } from '../support/prop.js'
 
-const when = fc.oneof(fc.integer({ min: 0, max: 20 }), fc.constant(Infinity))
+const when = fc.oneof({ weight: 3, arbitrary: fc.integer({ min: 0, max: 1_000 }) }, fc.constant(Infinity))
+// most are changes and few are due, so that the queue grows deep
 const commands = fc.oneof(
-  fc.record({ item: fc.nat(30), to: when }),
-  fc.record({ now: fc.integer({ min: 0, max: 20 }) }),
+  { weight: 12, arbitrary: fc.record({ item: fc.nat(30), to: when }) },
+  { weight: 1, arbitrary: fc.record({ now: fc.integer({ min: 0, max: 300 }) }) },
 )
 
 prop('gives exactly the items whose time has come', [fc.array(commands, { minLength: 40, maxLength: 200 })], (list) => {
