@@ -1,4 +1,4 @@
-import { expect } from 'vitest'
+import { expect, test } from 'vitest'
 import { DueQueue, type Dated } from '../../src/saga/due-queue.js'
 import { fc, prop } from '../support/prop.js'
 
@@ -25,4 +25,16 @@ prop('gives exactly the items whose time has come', [fc.array(commands, { minLen
     }
     expect(queue.nextAt).toBeLessThanOrEqual(Math.min(...items.map((i) => i.wakeAt)))
   }
+})
+
+test('an item that takes the place of one removed elsewhere still comes in its turn', () => {
+  const queue = new DueQueue<Dated>()
+  const items = [1, 10, 2, 11, 12, 3, 4, 13, 14, 15, 16, 5].map((wakeAt) => ({ wakeAt, queuedAt: Infinity, slot: -1 }))
+  for (const item of items) queue.update(item)
+  const removed = items[3]!
+  removed.wakeAt = Infinity
+  queue.update(removed) // the last one, 5, moves under 10
+  const taken: number[] = []
+  for (let item; (item = queue.take(6));) taken.push(item.wakeAt)
+  expect(taken).toEqual([1, 2, 3, 4, 5])
 })
