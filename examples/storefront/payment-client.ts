@@ -41,7 +41,7 @@ export class PaymentClient {
       name: 'payment',
       window: { kind: 'count', size: 20, minimumCalls: 5, failureRatio: 0.5 },
       openMs,
-      isFailure: isTrouble,
+      isFailure: ({ error }) => isTrouble(error),
     })
     this.#policy = compose(
       retry({ attempts: 2, backoff: exponential({ initialMs: 50, maxMs: 200 }), retryOn: isTrouble }),
@@ -114,8 +114,7 @@ export class PaymentClient {
 }
 
 /** A provider that declines a card is well, and asking again would not help. */
-const isTrouble = ({ error }: { readonly error?: unknown }): boolean =>
-  error !== undefined && !(error instanceof PaymentDeclined)
+const isTrouble = (error: unknown): boolean => error !== undefined && !(error instanceof PaymentDeclined)
 
 function readAnswer(status: number, answer: unknown): unknown {
   if (status === 404) return undefined

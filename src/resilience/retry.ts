@@ -12,7 +12,6 @@ import {
 } from '../kernel/policy.js'
 import { systemRandom, type Random } from '../kernel/random.js'
 import { exponential, type Backoff } from './backoff.js'
-import type { CallOutcome } from './circuit-options.js'
 import { retryAfterOf } from './retry-after.js'
 
 /** When to try again, and when to stop. */
@@ -22,12 +21,16 @@ export interface RetryOptions {
   /** How long to wait before the next try. @defaultValue `exponential()` */
   readonly backoff?: Backoff | undefined
   /**
-   * Whether to try again after `outcome`; `attempt` is the try that ended so, from 1. Is not asked after the caller has aborted.
+   * Whether to try again after `error`; `attempt` is the try that threw it, from 1. Is not asked after the caller has aborted.
    * What it throws ends the call.
-   * With it, a returned value can be tried again too; the last one is returned as it is.
    * @defaultValue whatever was thrown, but for mistakes in the caller's code (`InvalidOptionError` and its family)
    */
-  readonly retryOn?: ((outcome: CallOutcome, attempt: number) => boolean) | undefined
+  readonly retryOn?: ((error: unknown, attempt: number) => boolean) | undefined
+  /**
+   * Whether a returned `value` is a failure to try again after, such as a response 503; the last one is returned as it is.
+   * Otherwise as {@link retryOn}. @defaultValue no value is
+   */
+  readonly retryOnValue?: ((value: unknown, attempt: number) => boolean) | undefined
   /** No try begins later than this many milliseconds after the first; a wait that would end later is not begun. ≥ 0. @defaultValue no limit */
   readonly maxElapsedMs?: number | undefined
   /** A `Retry-After` or `retryAfterMs` longer than this ends the call at once. In milliseconds, ≥ 0. @defaultValue 60_000 */
@@ -55,7 +58,7 @@ export type RetryStop =
 
 /** What went before the error that came out of a retry. */
 export interface RetryHistory {
-  /** What the tries threw (or returned, when `retryOn` refused it), oldest first; the last is the error itself. At most the latest 100. */
+  /** What the tries threw (or returned, when `retryOnValue` refused it), oldest first; the last is the error itself. At most the latest 100. */
   readonly errors: readonly unknown[]
   /** How many tries there were. Integer ≥ 1. */
   readonly attempts: number
@@ -87,7 +90,8 @@ export function retry(settings: RetryOptions = {}): Policy {
   const {
     attempts = 3,
     backoff = exponential(),
-    retryOn,
+    retryOn = mayHelp,
+    retryOnValue,
     maxElapsedMs,
     maxRetryAfterMs = 60_000,
     clock = systemClock,
@@ -95,7 +99,8 @@ export function retry(settings: RetryOptions = {}): Policy {
   } = checkObject('options', settings)
   if (attempts !== Infinity) checkInteger('attempts', attempts, 1)
   checkFunction('backoff', backoff)
-  if (retryOn !== undefined) checkFunction('retryOn', retryOn)
+  checkFunction('retryOn', retryOn)
+  if (retryOnValue !== undefined) checkFunction('retryOnValue', retryOnValue)
   if (maxElapsedMs !== undefined) checkNumber('maxElapsedMs', maxElapsedMs, 0)
   checkNumber('maxRetryAfterMs', maxRetryAfterMs, 0)
   checkObject('clock', clock)
@@ -136,15 +141,15 @@ export function retry(settings: RetryOptions = {}): Policy {
         let result: unknown // what the try returned, or threw
         try {
           result = await operation(own)
-          if (!retryOn) return result as T
+          if (!retryOnValue) return result as T
           returned = true
         } catch (error) {
           result = error
         } finally {
           if (own !== context) own.release()
         }
-        const outcome = returned ? { value: result } : { error: result }
-        const again = !context.aborted && (retryOn ? retryOn(outcome, tries.attempt) : familyOf(result) !== 'invalid')
+        const decides = returned && retryOnValue ? retryOnValue : retryOn
+        const again = !context.aborted && decides(result, tries.attempt)
         if (returned && !again) return result as T
 
         const errors = (tries.errors ??= [])
@@ -167,6 +172,8 @@ export function retry(settings: RetryOptions = {}): Policy {
 }
 
 const KEPT_ERRORS = 100
+
+const mayHelp = (error: unknown): boolean => familyOf(error) !== 'invalid'
 
 /** How far one call has come. */
 interface Tries {

@@ -173,7 +173,7 @@ test('mistakes in the caller’s code are not tried again, and retryOn decides f
   const { error } = await run(
     {
       backoff: constant(1),
-      retryOn: (outcome, attempt) => (asked.push(attempt), (outcome.error as Error).message !== 'e2'),
+      retryOn: (error, attempt) => (asked.push(attempt), (error as Error).message !== 'e2'),
     },
     (attempt) => failing(`e${attempt}`)(),
   )
@@ -182,12 +182,12 @@ test('mistakes in the caller’s code are not tried again, and retryOn decides f
   expect(asked).toEqual([1, 2])
 })
 
-test('with retryOn a returned value can be tried again, and the last one is returned', async () => {
-  const retryOn: RetryOptions['retryOn'] = ({ value }) => (value as { status: number } | undefined)?.status === 503
-  const busy = await run({ backoff: constant(1), retryOn }, (attempt) => ({ status: 503, attempt }))
+test('with retryOnValue a returned value can be tried again, and the last one is returned', async () => {
+  const retryOnValue: RetryOptions['retryOnValue'] = (value) => (value as { status: number }).status === 503
+  const busy = await run({ backoff: constant(1), retryOnValue }, (attempt) => ({ status: 503, attempt }))
   expect(busy.value).toEqual({ status: 503, attempt: 3 })
   expect(retryHistory(busy.value)).toMatchObject({ attempts: 3, stoppedBy: 'attempts' })
-  const fine = await run({ backoff: constant(1), retryOn }, (attempt) => ({ status: attempt === 1 ? 503 : 200 }))
+  const fine = await run({ backoff: constant(1), retryOnValue }, (attempt) => ({ status: attempt === 1 ? 503 : 200 }))
   expect(fine.value).toEqual({ status: 200 })
   expect(fine.begins).toHaveLength(2)
 })
@@ -307,6 +307,7 @@ test.each<[string, RetryOptions]>([
   ['attempts', { attempts: 1.5 }],
   ['backoff', { backoff: 100 as never }],
   ['retryOn', { retryOn: true as never }],
+  ['retryOnValue', { retryOnValue: true as never }],
   ['maxElapsedMs', { maxElapsedMs: -1 }],
   ['maxRetryAfterMs', { maxRetryAfterMs: NaN }],
 ])('a mistake in %s is found at construction', async (option, options) => {
