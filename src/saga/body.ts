@@ -1,15 +1,18 @@
 /** What a body hands to {@link BodyContext.emit}. */
 export interface EmittedEvent {
+  /** What happened; subscriptions choose by it. Not empty. */
   readonly type: string
   /** Anything the codec can store. */
   readonly data: unknown
   /** Messages of one key keep their order, where the bus can. */
   readonly key?: string | undefined
+  /** What stands beside the data; `correlationId` is the saga unless given here. @defaultValue none */
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
 /** What every body of a saga is given. */
 export interface BodyContext<Input, Results> {
+  /** The id given to `run`. */
   readonly sagaId: string
   /** Where the node stands: names from the top joined by `/`; within a name `/` is `~1` and `~` is `~0`. */
   readonly path: string

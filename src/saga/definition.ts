@@ -75,13 +75,17 @@ declare const results: unique symbol
 
 /** A saga as declared: a value, made by `saga(…).….build()`. The same one may be given to many orchestrators. */
 export interface SagaDefinition<Input = unknown, Results = unknown> {
+  /** What stored sagas are matched by, together with the version. */
   readonly name: string
   /** Integer ≥ 1. */
   readonly version: number
   /** Milliseconds from its beginning after which it compensates; `Infinity`: none. */
   readonly deadlineMs: number
+  /** Validator of the input; `undefined`: none. */
   readonly input: StandardSchema<Input> | undefined
+  /** Whether earlier compensations wait when one fails for good. */
   readonly onCompensationFailure: 'park' | 'continue'
+  /** The top level, in sequence; at least one. */
   readonly nodes: readonly SagaNode[]
   /** Names, kinds, order and nesting of all nodes, as 16 hexadecimal digits. Bodies, retries and times do not count. */
   readonly hash: string

@@ -21,7 +21,7 @@ export type {
   SagaFailure,
   SagaStatus,
 } from './journal.js'
-export { SagaMachine, type Decision, type Moment, type SagaInput } from './machine.js'
+export { SagaMachine, type Moment, type SagaInput } from './machine.js'
 export { MemorySagaStore, type MemorySagaStoreOptions } from './memory.js'
 export { toMermaid } from './mermaid.js'
 export {

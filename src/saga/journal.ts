@@ -5,7 +5,9 @@ export type SagaStatus = 'running' | 'waiting' | 'compensating' | 'completed' | 
 
 /** What went wrong, as it is stored: of an error only what every process can read. */
 export interface RecordedError {
+  /** The error's `name`; `'Error'` when no error was thrown. */
   readonly name: string
+  /** At most 2 000 characters. */
   readonly message: string
   /** The error's `code`, if it has one. */
   readonly code?: string | undefined
@@ -13,6 +15,7 @@ export interface RecordedError {
 
 /** Why a saga turned back. */
 export interface SagaFailure {
+  /** `'failed'`: a step; `'timed-out'`: a wait. */
   readonly kind: 'failed' | 'timed-out' | 'deadline' | 'cancelled'
   /** The node that failed; `undefined` for a deadline and a cancel. */
   readonly path?: string | undefined
@@ -34,8 +37,11 @@ export interface StoredEvent {
 
 /** What an operator did, or somebody who cancelled: kept for good. */
 export interface HistoryEntry {
+  /** What was asked for. */
   readonly verb: 'cancel' | 'retry' | 'skip' | 'resolve' | 'redrive'
+  /** As they gave it. */
   readonly who: string
+  /** As they gave it; of a cancel always the reason. */
   readonly why?: string | undefined
   /** Epoch milliseconds, by the store's clock. */
   readonly at: number
@@ -81,6 +87,7 @@ export type JournalEntry =
 export interface JournalRecord {
   /** Epoch milliseconds, by the store's clock. */
   readonly at: number
+  /** In the order in which they hold; may be empty. */
   readonly entries: readonly JournalEntry[]
 }
 

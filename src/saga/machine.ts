@@ -44,12 +44,15 @@ export interface Moment {
   readonly now: number
   /** Paths whose body is running here. */
   readonly live: Pick<ReadonlySet<string>, 'has'>
+  /** Messages not consumed yet, in the order they came. */
   readonly inbox: readonly InboxMessage[]
+  /** For backoffs. */
   readonly random: Random
 }
 
 /** What follows, to be stored in one write. */
-export interface Decision {
+export interface SagaDecision {
+  /** In the order in which they hold; empty: nothing happened. */
   readonly entries: readonly JournalEntry[]
   /** Numbers of the inbox messages that were used up. */
   readonly consumed: readonly number[]
@@ -86,7 +89,7 @@ export class SagaMachine {
   }
 
   /** What follows from `inputs`, the inbox and the time; `state` has moved on by it. The same for the same arguments. */
-  decide(state: SagaState, inputs: readonly SagaInput[], moment: Moment): Decision {
+  decide(state: SagaState, inputs: readonly SagaInput[], moment: Moment): SagaDecision {
     const turn = new Turn(this, state, moment)
     for (const input of inputs) turn.take(input)
     for (const message of moment.inbox) {
@@ -121,7 +124,7 @@ export class SagaMachine {
 }
 
 /** One decision in the making. */
-export class Turn implements Decision {
+export class Turn implements SagaDecision {
   readonly entries: JournalEntry[] = []
   readonly consumed: number[] = []
 

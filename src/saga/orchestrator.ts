@@ -22,6 +22,7 @@ import { driftError, Worker, type WorkerEvents } from './worker.js'
 
 /** Options of {@link SagaOrchestrator}. */
 export interface SagaOrchestratorOptions {
+  /** Where sagas live; shared with other orchestrators. */
   readonly store: SagaStore
   /** Definitions it can run. Several versions of a name may stand side by side. @defaultValue none: it only creates sagas */
   readonly sagas?: readonly SagaDefinition[] | undefined
@@ -63,6 +64,7 @@ export interface SagaEvents extends WorkerEvents {
 
 /** A saga that was begun. */
 export interface SagaHandle<Results> {
+  /** The id given to `run`. */
   readonly id: string
   /**
    * Waits until the saga has ended or is parked, wherever it runs. A signal that aborts ends the waiting, not the saga.

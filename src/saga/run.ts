@@ -28,7 +28,9 @@ export interface RunHost {
 
 /** A saga as it was taken. */
 export interface Taken {
+  /** As the store had it when it was claimed. */
   readonly saga: StoredSaga
+  /** The bodies that its last owner had started may have run. */
   readonly expired: boolean
   /** Monotonic milliseconds of this process at which the lease ends. */
   readonly leaseUntil: number

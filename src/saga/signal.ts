@@ -5,6 +5,7 @@ declare const payload: unique symbol
 
 /** A named message from outside that a saga can wait for. Made by {@link signal}. */
 export interface SagaSignal<T = unknown> {
+  /** What sender and saga know it by. Not empty. */
   readonly name: string
   /** Checks each payload when it is sent. */
   readonly schema?: StandardSchema<T> | undefined

@@ -6,13 +6,17 @@ export type Fenced = 'ok' | 'fenced'
 
 /** A definition as stores know it. */
 export interface DefinitionKey {
+  /** Not empty. */
   readonly name: string
+  /** Integer ≥ 1. */
   readonly version: number
+  /** Of the structure: 16 hexadecimal digits. */
   readonly hash: string
 }
 
 /** A saga to be. */
 export interface NewSaga extends DefinitionKey {
+  /** Any string that is not empty. */
   readonly id: string
   /** Text of the codec. */
   readonly input: string
@@ -24,14 +28,21 @@ export interface NewSaga extends DefinitionKey {
 
 /** A saga as it is stored. All times are epoch milliseconds by the store's clock. */
 export interface StoredSaga extends DefinitionKey {
+  /** As it was created. */
   readonly id: string
+  /** Text of the codec, as it was created. */
   readonly input: string
+  /** Milliseconds, as it was created; `null`: none. */
   readonly deadlineMs: number | null
+  /** As the last write gave it; `running` before any. */
   readonly status: SagaStatus
+  /** Never changes. */
   readonly createdAt: number
+  /** When the last transition was written; `createdAt` before any. */
   readonly updatedAt: number
   /** How often it has been claimed: the number of its present or last owner. */
   readonly epoch: number
+  /** One record per transition, in their order. */
   readonly journal: readonly JournalRecord[]
   /** Messages not consumed yet, in the order they came. */
   readonly inbox: readonly InboxMessage[]
@@ -43,6 +54,7 @@ export interface StoredSaga extends DefinitionKey {
 export interface Created {
   /** `false`: a saga of this id was there and was left as it was. */
   readonly created: boolean
+  /** The one of this id, new or old. */
   readonly saga: StoredSaga
   /** The store's clock, epoch milliseconds. */
   readonly now: number
@@ -50,14 +62,17 @@ export interface Created {
 
 /** What an orchestrator can run, and how much. */
 export interface ClaimRequest {
+  /** Only sagas of these are given out. */
   readonly known: readonly DefinitionKey[]
   /** Integer ≥ 1. */
   readonly limit: number
+  /** Milliseconds from now for which they are owned. > 0. */
   readonly leaseMs: number
 }
 
 /** A saga that is the caller's now. */
 export interface ClaimedSaga {
+  /** As it is now, with its new epoch. */
   readonly saga: StoredSaga
   /** Its last owner let its lease run out: the bodies it had started may have run. */
   readonly expired: boolean
@@ -65,6 +80,7 @@ export interface ClaimedSaga {
 
 /** What {@link SagaStore.claim} found. */
 export interface Claims {
+  /** Longest due first; at most `limit`. */
   readonly claimed: readonly ClaimedSaga[]
   /** Due sagas whose name and version are known with another hash: untouched. May be cut to a few. */
   readonly drifted: readonly { readonly id: string; readonly name: string; readonly version: number }[]
@@ -76,7 +92,9 @@ export interface Claims {
 
 /** A saga and the epoch under which the caller owns it. */
 export interface Lease {
+  /** The saga. */
   readonly id: string
+  /** Integer ≥ 1, as the claim gave it. */
   readonly epoch: number
 }
 
@@ -87,7 +105,9 @@ export type Renewed = 'fenced' | { readonly lastMessage: number }
 export interface Transition extends Lease {
   /** How many records the journal has before this one. */
   readonly position: number
+  /** What the journal gets. */
   readonly record: JournalRecord
+  /** Where the saga stands after it. */
   readonly status: SagaStatus
   /** Numbers of inbox messages that it consumes. */
   readonly consumed: readonly number[]
@@ -99,7 +119,9 @@ export interface Transition extends Lease {
 
 /** What is sent to a saga from outside. */
 export interface NewMessage {
+  /** Whom it is for. */
   readonly sagaId: string
+  /** A signal, or an order of whoever may give one. */
   readonly kind: 'signal' | 'cancel' | 'retry' | 'skip' | 'resolve' | 'redrive'
   /** Signal: its name. Operator verbs: the path they are about, or empty. */
   readonly name: string
@@ -120,7 +142,9 @@ export type Delivered = 'delivered' | 'duplicate' | 'finished' | 'unknown'
 
 /** What {@link SagaStore.list} looks for. */
 export interface SagaQuery {
+  /** Only those that stand there. @defaultValue all */
   readonly status?: SagaStatus | undefined
+  /** Only those of definitions of this name. @defaultValue all */
   readonly name?: string | undefined
   /** Only those that have not ended and got no write for so many milliseconds. ≥ 0. */
   readonly stuckForMs?: number | undefined
@@ -132,17 +156,23 @@ export interface SagaQuery {
 
 /** One line of a list. Times are epoch milliseconds by the store's clock. */
 export interface SagaSummary {
+  /** As it was created. */
   readonly id: string
+  /** Of its definition. */
   readonly name: string
+  /** Of its definition. */
   readonly version: number
+  /** Where it stands. */
   readonly status: SagaStatus
+  /** Never changes. */
   readonly createdAt: number
+  /** When its last transition was written. */
   readonly updatedAt: number
 }
 
 /** Something to look at. */
 export interface SagaWake {
-  /** The saga; `undefined`: any, for the store may have missed something. */
+  /** The saga; `undefined`: whichever, for the store may have missed something. */
   readonly id: string | undefined
   /** Milliseconds until it is due; 0: now; `Infinity`: it ended. */
   readonly dueInMs: number

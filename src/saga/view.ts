@@ -8,7 +8,9 @@ import type { StoredSaga } from './store.js'
 
 /** One node of a {@link SagaView}. */
 export interface NodeView {
+  /** As bodies are given it. */
   readonly path: string
+  /** What it is. */
   readonly kind: Exclude<SagaNode['kind'], 'parallel'>
   /** `'pending'`: it has not begun. */
   readonly status: NodeStatus | 'pending'
@@ -20,10 +22,15 @@ export interface NodeView {
 
 /** A saga as it stands in the store. Times are epoch milliseconds by the store's clock. */
 export interface SagaView {
+  /** As it was created. */
   readonly id: string
+  /** Of its definition. */
   readonly name: string
+  /** Of its definition. */
   readonly version: number
+  /** Where it stands. */
   readonly status: SagaStatus
+  /** As it was stored: a copy. */
   readonly input: unknown
   /** What is known of the nodes. Empty when this orchestrator does not know the definition. */
   readonly results: Readonly<Record<string, unknown>>
@@ -39,7 +46,9 @@ export interface SagaView {
   readonly late: { readonly kind: 'deadline' | 'cancelled'; readonly reason: string } | undefined
   /** What people did to it, oldest first. */
   readonly history: readonly HistoryEntry[]
+  /** When it was created. */
   readonly createdAt: number
+  /** When its last transition was written. */
   readonly updatedAt: number
   /** `undefined`: none. */
   readonly deadlineAt: number | undefined
