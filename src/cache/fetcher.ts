@@ -1,3 +1,4 @@
+import { checkLease } from './answers.js'
 import type { Flight, Stale } from './flight.js'
 import { Loading } from './loading.js'
 import type { Found, Levels } from './levels.js'
@@ -57,7 +58,7 @@ export class Fetcher {
       const sentAt = levels.fences.turn
       const lease = await remote.call(
         'lease',
-        (store) => store.lease(key, leaseMs, flight.forced),
+        async (store) => checkLease(await store.lease(key, leaseMs, flight.forced)),
         pauseMs === MIN_POLL_MS ? flight.budget : remote.budget(), // waiting for another's load is not waiting for the store
         (late) => late.kind === 'granted' && this.#release(key, late.token),
       )
@@ -117,6 +118,7 @@ export class Fetcher {
     }
     const ttlMs = Math.ceil(loading.ttlMs * (1 - request.plan.jitterRatio * levels.random()))
     if (ttlMs + graceMs === 0) return this.#release(watch.key, token)
+    const kept = levels.local.keep(value) // before the second level has it: it may throw
     if (remote && token !== undefined) {
       const epochMs = levels.clock.epochMs()
       const entry: StoredEntry = {
@@ -140,7 +142,7 @@ export class Fetcher {
     }
     if (!watch.mayPutLoad(tags)) return levels.local.remove(watch.key) // what was put meanwhile may be older
     const plan = { ...request.plan, graceMs }
-    levels.put(watch.key, { value, freshMs: ttlMs, ageMs: 0, tags, etag, loadMs }, plan, watch.start)
+    levels.put(watch.key, { value: kept, freshMs: ttlMs, ageMs: 0, tags, etag, loadMs }, plan, watch.start)
     watch.put(true)
   }
 

@@ -2,7 +2,6 @@ import { LRUCache } from 'lru-cache'
 import { ClosedError, TimeoutError } from '../kernel/errors.js'
 import { orAbort } from '../kernel/signal.js'
 import { ABSENT, ELSEWHERE, Fetcher } from './fetcher.js'
-import type { TagCell } from './fences.js'
 import { Flight, type Request, type Stale } from './flight.js'
 import type { Levels } from './levels.js'
 import type { LocalEntry } from './local.js'
@@ -18,7 +17,7 @@ interface Failure {
   readonly error: unknown
   readonly until: number
   readonly born: number
-  readonly cells: readonly TagCell[]
+  readonly tags: readonly string[]
   readonly stale: Stale | undefined
 }
 
@@ -34,7 +33,7 @@ export class Flights {
     this.#fetcher = new Fetcher(levels)
   }
 
-  /** Forgets failures that an invalidation may have cured; those that carry its tags are judged by their cells. */
+  /** Forgets failures that an invalidation may have cured; its tags are looked at when they are asked for. */
   forget(keys: readonly string[] | 'all'): void {
     if (keys === 'all') this.#failures.clear()
     else for (const key of keys) this.#failures.delete(key)
@@ -70,6 +69,7 @@ export class Flights {
         if (this.due(entry)) this.refresh(entry, request)
         return levels.local.give(entry.value)
       }
+      const { changes } = levels.fences // before the load begins: its loader may change things at once
       let flight = this.#flights.get(request.key)
       if (flight && this.#joinable(flight, request.fresh)) {
         request.parked?.()
@@ -79,7 +79,6 @@ export class Flights {
         flight = this.#start(request, request.fresh, budget)
       }
       levels.counters.misses++
-      const { changes } = levels.fences
       const value = await this.#wait(flight, request)
       if (value === ELSEWHERE) continue
       // What the load found out at its end may show that a change came between its beginning and this call.
@@ -120,7 +119,7 @@ export class Flights {
   #failure(key: string): Failure | undefined {
     const failure = this.#failures.get(key)
     if (!failure || this.levels.clock.now() >= failure.until) return undefined
-    return failure.cells.some((cell) => cell.any > failure.born) ? undefined : failure
+    return this.levels.fences.movedSince(failure.born, key, failure.tags, 'any') ? undefined : failure
   }
 
   #start(request: Request, forced: boolean, budget: Budget): Flight {
@@ -139,7 +138,11 @@ export class Flights {
     })
     this.#flights.set(key, flight)
     this.#running.add(flight)
-    flight.promise = this.#run(flight)
+    let begin!: () => void
+    flight.promise = new Promise((resolve) => {
+      begin = () => resolve(this.#run(flight))
+    })
+    begin() // only now: the loader may ask for its own key at once
     flight.promise.catch(() => {}) // those who wait hear of it; in the background there may be nobody
     return flight
   }
@@ -152,11 +155,10 @@ export class Flights {
       return value
     } catch (error) {
       if (plan.errorTtlMs > 0 && !flight.controller.signal.aborted && !flight.watch.outdated(flight.tags)) {
-        const { clock, fences } = this.levels
-        const now = clock.now()
-        const cells = flight.tags.map((tag) => fences.cell(tag))
-        const stale = flight.fallback(now)
-        this.#failures.set(key, { error, until: now + plan.errorTtlMs, born: flight.watch.start, cells, stale })
+        const { tags, watch } = flight
+        const now = this.levels.clock.now()
+        const until = now + plan.errorTtlMs
+        this.#failures.set(key, { error, until, born: watch.start, tags, stale: flight.fallback(now) })
       }
       throw error
     } finally {

@@ -1,3 +1,14 @@
+import { InvalidPayloadError } from '../kernel/errors.js'
+
+/** A structured clone. @throws InvalidPayloadError when there can be none. */
+export function clone<T>(value: T): T {
+  try {
+    return structuredClone(value)
+  } catch (cause) {
+    throw new InvalidPayloadError("a value that can't be cloned does not go with isolate 'clone'", [], { cause })
+  }
+}
+
 /** Makes plain objects and arrays read-only, at any depth. Everything else stays as it is. @returns `value` */
 export function deepFreeze<T>(value: T): T {
   if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value

@@ -1,4 +1,5 @@
 import type { Clock } from '../kernel/clock.js'
+import { checkEntries, checkLease, checkSeq } from './answers.js'
 import type { Coherence } from './coherence.js'
 import type { Budget, Remote } from './remote.js'
 import type { Invalidation, StoredEntry } from './store.js'
@@ -126,7 +127,11 @@ export class Journal {
     const ms = Math.ceil(change.keepUntil - this.clock.now())
     if (ms <= 0) return this.#sent(generation, await this.#invalidate({ kind: 'keys', keys: [change.key] }, budget))
     const items = [{ key: change.key, entry: change.entry, ms }]
-    const seq = await this.remote.call('write', (store) => store.write(items, this.origin), budget)
+    const seq = await this.remote.call(
+      'write',
+      async (store) => checkSeq(await store.write(items, this.origin)),
+      budget,
+    )
     return this.#sent(generation, seq)
   }
 
@@ -138,14 +143,18 @@ export class Journal {
     const { remote, coherence } = this
     if (!(await coherence.verify())) return undefined
     const { generation } = coherence
-    const before = await remote.call('read', (store) => store.read([key]), remote.budget())
+    const before = await remote.call('read', async (store) => checkEntries(await store.read([key]), 1), remote.budget())
     if (!before) return undefined
     const seq = await this.#invalidate({ kind: 'keys', keys: [key] }, remote.budget())
     if (seq === undefined) return undefined
     const stamp = before.entries[0]?.stamp ?? Infinity // what is not there may have been deleted
     const ms = Math.ceil(keepUntil - this.clock.now())
     if (ms > 0 && stamp <= basis.seq && coherence.basis.epoch === basis.epoch && seq === before.seq + 1) {
-      const lease = await remote.call('lease', (store) => store.lease(key, REPLAY_LEASE_MS), remote.budget())
+      const lease = await remote.call(
+        'lease',
+        async (store) => checkLease(await store.lease(key, REPLAY_LEASE_MS)),
+        remote.budget(),
+      )
       if (lease?.kind === 'granted') {
         const still = lease.seq === seq ? { ...entry, stamp: seq } : undefined
         await remote.call('fill', (store) => store.fill(key, lease.token, still, ms), remote.budget())
@@ -155,7 +164,7 @@ export class Journal {
   }
 
   #invalidate(what: Invalidation, budget: Budget): Promise<number | undefined> {
-    return this.remote.call('invalidate', (store) => store.invalidate(what, this.origin), budget)
+    return this.remote.call('invalidate', async (store) => checkSeq(await store.invalidate(what, this.origin)), budget)
   }
 
   #sent(generation: number, seq: number | undefined): Sent | undefined {

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { checkString } from '../kernel/check.js'
 import { InvalidPayloadError } from '../kernel/errors.js'
 
 /**
@@ -23,8 +24,9 @@ export class Space {
     return new Space(`${this.path || '~'}${kind === 'w' ? 'w' : ''}${name.length}:${name}`, this.tags)
   }
 
-  /** The name of a key or tag in the levels. */
+  /** The name of a key or tag in the levels. @throws InvalidOptionError when it is no string. */
   nameOf(key: string): string {
+    if (typeof key !== 'string') checkString('key', key, 0)
     if (this.path !== '') return `${this.path}:${key}`
     return key.charCodeAt(0) === TILDE ? `~:${key}` : key
   }
@@ -38,7 +40,8 @@ const MAX_KEY = 200
 /** A text for a list of arguments: the same for equal ones, whatever the order of properties, and never for others. */
 export function keyOfArguments(args: readonly unknown[]): string {
   const text = canonical(args, [])
-  return text.length <= MAX_KEY ? text : `#${createHash('sha256').update(text).digest('base64url')}`
+  // UTF-16, because in UTF-8 all halves of surrogate pairs are the same replacement character.
+  return text.length <= MAX_KEY ? text : `#${createHash('sha256').update(text, 'utf16le').digest('base64url')}`
 }
 
 /** Every kind of value begins with a letter of its own and either has a length or an end, so that no two run together. */

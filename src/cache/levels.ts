@@ -3,6 +3,7 @@ import { systemClock, type Clock } from '../kernel/clock.js'
 import { jsonCodec, type Codec } from '../kernel/codec.js'
 import { Emitter } from '../kernel/emitter.js'
 import { randomId, systemRandom, type Random } from '../kernel/random.js'
+import { checkState } from './answers.js'
 import { Coherence } from './coherence.js'
 import { newCounters, type CacheEvents } from './events.js'
 import { Fences, type Watch } from './fences.js'
@@ -23,6 +24,7 @@ export interface Found {
 
 /** What may go into the first level. Times in milliseconds from now. */
 export interface Keeping {
+  /** As `LocalLevel.keep` gave it. */
   readonly value: unknown
   readonly freshMs: number
   readonly ageMs: number
@@ -83,7 +85,7 @@ export class Levels {
     const coherence = (this.#coherence = new Coherence(
       clock,
       this.maxStalenessMs,
-      () => remote.call('state', (store) => store.state([]), remote.budget()),
+      () => remote.call('state', async (store) => checkState(await store.state([])), remote.budget()),
       (until) => {
         local.coherentUntil = until
       },
@@ -211,7 +213,7 @@ export class Levels {
     watch.found()
     if (!watch.mayPutRead(entry.tags)) return this.local.remove(watch.key)
     const ageMs = Math.max(0, this.clock.epochMs() - entry.storedAt)
-    this.put(watch.key, { ...entry, value, freshMs, ageMs }, plan, watch.start)
+    this.put(watch.key, { ...entry, value: this.local.keep(value), freshMs, ageMs }, plan, watch.start)
     watch.put(false)
   }
 
@@ -232,7 +234,7 @@ export class Levels {
     this.local.put(
       key,
       new LocalEntry(
-        this.local.keep(value),
+        value,
         freshUntil,
         Math.min(freshUntil, Math.floor(refreshAt)),
         graceUntil,

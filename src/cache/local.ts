@@ -1,7 +1,7 @@
 import { LRUCache } from 'lru-cache'
 import type { Clock } from '../kernel/clock.js'
 import type { TagCell } from './fences.js'
-import { deepFreeze, sizeOf } from './isolation.js'
+import { clone, deepFreeze, sizeOf } from './isolation.js'
 import type { Isolation } from './options.js'
 
 /** What is rarely there, apart from the rest so that an entry stays small. */
@@ -106,15 +106,15 @@ export class LocalLevel {
     for (const entry of this.#lru?.values() ?? []) if (entry.cells) yield* entry.cells
   }
 
-  /** A value as it goes in. */
+  /** A value as it goes in. @throws InvalidPayloadError when it can't be cloned and is to be. */
   keep(value: unknown): unknown {
     if (this.#isolate === 'freeze') return deepFreeze(value)
-    return this.#isolate === 'clone' ? structuredClone(value) : value
+    return this.#isolate === 'clone' ? clone(value) : value
   }
 
   /** A value as it goes out. */
   give(value: unknown): unknown {
-    return this.#isolate === 'clone' ? structuredClone(value) : value
+    return this.#isolate === 'clone' ? clone(value) : value
   }
 }
 

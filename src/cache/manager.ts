@@ -88,7 +88,8 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
    * `fresh`: a stored value will not do; a load that is under way will. `signal`: ends this call with its reason; the load goes
    * on for others, and is aborted when nobody waits for it.
    * @throws TimeoutError after `hardTimeoutMs` without an old value to serve; the load goes on.
-   * @throws InvalidPayloadError when the codec can't keep the loaded value for the second level: it is stored nowhere.
+   * @throws InvalidPayloadError when the codec can't keep the loaded value for the second level, or `isolate: 'clone'` can't clone
+   * it: it is stored nowhere.
    * @throws what `load` threw, without an old value to serve.
    */
   async getOrSet<K extends keyof S & string>(
@@ -119,9 +120,10 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
     checkFunction('load', load)
     const unique = [...new Set(keys)]
     const bulk = new Bulk<K>(unique, load)
+    const requests = unique.map((key) => this.#request(key, (context) => bulk.want(key, context), options))
     const pairs = await Promise.all(
-      unique.map(async (key) => {
-        const request = this.#request(key, (context) => bulk.want(key, context), options)
+      unique.map(async (key, i) => {
+        const request = requests[i] as Request
         const decided = (): void => bulk.decided(key)
         const value = await this.#view.flights.obtain({ ...request, many: true, parked: decided }).finally(decided)
         return [key, value] as const
@@ -132,7 +134,8 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
 
   /**
    * Stores a value in both levels. A load under way for the key will not replace it.
-   * @throws InvalidPayloadError when the codec can't keep it for the second level: nothing has changed.
+   * @throws InvalidPayloadError when the codec can't keep it for the second level, or `isolate: 'clone'` can't clone it: nothing
+   * has changed.
    */
   async set<K extends keyof S & string>(key: K, value: S[K], options?: EntryOptions): Promise<Ack> {
     const { flights } = this.#view
@@ -157,6 +160,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
       },
       keepUntil: began + ttlMs + plan.graceMs,
     }
+    const kept = levels.local.keep(value)
     levels.apply(gone)
     const watch = levels.fences.watch(name)
     try {
@@ -164,7 +168,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
       const newest = !watch.outdated(tags)
       levels.apply(gone) // once more: what was read since then may be from before the value was there
       const ageMs = levels.clock.now() - began
-      if (newest) levels.put(name, { value, freshMs: ttlMs - ageMs, ageMs, tags }, plan, levels.fences.turn)
+      if (newest) levels.put(name, { value: kept, freshMs: ttlMs - ageMs, ageMs, tags }, plan, levels.fences.turn)
       return ack
     } finally {
       watch.end()
@@ -289,7 +293,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
   ): Request {
     const plan = planOf(options, this.#view.defaults)
     return {
-      key: this.#space.nameOf(checkString('key', key, 0)),
+      key: this.#space.nameOf(key),
       name: key,
       load: checkFunction('load', load),
       plan,

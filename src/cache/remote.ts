@@ -1,4 +1,5 @@
 import type { Clock } from '../kernel/clock.js'
+import { checkEntries, checkState } from './answers.js'
 import type { CacheStore, StoredEntry } from './store.js'
 
 /** What is left of the time that one call may wait for the second level. */
@@ -107,7 +108,13 @@ export class Remote {
     const entries = new Promise<readonly (StoredEntry | undefined)[] | undefined>((resolve) => {
       process.nextTick(() => {
         this.#batch = undefined
-        resolve(this.call('read', (store) => store.read([...keys.keys()]), this.budget()).then((r) => r?.entries))
+        resolve(
+          this.call(
+            'read',
+            async (store) => checkEntries(await store.read([...keys.keys()]), keys.size),
+            this.budget(),
+          ).then((r) => r?.entries),
+        )
       })
     })
     return { keys, entries }
@@ -159,7 +166,7 @@ export class Remote {
   }
 
   async #probe(): Promise<void> {
-    const outcome = await this.#attempt((store) => store.state([]), this.timeoutMs, false)
+    const outcome = await this.#attempt(async (store) => checkState(await store.state([])), this.timeoutMs, false)
     if (this.#closed) return
     if ('value' in outcome) {
       this.#out = false

@@ -1,7 +1,7 @@
 import { checkNumber, checkObject, invalid } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
 import { decisionOf, type Decision } from './decision.js'
-import type { Limit } from './limit.js'
+import { checkLimit, type Limit } from './limit.js'
 import { MemoryTokenBucketStore } from './memory.js'
 import type { BucketState, Taken } from './store.js'
 
@@ -28,11 +28,13 @@ export class StandIn {
     else {
       const share = checkNumber('onStoreFailure.share', checkObject('onStoreFailure', rule).share, 1, 1e6)
       this.#buckets = new MemoryTokenBucketStore({ clock })
-      this.#shares = limits.map(({ name, capacity, refillPerSecond }) => ({
-        name,
-        capacity: Math.max(1, Math.floor(capacity / share)),
-        refillPerSecond: refillPerSecond / share,
-      }))
+      this.#shares = limits.map(({ name, capacity, refillPerSecond }) =>
+        checkLimit({
+          name,
+          capacity: Math.max(1, Math.floor(capacity / share)),
+          refillPerSecond: refillPerSecond / share,
+        }),
+      )
     }
   }
 

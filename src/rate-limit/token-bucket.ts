@@ -164,7 +164,7 @@ export class TokenBucket {
     return {
       allowed,
       remaining,
-      retryAfterMs: allowed ? 0 : retryAfterMs,
+      retryAfterMs: allowed ? 0 : Math.max(1, retryAfterMs), // there may be enough, for those whose timer is late
       resetMs,
       limit: this.#limit,
       storeFailed: false,

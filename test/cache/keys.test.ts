@@ -68,6 +68,11 @@ test('what has no key of its own is refused, unless the caller makes one', async
   await expect(plainWrap(() => {})).rejects.toSatisfy((e) => isHoldfastError(e, 'INVALID_PAYLOAD'))
 })
 
+test('long arguments that differ in half a surrogate pair have keys of their own', () => {
+  const long = 'x'.repeat(300)
+  expect(keyOfArguments([`\ud800${long}`])).not.toBe(keyOfArguments([`\ud801${long}`]))
+})
+
 test('a wrapped function runs once for equal arguments, with its own this, and again after invalidate', async () => {
   const cache = new CacheManager()
   let calls = 0

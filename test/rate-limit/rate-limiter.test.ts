@@ -54,6 +54,8 @@ describe('limits', () => {
     expect(() => make({ storeTimeoutMs: 0 })).toThrow(/storeTimeoutMs/)
     expect(() => make({ onStoreFailure: 'maybe' as never })).toThrow(/onStoreFailure/)
     expect(() => make({ onStoreFailure: { share: 0 } })).toThrow(/onStoreFailure\.share/)
+    const yearly = { name: 'yearly', capacity: 1, refillPerSecond: 1 / 31_536_000 } // its hundredth part takes a century
+    expect(() => make({ limits: yearly, onStoreFailure: { share: 100 } })).toThrow(/refillPerSecond/)
     expect(() => make({ prefix: 1 as never })).toThrow(/prefix/)
   })
 

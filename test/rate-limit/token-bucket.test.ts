@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest'
+import type { Clock } from '../../src/kernel/clock.js'
 import { RateLimitedError, TokenBucket } from '../../src/rate-limit/index.js'
 import { ManualClock, settle } from '../../src/testing/index.js'
 import { fc, prop } from '../support/prop.js'
@@ -256,4 +257,19 @@ describe('TokenBucket', () => {
     },
     { numRuns: 60 },
   )
+
+  test('a refusal never says 0 ms, not even while the timer of those who wait is late', async () => {
+    const manual = new ManualClock()
+    let lateMs = 0
+    const late: Clock = {
+      now: () => manual.now() + lateMs,
+      epochMs: () => manual.epochMs(),
+      setTimer: (fn, ms, options) => manual.setTimer(fn, ms, options),
+      sleep: (ms, signal) => manual.sleep(ms, signal),
+    }
+    const bucket = new TokenBucket({ capacity: 5, refillPerSecond: 10, initial: 0, clock: late })
+    void bucket.take()
+    lateMs = 1_000
+    expect(bucket.decide()).toMatchObject({ allowed: false, retryAfterMs: 1 })
+  })
 })

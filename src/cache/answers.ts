@@ -1,0 +1,49 @@
+import { CorruptDataError } from '../kernel/errors.js'
+import type { CacheLease, CacheStore, StoredEntry } from './store.js'
+
+/*
+ * A store is somebody else's code and data. An answer that is none makes the call fail like any other, instead of breaking
+ * what reads it.
+ */
+
+type Entries = Awaited<ReturnType<CacheStore['read']>>
+type State = Awaited<ReturnType<CacheStore['state']>>
+
+/** @throws CorruptDataError unless it is a list of `count` entries. */
+export function checkEntries(answer: Entries, count: number): Entries {
+  const { entries } = (answer ?? {}) as Partial<Entries>
+  if (!Array.isArray(entries) || entries.length !== count) return corrupt('read')
+  if (!entries.every((entry: unknown) => entry === undefined || isEntry(entry))) return corrupt('read')
+  return answer
+}
+
+/** @throws CorruptDataError unless it is one of the three kinds of answer. */
+export function checkLease(answer: CacheLease): CacheLease {
+  switch (answer?.kind) {
+    case 'busy':
+      return answer
+    case 'hit':
+      return isEntry(answer.entry) ? answer : corrupt('lease')
+    case 'granted':
+      return typeof answer.token === 'string' && Number.isSafeInteger(answer.seq) ? answer : corrupt('lease')
+    default:
+      return corrupt('lease')
+  }
+}
+
+/** @throws CorruptDataError unless it is a number of a change. */
+export const checkSeq = (answer: number): number => (Number.isSafeInteger(answer) ? answer : corrupt('write'))
+
+/** @throws CorruptDataError unless it has an epoch and a number. */
+export const checkState = (answer: State): State =>
+  typeof answer?.epoch === 'string' && Number.isSafeInteger(answer.seq) ? answer : corrupt('state')
+
+function isEntry(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false
+  const { tags, stamp, freshUntil, storedAt } = value as Partial<StoredEntry>
+  return Array.isArray(tags) && [stamp, freshUntil, storedAt].every((field) => typeof field === 'number')
+}
+
+function corrupt(operation: string): never {
+  throw new CorruptDataError(`the second level answered ${operation} with something that is no such answer`)
+}
