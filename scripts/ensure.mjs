@@ -1,6 +1,6 @@
 // Makes a fresh clone ready; does nothing, quickly, when all is there. No dependencies: it runs before there are any.
 //   node scripts/ensure.mjs             the packages of package-lock.json
-//   node scripts/ensure.mjs --servers   and what the tests start: Redis, PostgreSQL, Chromium
+//   node scripts/ensure.mjs --servers   and what the tests start: Redis, PostgreSQL, Chromium, curl
 //   node scripts/ensure.mjs --bench     and the packages of bench/, where the peers are
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -37,21 +37,22 @@ function ensurePackages(folder) {
   writeFileSync(mark, wanted)
 }
 
-/** Each program the tests start: the address of one that already runs, where to look, and who installs it. */
+/** Each program the tests start: the variable that names another, where to look, and who installs it. */
 const programs = [
   { name: 'Redis', variable: 'REDIS_URL', find: redisServer, apt: 'redis-server', brew: 'redis' },
   { name: 'PostgreSQL', variable: 'DATABASE_URL', find: postgresBin, apt: 'postgresql', brew: 'postgresql@17' },
   { name: 'Chromium', variable: 'CHROMIUM_PATH', find: chromium, apt: 'chromium', brew: '--cask chromium' },
+  { name: 'curl', find: () => onPath('curl'), apt: 'curl', brew: 'curl' },
 ]
 
 function ensureServers() {
-  const missing = () => programs.filter(({ variable, find }) => !process.env[variable] && !find())
+  const missing = () => programs.filter(({ variable, find }) => !(variable && process.env[variable]) && !find())
   const first = missing()
   if (first.length === 0) return
   const names = first.map(({ name }) => name).join(', ')
   if (onPath('apt-get')) {
     console.log(`holdfast: installing ${names} with apt-get (once) …`)
-    const sudo = process.getuid() === 0 ? [] : ['sudo', '-n']
+    const sudo = process.getuid() === 0 ? [] : process.stdin.isTTY ? ['sudo'] : ['sudo', '-n']
     const aptGet = (...args) => {
       const [command, ...rest] = [...sudo, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', ...args]
       return run(command, rest)
@@ -66,10 +67,12 @@ function ensureServers() {
       `the tests need ${left.map(({ name }) => name).join(', ')} on this machine, and it could not be installed. Either:`,
       `  Debian, Ubuntu:  sudo apt-get install -y ${left.map(({ apt }) => apt).join(' ')}`,
       ...left.map(({ brew }) => `  macOS:           brew install ${brew}`),
-      ...left.map(
-        ({ name, variable }) =>
-          `  or set ${variable} to the ${variable.endsWith('PATH') ? 'program' : 'address'} of a ${name} of your own`,
-      ),
+      ...left
+        .filter(({ variable }) => variable)
+        .map(({ name, variable }) => {
+          const what = variable.endsWith('_PATH') ? 'path' : 'address'
+          return `  or set ${variable} to the ${what} of a ${name} of your own`
+        }),
       `Tests without servers: npm run test:unit`,
     ].join('\n'),
   )

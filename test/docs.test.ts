@@ -21,14 +21,21 @@ const blocksOf = (page: string): string[] =>
 
 /**
  * One module of all blocks of a page. A block sees the names of those before it and may define them anew, as a reader
- * takes it: each stands in a scope inside the one before. Imports are merged at the top.
+ * takes it: each stands in a scope inside the one before. Imports are merged, and they and `declare` stand at the top.
  */
 function moduleOf(blocks: readonly string[]): string {
   const imports = new Map<string, Set<string>>()
   const whole = new Set<string>()
+  const declared: string[] = []
   const bodies = blocks.map((code) => {
     const file = ts.createSourceFile('block.ts', code, ts.ScriptTarget.Latest, true)
     let body = code
+    for (const statement of file.statements) {
+      const modifiers = ts.canHaveModifiers(statement) ? ts.getModifiers(statement) : undefined
+      if (!modifiers?.some(({ kind }) => kind === ts.SyntaxKind.DeclareKeyword)) continue
+      body = body.replace(statement.getText(), '')
+      declared.push(statement.getText())
+    }
     for (const statement of file.statements.filter(ts.isImportDeclaration)) {
       body = body.replace(statement.getText(), '')
       const named = statement.importClause?.namedBindings
@@ -43,7 +50,9 @@ function moduleOf(blocks: readonly string[]): string {
     return body
   })
   const head = [...whole, ...[...imports].map(([from, names]) => `import { ${[...names].join(', ')} } from ${from}`)]
-  return [...head, ...bodies.map((body) => `{\n${body}`), '}'.repeat(bodies.length), 'export {}'].join('\n')
+  return [...head, ...declared, ...bodies.map((body) => `{\n${body}`), '}'.repeat(bodies.length), 'export {}'].join(
+    '\n',
+  )
 }
 
 beforeAll(() => mkdirSync(folder, { recursive: true }))

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs'
 import { Pool } from 'pg'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
+import { chromium as chromiumPath } from '../../scripts/programs.mjs'
 import { until } from './storefront-client.js'
 
 interface Running {
@@ -43,7 +44,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
   beforeAll(async () => {
     const quiet = ['background-networking', 'component-update', 'sync', 'gpu', 'quic'].map((it) => `--disable-${it}`)
     browser = await chromium.launch({
-      executablePath: process.env['CHROMIUM_PATH'] ?? '/usr/bin/chromium',
+      executablePath: chromiumPath() ?? 'chromium',
       args: ['--headless', '--no-sandbox', '--no-first-run', ...quiet],
     })
   })
@@ -70,8 +71,8 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     const breaker = page.locator('#breaker-state')
     await shipped.first().waitFor()
     expect(await breaker.textContent()).toBe('closed')
-    await page.waitForFunction('Number(document.querySelector("#refused").textContent) > 0')
-    await page.waitForFunction('document.querySelector("#hit-ratio").textContent.endsWith("%")')
+    await page.locator('#refused', { hasText: /[1-9]/ }).waitFor()
+    await page.locator('#hit-ratio', { hasText: /\d.*%/ }).waitFor()
 
     await page.getByRole('radio', { name: 'fails' }).check()
     await page.locator('#breaker-state[data-state="open"]').waitFor()
