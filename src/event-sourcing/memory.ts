@@ -12,6 +12,7 @@ import {
   appendRequests,
   isAsExpected,
   missedAfter,
+  NO_METADATA,
   pageBounds,
   readBounds,
   type AppendRequest,
@@ -80,9 +81,9 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   async append<T extends E>(
     stream: string,
     events: readonly T[],
-    { expectedVersion, ...options }: AppendOptions & { readonly expectedVersion?: ExpectedVersion | undefined } = {},
+    options: AppendOptions & { readonly expectedVersion?: ExpectedVersion | undefined } = {},
   ): Promise<Appended<T>> {
-    const [appended] = this.#appendAll<T>([{ stream, events, expectedVersion }], options)
+    const [appended] = this.#appendAll<T>([{ stream, events, expectedVersion: options.expectedVersion }], options)
     return appended as Appended<T>
   }
 
@@ -125,33 +126,37 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   }
 
   #write<T extends E>({ stream: streamId, events }: AppendRequest, contents: readonly Content[]): Appended<T> {
-    let stream = this.#streams.get(streamId)
-    if (!stream) {
-      stream = { events: [], version: 0, first: 1, state: 'live', lastAt: -Infinity }
-      this.#streams.set(streamId, stream)
-    }
-    const at = (stream.lastAt = Math.max(stream.lastAt, Math.floor(this.#clock.epochMs())))
-    const recorded: Recorded<T>[] = []
-    for (let i = 0; i < events.length; i++) {
-      const { type, id, tags } = events[i] as NewEvent
+    const before = this.#streams.get(streamId)
+    const version = before?.version ?? 0
+    const at = Math.max(before?.lastAt ?? -Infinity, Math.floor(this.#clock.epochMs()))
+    const written = events.map(({ type, id, tags }, i): Kept => {
       const { text, data, metadata } = contents[i] as Content
-      const kept: Kept = {
+      return {
         type,
         id,
         tags: tags.length > 0 ? Object.freeze([...tags]) : undefined,
         streamId,
-        version: ++stream.version,
-        position: this.#log.length + 1,
+        version: version + i + 1,
+        position: this.#log.length + i + 1,
         at,
         text,
         data,
         metadata,
       }
-      stream.events.push(kept)
+    })
+    for (const kept of written) {
       this.#log.push(kept)
-      recorded.push(recordedOf(kept))
+      before?.events.push(kept)
     }
-    return { stream: streamId, version: stream.version, position: this.#log.length, duplicate: false, events: recorded }
+    const last = version + written.length
+    if (before) {
+      before.version = last
+      before.lastAt = at
+    } else {
+      this.#streams.set(streamId, { events: written, version: last, first: 1, state: 'live', lastAt: at })
+    }
+    const recorded = written.map(recordedOf<T>)
+    return { stream: streamId, version: last, position: this.#log.length, duplicate: false, events: recorded }
   }
 
   #repeated<T extends E>(key: string, requests?: readonly AppendRequest[]): readonly Appended<T>[] {
@@ -177,7 +182,7 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   ): AsyncGenerator<Recorded<T>, void, undefined> {
     const { from, to, until, backward, limit } = readBounds(options)
     this.#checkUsable(tx)
-    if (this.#streams.get(stream)?.state === 'tombstoned') throw new TombstonedError(stream)
+    if (this.#streams.get(checkString('stream', stream))?.state === 'tombstoned') throw new TombstonedError(stream)
     const found = this.#slice(stream, from, to).filter((event) => event.at <= until)
     if (backward) found.reverse()
     for (const event of found.slice(0, limit)) {
@@ -210,9 +215,9 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     return this.#events.on('appended', fn)
   }
 
-  async info(stream: string): Promise<StreamInfo | undefined> {
-    this.#checkUsable()
-    const found = this.#streams.get(stream)
+  async info(stream: string, { tx }: { readonly tx?: unknown } = {}): Promise<StreamInfo | undefined> {
+    this.#checkUsable(tx)
+    const found = this.#streams.get(checkString('stream', stream))
     return found && { version: found.version, first: found.first, state: found.state }
   }
 
@@ -269,7 +274,7 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
 /** @throws InvalidPayloadError for what the codec can't keep. */
 function contentOf(event: NewEvent): Content {
   const data = frozenCopy(event.data)
-  const metadata = frozenCopy(event.metadata)
+  const metadata = event.metadata === NO_METADATA ? NO_METADATA : frozenCopy(event.metadata)
   if (data !== NOT_PLAIN && metadata !== NOT_PLAIN) return { text: undefined, data, metadata: metadata as Metadata }
   return { text: jsonCodec.encode([event.data, event.metadata]), data: undefined, metadata: undefined }
 }

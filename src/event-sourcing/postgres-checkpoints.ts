@@ -1,5 +1,6 @@
 import { isHoldfastError } from '../kernel/errors.js'
 import {
+  checkDatabase,
   queryRows,
   sqlFailed,
   toSqlText,
@@ -28,9 +29,9 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
   /** The schema, quoted. */
   readonly #s: string
 
-  /** @throws InvalidOptionError for a schema name that PostgreSQL can't take. */
+  /** @throws InvalidOptionError for what is no database, or a schema name that PostgreSQL can't take. */
   constructor(db: SqlDatabase, { schema = 'holdfast' }: PostgresCheckpointsOptions = {}) {
-    this.#db = db
+    this.#db = checkDatabase(db)
     this.#schema = schema
     this.#s = sqlIdentifier('schema', schema)
   }

@@ -31,14 +31,14 @@ export function appendParams(requests: readonly AppendRequest[], key: string | u
 const expectedCode = (expected: ExpectedVersion): number =>
   expected === 'any' ? -1 : expected === 'exists' ? -2 : expected === 'no-stream' ? 0 : Math.min(expected, LAST_VERSION)
 
-/** What was appended, from the rows of `es_append`. */
+/** What was appended, from the rows of `es_append`: one per event, in the order given. */
 export function appendedOf<E extends Event>(
   requests: readonly AppendRequest[],
   rows: readonly SqlRow[],
 ): Appended<E>[] {
-  return requests.map(({ stream, events }, of) => {
-    const mine = rows.filter((row) => Number(row['of_stream']) === of + 1)
-    const recorded = events.map((event, i) => recordedOf<E>(stream, event, mine[i] as SqlRow))
+  let next = 0
+  return requests.map(({ stream, events }) => {
+    const recorded = events.map((event) => recordedOf<E>(stream, event, rows[next++] as SqlRow))
     const { version, position } = recorded.at(-1) as Recorded<E>
     return { stream, version, position, duplicate: false, events: recorded }
   })

@@ -2,6 +2,7 @@ import { checkInteger, checkString, invalid } from '../kernel/check.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.js'
 import {
+  checkDatabase,
   fromSqlText,
   queryRows,
   toSqlText,
@@ -57,9 +58,9 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   readonly #events = new Emitter<{ appended: void }>()
   #closed = false
 
-  /** @throws InvalidOptionError for a schema name that PostgreSQL can't take. */
+  /** @throws InvalidOptionError for what is no database, or a schema name that PostgreSQL can't take. */
   constructor(db: SqlDatabase, { schema = 'holdfast' }: PostgresEventStoreOptions = {}) {
-    this.#db = db
+    this.#db = checkDatabase(db)
     this.#schema = schema
     this.#s = sqlIdentifier('schema', schema)
   }
@@ -167,7 +168,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     checkString('stream', stream)
     let left = limit
     let bounds = { from, to, until, backward }
-    let empty = true
+    let whole = false
     while (left > 0) {
       signal?.throwIfAborted()
       const size = Math.min(left, CHUNK)
@@ -178,12 +179,12 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
         yield event
       }
       const last = events.at(-1)
-      if (last) empty = false
+      whole = last !== undefined && left === limit // one statement has read it all
       if (!last || events.length < size) break
       left -= events.length
       bounds = backward ? { ...bounds, to: last.version - 1 } : { ...bounds, from: last.version + 1 }
     }
-    if (empty && (await this.#info(on, stream))?.state === 'tombstoned') throw new TombstonedError(stream)
+    if (!whole && (await this.#info(on, stream))?.state === 'tombstoned') throw new TombstonedError(stream)
   }
 
   async #slice<T extends Event>(
@@ -239,8 +240,8 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     return this.#events.on('appended', fn)
   }
 
-  async info(stream: string): Promise<StreamInfo | undefined> {
-    return this.#info(this.#queryable(), checkString('stream', stream))
+  async info(stream: string, { tx }: { readonly tx?: unknown } = {}): Promise<StreamInfo | undefined> {
+    return this.#info(this.#queryable(tx), checkString('stream', stream))
   }
 
   async #info(on: SqlQueryable, stream: string): Promise<StreamInfo | undefined> {

@@ -15,7 +15,8 @@ export function matches(query: Query | undefined, { type, tags = [] }: Pick<Even
 export function checkQuery(query: Query | undefined): Query | undefined {
   if (query === undefined) return undefined
   if (!Array.isArray(checkObject('query', query).items)) return invalid('query.items', 'an array', query.items)
-  for (const { types, tags } of query.items) {
+  for (const item of query.items) {
+    const { types, tags } = checkObject('query.items', item)
     checkNames('query types', types)
     checkNames('query tags', tags)
   }

@@ -1,3 +1,4 @@
+import { checkObject } from '../kernel/check.js'
 import { internalsOf, type Aggregate } from './aggregate.js'
 import type { Decider } from './decider.js'
 import type { Event, Recorded } from './event.js'
@@ -27,7 +28,7 @@ export type Command<S, C, E extends Event> = C | ((state: S) => Decided<E> | Pro
 
 /** @param source an aggregate class or a decider */
 export function modelOf<S, C, E extends Event>(source: AggregateClass<S, E> | Decider<C, E, S>): Model<S, C, E> {
-  return typeof source === 'function' ? classModel(source) : deciderModel(source)
+  return typeof source === 'function' ? classModel(source) : deciderModel(checkObject('source', source))
 }
 
 function classModel<S, C, E extends Event>(type: AggregateClass<S, E>): Model<S, C, E> {
@@ -73,5 +74,6 @@ const isFunction = <S, C, E extends Event>(
   command: Command<S, C, E>,
 ): command is (state: S) => Decided<E> | Promise<Decided<E>> => typeof command === 'function'
 
-const listOf = <E extends Event>(decision: Decided<E>): readonly E[] =>
+/** What a command came to, as a list. */
+export const listOf = <E extends Event>(decision: Decided<E>): readonly E[] =>
   decision === undefined ? [] : Array.isArray(decision) ? (decision as readonly E[]) : [decision as E]

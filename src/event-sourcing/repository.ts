@@ -1,4 +1,4 @@
-import { checkInteger, checkString, invalid } from '../kernel/check.js'
+import { checkInteger, checkObject, checkString, invalid } from '../kernel/check.js'
 import { isHoldfastError } from '../kernel/errors.js'
 import type { Decider } from './decider.js'
 import { MOST_MISSED, StreamClosedError, VersionConflictError } from './errors.js'
@@ -70,7 +70,7 @@ export class Repository<S, C = never, E extends Event = Event> {
     source: AggregateClass<S, E> | Decider<C, E, S>,
     options: RepositoryOptions,
   ) {
-    const { category, retries = 10 } = options
+    const { category, retries = 10 } = checkObject('options', options)
     this.#store = store
     this.#model = modelOf(source)
     // Only the first '-' parts category and id: no two of them share a stream.
@@ -103,25 +103,31 @@ export class Repository<S, C = never, E extends Event = Event> {
     const stream = this.stream(id)
     if (key !== undefined) {
       const [before] = (await this.#store.recall<E>(key, { tx })) ?? []
-      if (before) return this.#repeated(id, before, 0)
+      if (before) return this.#repeated(id, before, 0, tx)
     }
-    for (let attempts = 1; ; attempts++) {
+    let truncated = false
+    for (let attempts = 1, conflicts = 0; ; attempts++) {
       signal?.throwIfAborted()
       // oxlint-disable-next-line no-await-in-loop -- each try starts where the last one failed
       let loaded = await this.#load(id, { signal, tx })
-      if (!loaded.exists && attempts > 1) loaded = await this.#truncated(loaded) // or the conflict would never end
-      if (!isAsExpected(loaded.version, expectedVersion)) throw await this.#conflict(stream, expectedVersion, loaded)
+      if (!loaded.exists && (truncated || !isAsExpected(0, expectedVersion))) loaded = await this.#truncated(loaded, tx)
+      if (!isAsExpected(loaded.version, expectedVersion))
+        throw await this.#conflict(stream, expectedVersion, loaded, tx)
       if (this.#model.isTerminal(loaded.state)) throw new StreamClosedError(stream, 'has come to its end')
       const events = await this.#model.decide(loaded.state, command)
       if (events.length === 0) return { ...loaded, events: [], position: 0, attempts, duplicate: false }
       try {
         const appended = await this.#store.append(stream, events, { ...append, expectedVersion: loaded.version })
-        if (appended.duplicate) return await this.#repeated(id, appended, attempts)
+        if (appended.duplicate) return await this.#repeated(id, appended, attempts, tx)
         const { version, position, events: recorded } = appended
         const state = this.#model.stored(loaded.state, recorded)
         return { id, state, version, exists: true, events: recorded, position, attempts, duplicate: false }
       } catch (error) {
-        if (!isHoldfastError(error, 'VERSION_CONFLICT') || attempts > this.#retries) throw error
+        if (!isHoldfastError(error, 'VERSION_CONFLICT')) throw error
+        // No event of a stream that has some: they were truncated, and nobody else was first.
+        const found = !truncated && !loaded.exists && (error as VersionConflictError).missed.length === 0
+        if (found) truncated = true
+        else if (++conflicts > this.#retries) throw error
       }
     }
   }
@@ -164,22 +170,27 @@ export class Repository<S, C = never, E extends Event = Event> {
   }
 
   /** A stream without events may have had some: then appends go on from its version. */
-  async #truncated(loaded: Loaded<S>): Promise<Loaded<S>> {
-    const { version = 0 } = (await this.#store.info(this.stream(loaded.id))) ?? {}
+  async #truncated(loaded: Loaded<S>, tx: unknown): Promise<Loaded<S>> {
+    const { version = 0 } = (await this.#store.info(this.stream(loaded.id), { tx })) ?? {}
     return { ...loaded, version, exists: version > 0 }
   }
 
-  async #repeated(id: string, before: Appended<E>, attempts: number): Promise<Handled<E, S>> {
+  async #repeated(id: string, before: Appended<E>, attempts: number, tx: unknown): Promise<Handled<E, S>> {
     const { version, position, events, stream } = before
     if (stream !== this.stream(id)) return invalid('idempotencyKey', 'one that was not used for other streams', stream)
-    const { state } = await this.load(id, { version })
+    const { state } = await this.#load(id, { toVersion: version, tx })
     return { id, state, version, exists: true, events, position, attempts, duplicate: true }
   }
 
-  async #conflict(stream: string, expected: ExpectedVersion, { version }: Loaded<S>): Promise<VersionConflictError> {
+  async #conflict(
+    stream: string,
+    expected: ExpectedVersion,
+    { version }: Loaded<S>,
+    tx: unknown,
+  ): Promise<VersionConflictError> {
     const after = missedAfter(expected) ?? version
     const missed: Recorded<E>[] = []
-    const bounds = { fromVersion: after + 1, toVersion: version, limit: MOST_MISSED }
+    const bounds = { fromVersion: after + 1, toVersion: version, limit: MOST_MISSED, tx }
     if (after < version) for await (const event of this.#store.read<E>(stream, bounds)) missed.push(event)
     return new VersionConflictError(stream, expected, version, missed)
   }

@@ -1,4 +1,4 @@
-import { checkInteger, checkOneOf, checkString, invalid } from '../kernel/check.js'
+import { checkInteger, checkObject, checkOneOf, checkString, invalid } from '../kernel/check.js'
 import { randomId } from '../kernel/random.js'
 import type { Event, Metadata } from './event.js'
 import { checkQuery } from './query.js'
@@ -24,28 +24,33 @@ export interface AppendRequest {
 export function appendRequests(appends: readonly Append[], options: AppendOptions): readonly AppendRequest[] {
   if (!Array.isArray(appends) || appends.length === 0) return invalid('appends', 'an array that is not empty', appends)
   if (options.idempotencyKey !== undefined) checkString('idempotencyKey', options.idempotencyKey)
+  if (options.metadata !== undefined) checkObject('metadata', options.metadata)
   const requests = appends.map((append) => appendRequest(append, options.metadata))
   if (requests.length > 1 && new Set(requests.map((r) => r.stream)).size < requests.length)
     return invalid('appends', 'each stream once', appends)
   return requests
 }
 
-function appendRequest(
-  { stream, events, expectedVersion = 'any' }: Append,
-  metadata: Metadata | undefined,
-): AppendRequest {
+function appendRequest(append: Append, metadata: Metadata | undefined): AppendRequest {
+  const { stream, events, expectedVersion = 'any' } = checkObject('appends', append)
   checkString('stream', stream)
   if (!Array.isArray(events) || events.length === 0) return invalid('events', 'an array that is not empty', events)
   return { stream, expected: checkExpected(expectedVersion), events: events.map((event) => newEvent(event, metadata)) }
 }
 
+/** What an event without them has: one for all. */
+const NO_TAGS: readonly string[] = Object.freeze([])
+/** As {@link NO_TAGS}. */
+export const NO_METADATA: Metadata = Object.freeze({})
+
 function newEvent(event: Event, metadata: Metadata | undefined): NewEvent {
-  const { type, data, id = randomId(), tags = [] } = event
+  const { type, data, id = randomId(), tags = NO_TAGS, metadata: own = NO_METADATA } = checkObject('event', event)
   checkString('event type', type)
   checkString('event id', id)
   if (!Array.isArray(tags)) invalid('event tags', 'an array', tags)
   for (const tag of tags) checkString('event tag', tag)
-  return { type, data, id, tags, metadata: metadata ? { ...metadata, ...event.metadata } : (event.metadata ?? {}) }
+  checkObject('event metadata', own)
+  return { type, data, id, tags, metadata: metadata ? { ...metadata, ...own } : own }
 }
 
 /** `expected` if it is an expectation. @throws InvalidOptionError otherwise. */

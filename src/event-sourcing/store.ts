@@ -173,8 +173,8 @@ export interface EventStore<E extends Event = Event> {
   /** Calls `fn` when there may be something new. A hint that can be lost: who polls stays correct without it. */
   wake(fn: () => void): Unsubscribe
 
-  /** `undefined` for a stream that was never appended to. */
-  info(stream: string): Promise<StreamInfo | undefined>
+  /** `undefined` for a stream that was never appended to. With `tx`, as it stands in this transaction of the caller's. */
+  info(stream: string, options?: { readonly tx?: unknown }): Promise<StreamInfo | undefined>
 
   /**
    * Removes the stream's events with a version below `before`, for good. The version stays: appends go on from it.

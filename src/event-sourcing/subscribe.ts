@@ -1,4 +1,13 @@
-import { checkFunction, checkInteger, checkOneOf, checkPositive, checkString, invalid } from '../kernel/check.js'
+import {
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkPositive,
+  checkString,
+  invalid,
+} from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, isHoldfastError, isUncertainError } from '../kernel/errors.js'
@@ -63,11 +72,12 @@ class Runner<E extends Event, Tx> implements Subscription {
       query,
       batch = 100,
       leaseMs = 10_000,
-      retry: { attempts = 5, giveUp = 'stop' } = {},
+      retry = {},
       pollMs = 500,
       clock = systemClock,
     }: SubscriptionOptions,
   ) {
+    const { attempts = 5, giveUp = 'stop' } = checkObject('retry', retry)
     this.#from = checkFrom(from)
     this.#query = checkQuery(query)
     this.#batch = checkInteger('batch', batch, 1)
@@ -99,6 +109,8 @@ class Runner<E extends Event, Tx> implements Subscription {
   }
 
   async reached(position: number, timeoutMs: number = Infinity): Promise<void> {
+    checkInteger('position', position, 0)
+    checkNumber('timeoutMs', timeoutMs, 0)
     const ended = this.#state === 'stopped' || this.#state === 'failed'
     if (ended && this.position < position) throw this.#closed()
     const reached = this.#progress.reach(position, timeoutMs)

@@ -74,7 +74,7 @@ export interface Subscription {
   lag(): Promise<number>
   /**
    * Resolves when everything up to `position` is done, here or (seen when looking next) by another owner.
-   * @throws TimeoutError after `timeoutMs` milliseconds (default: never); ClosedError when the subscription has ended.
+   * @throws TimeoutError after `timeoutMs` milliseconds (≥ 0, default: never); ClosedError when the subscription has ended.
    */
   reached(position: number, timeoutMs?: number): Promise<void>
   /** Ends it when the event under way is handled, and gives the lease back. Again: the same. Never throws. */

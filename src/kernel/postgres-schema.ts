@@ -1,10 +1,10 @@
 import { invalid } from './check.js'
 import { sqlFailed, transaction, type SqlDatabase, type SqlQueryable, type SqlRow } from './postgres.js'
 
-/** `name` as an SQL identifier. @throws InvalidOptionError for what PostgreSQL can't take as one, or would cut. */
+/** `name` as an SQL identifier, also in a body quoted by $holdfast$. @throws InvalidOptionError for what PostgreSQL can't take as one, or would cut. */
 export function sqlIdentifier(option: string, name: string): string {
-  if (typeof name !== 'string' || name === '' || name.includes('\0') || Buffer.byteLength(name) > 63)
-    return invalid(option, 'a name of 1 to 63 bytes without \\0', name)
+  if (typeof name !== 'string' || name === '' || /\0|\$holdfast\$/.test(name) || Buffer.byteLength(name) > 63)
+    return invalid(option, 'a name of 1 to 63 bytes without \\0 and $holdfast$', name)
   return `"${name.replaceAll('"', '""')}"`
 }
 

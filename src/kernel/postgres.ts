@@ -1,3 +1,4 @@
+import { invalid } from './check.js'
 import { messageOf, StoreError } from './errors.js'
 
 /** A row as both `pg` and PGlite give it. */
@@ -41,6 +42,12 @@ export interface SqlEmbedded extends SqlQueryable {
 
 /** A database of the user's: `pg` Pool or Client, or PGlite, already made. It is never closed by this library. */
 export type SqlDatabase = SqlPool | SqlEmbedded | SqlQueryable
+
+/** `db` if it can be one. @throws InvalidOptionError otherwise. */
+export function checkDatabase<D extends SqlDatabase>(db: D): D {
+  if (typeof (db as D | null | undefined)?.query === 'function') return db
+  return invalid('db', 'a pg Pool or Client, or PGlite', db)
+}
 
 /**
  * Runs one statement. On a single connection statements and transactions take turns: one that is not given the

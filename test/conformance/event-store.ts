@@ -49,6 +49,37 @@ export function eventStoreContract(
     expect(appended).toEqual({ stream: 's', version: 2, position: events[1]?.position, duplicate: false, events })
   })
 
+  law('what is no event, metadata, query or name of a stream is refused by name', async ({ store }) => {
+    const no = null as never
+    const refused: [string, () => Promise<unknown>][] = [
+      ['event: ', () => store.append('s', [no])],
+      ['event metadata: ', () => store.append('s', [e('a', 1, { metadata: [1] as never })])],
+      ['metadata: ', () => store.append('s', [e('a')], { metadata: 'text' as never })],
+      ['appends: ', () => store.appendAll([no])],
+      ['query.items: ', () => store.readPage({ query: { items: [no] } })],
+      ['query.items: ', () => store.readPage({ query: { items: ['a' as never] } })],
+      ['stream: ', () => store.info('')],
+      ['stream: ', () => all(store.read(5 as never))],
+    ]
+    for (const [name, ask] of refused) {
+      const error = await ask().then(
+        () => undefined,
+        (thrown: Error) => thrown,
+      )
+      expect(error, name).toMatchObject({ code: 'INVALID_OPTION' })
+      expect(error?.message.startsWith(name), error?.message).toBe(true)
+    }
+    expect(await all(store.readAll())).toEqual([])
+  })
+
+  law('an array of a class of its own is refused, as any instance of a class', async ({ store }) => {
+    class List extends Array {}
+    const refused = { code: 'INVALID_PAYLOAD' }
+    await expect(store.append('s', [e('a', List.from([1]))])).rejects.toMatchObject(refused)
+    await expect(store.append('s', [e('a', { in: [List.from([1])] })])).rejects.toMatchObject(refused)
+    expect(await store.info('s')).toBeUndefined()
+  })
+
   law('an event without id, tags and metadata has a fresh id, no tags and empty metadata', async ({ store }) => {
     await store.append('s', [e('a'), e('b')])
     const [a, b] = await all(store.read('s'))

@@ -63,3 +63,22 @@ test('an aggregate written in PGlite’s own transaction commits or vanishes wit
   })
   expect((await counters.load('1')).state.total).toBe(2)
 })
+
+test('in a transaction nothing of a command goes around it, and so waits for its end', async () => {
+  const store = new PostgresEventStore(db, { schema: `s${schemas++}` })
+  await store.migrate()
+  const counters = new Repository(store, Counter, { category: 'counter' })
+  await counters.handle('1', (c) => c.open(5), { idempotencyKey: 'k' })
+  await counters.handle('2', (c) => c.open(5))
+  await store.truncate('counter-2', 2)
+  const open = (c: Counter): void => c.open(5)
+  await db.transaction(async (tx) => {
+    expect((await counters.handle('1', open, { idempotencyKey: 'k', tx })).duplicate).toBe(true)
+    await counters.handle('3', open, { idempotencyKey: 'own', tx })
+    expect((await counters.handle('3', open, { idempotencyKey: 'own', tx })).state.limit).toBe(5)
+    expect((await counters.handle('2', open, { tx })).version).toBe(2)
+    await expect(counters.handle('3', open, { expectedVersion: 'no-stream', tx })).rejects.toMatchObject({
+      missed: [{ version: 1 }],
+    })
+  })
+}, 20_000)

@@ -60,8 +60,14 @@ test('a failed migration leaves nothing behind', async () => {
 })
 
 test('a schema name that PostgreSQL would cut or can’t take is refused', () => {
-  for (const schema of ['', 'x'.repeat(64), 'a\0'])
+  for (const schema of ['', 'x'.repeat(64), 'a\0', 'a$holdfast$b'])
     expect(() => new PostgresEventStore(pool, { schema })).toThrow(/schema/)
+})
+
+test('what is no database is refused at construction', () => {
+  for (const db of [undefined, null, {}, 'postgres://'])
+    for (const Kind of [PostgresEventStore, PostgresCheckpoints])
+      expect(() => new Kind(db as never)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
 })
 
 test('a single client of pg will do, for the store and for checkpoints', async () => {
@@ -193,4 +199,19 @@ test('what is truncated or tombstoned leaves nothing behind, tags neither', asyn
   expect(await rows()).toEqual([{ events: 1, tags: 2 }])
   await store.tombstone('s')
   expect(await rows()).toEqual([{ events: 0, tags: 0 }])
+})
+
+test('a reading that is under way when its stream is tombstoned says so, instead of ending early', async () => {
+  const { store } = await openStore(pool)
+  for (const direction of ['forward', 'backward'] as const) {
+    const name = `s-${direction}`
+    await store.append(
+      name,
+      Array.from({ length: 2_001 }, (_, i) => e(i)),
+    ) // more than are fetched at a time
+    const events = store.read(name, { direction })
+    await events.next()
+    await store.tombstone(name)
+    await expect(list(events)).rejects.toMatchObject({ code: 'TOMBSTONED' })
+  }
 })

@@ -255,6 +255,24 @@ test('a stream whose events were all truncated goes on from its version', async 
   ).rejects.toMatchObject({ actual: 2 })
 })
 
+test('a stream whose events were all truncated is as expected when its version is, and needs no retry', async () => {
+  const store = new MemoryEventStore()
+  const deciders = new Repository(store, counter, { category: 'counter', retries: 0 })
+  await deciders.handle('1', { kind: 'open', limit: 1 })
+  for (const [before, expectedVersion] of [
+    [2, 1],
+    [3, 'exists'],
+    [4, 'any'],
+  ] as const) {
+    await store.truncate('counter-1', before)
+    const { version } = await deciders.handle('1', { kind: 'open', limit: 5 }, { expectedVersion })
+    expect(version).toBe(before)
+  }
+  await store.truncate('counter-1', 5)
+  const late = deciders.handle('1', { kind: 'open', limit: 5 }, { expectedVersion: 3 })
+  await expect(late).rejects.toMatchObject({ actual: 4 })
+})
+
 test('no two categories and ids share a stream', () => {
   const { store } = open()
   const names = ['a', 'a-b', 'a%2Db', 'a%', 'a-', '-', '__proto__'].flatMap((category) => {
@@ -277,6 +295,8 @@ test('a mistake in the options is found at construction', () => {
   const { store } = open()
   expect(() => new Repository(store, counter, { category: '' })).toThrow(/category/)
   expect(() => new Repository(store, counter, { category: 'a', retries: -1 })).toThrow(/retries/)
+  expect(() => new Repository(store, counter, undefined as never)).toThrow(/^options: /)
+  expect(() => new Repository(new MemoryEventStore(), null as never, { category: 'a' })).toThrow(/^source: /)
 })
 
 const commands = fc.array(

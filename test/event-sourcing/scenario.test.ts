@@ -15,11 +15,19 @@ test('given events, when a command, then these events and no others', async () =
   await expect(full.then(added(3), added(3))).rejects.toThrow('other events than expected')
 })
 
+test('a decider that returns nothing has decided nothing, as in a repository', async () => {
+  const silent = { ...counter, decide: () => undefined as never }
+  await scenario(silent).given().when({ kind: 'close' }).nothing()
+})
+
 test('then an error: its class, and its message where given', async () => {
   const over = scenario(counter).given(opened).when({ kind: 'add', n: 6 })
   await over.throws(Error)
   await over.throws(Error, 'over')
   await over.throws(Error, /^over the limit$/)
+  const global = /limit/g // remembers where it was
+  await over.throws(Error, global)
+  await over.throws(Error, global)
   await expect(over.throws(TypeError)).rejects.toThrow('another error than expected')
   await expect(over.throws(Error, 'under')).rejects.toThrow('another message than expected')
   await expect(scenario(counter).given(opened).when({ kind: 'close' }).throws(Error)).rejects.toThrow('no error')

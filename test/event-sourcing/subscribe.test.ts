@@ -460,7 +460,20 @@ test('a mistake in the options is found at once', () => {
   expect(bad({ from: -1 })).toThrow(/from/)
   expect(bad({ from: new Date(NaN) })).toThrow(/from/)
   expect(bad({ retry: { attempts: 0 } })).toThrow(/attempts/)
+  expect(bad({ retry: null as never })).toThrow(/^retry: /)
+  expect(bad({ query: { items: [null as never] } })).toThrow(/^query.items: /)
   expect(() => subscribe(store, checkpoints, '', () => {})).toThrow(/name/)
+})
+
+test('nobody waits for what is no position, or no time', async () => {
+  const { store, checkpoints } = open()
+  const subscription = subscribe(store, checkpoints, 'n', () => {})
+  await subscription.stop()
+  const refused = (option: string) => ({ code: 'INVALID_OPTION', message: expect.stringContaining(option) as string })
+  for (const position of [NaN, -1, 1.5, '1' as never])
+    await expect(subscription.reached(position)).rejects.toMatchObject(refused('position'))
+  for (const timeoutMs of [NaN, -1, '1' as never])
+    await expect(subscription.reached(1, timeoutMs)).rejects.toMatchObject(refused('timeoutMs'))
 })
 
 test('live() gives the state now, and after every change the newest', async () => {
