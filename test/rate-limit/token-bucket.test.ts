@@ -264,7 +264,7 @@ describe('TokenBucket', () => {
     const late: Clock = {
       now: () => manual.now() + lateMs,
       epochMs: () => manual.epochMs(),
-      setTimer: (fn, ms, options) => manual.setTimer(fn, ms, options),
+      setTimer: (fn, ms) => manual.setTimer(fn, ms),
       sleep: (ms, signal) => manual.sleep(ms, signal),
     }
     const bucket = new TokenBucket({ capacity: 5, refillPerSecond: 10, initial: 0, clock: late })
