@@ -63,7 +63,10 @@ export interface LoadContext<V> {
   uncached<T extends V>(value: T): T
 }
 
-/** Brings the value of a key from where it comes from. What it throws comes out of `getOrSet` as the same object. */
+/**
+ * Brings the value of a key from where it comes from. What it throws comes out of `getOrSet` as the same object. It may use the
+ * cache, but one that awaits its own key waits for itself.
+ */
 export type Loader<V> = (context: LoadContext<V>) => V | Promise<V>
 
 /** The first level: this process's memory. */
@@ -74,7 +77,7 @@ export interface L1Options {
   readonly maxBytes?: number | undefined
   /**
    * How callers are kept from changing each other's values: `'share'` not at all; `'freeze'` makes plain objects and arrays
-   * read-only, at any depth; `'clone'` gives each caller a structured clone (microseconds instead of nanoseconds).
+   * read-only, at any depth; `'clone'` gives each caller a structured clone (microseconds instead of nanoseconds), and refuses what can't be cloned.
    * @defaultValue 'freeze' when NODE_ENV is 'development', else 'share'
    */
   readonly isolate?: 'share' | 'freeze' | 'clone' | undefined

@@ -40,6 +40,8 @@ export class MemoryTokenBucketStore implements TokenBucketStore {
   readonly #tables = new Map<string, Table>()
   /** A limiter passes the same list each time: its tables are looked up once. */
   readonly #tablesOf = new WeakMap<readonly Limit[], readonly Table[]>()
+  /** The list of the last call, and its tables: mostly it is the same again, and comparing is quicker than looking up. */
+  #last: { readonly limits: readonly Limit[]; readonly tables: readonly Table[] } | undefined
   /** All shelves, in the order in which the sweep visits them. */
   readonly #shelves: { readonly shelf: Shelf; readonly meter: Meter }[] = []
   #sweeping = 0
@@ -100,11 +102,13 @@ export class MemoryTokenBucketStore implements TokenBucketStore {
   }
 
   #open(limits: readonly Limit[]): readonly Table[] {
+    if (this.#last?.limits === limits) return this.#last.tables
     let tables = this.#tablesOf.get(limits)
     if (!tables) {
       tables = limits.map((limit) => this.#table(limit))
       this.#tablesOf.set(limits, tables)
     }
+    this.#last = { limits, tables }
     return tables
   }
 
@@ -127,7 +131,7 @@ export class MemoryTokenBucketStore implements TokenBucketStore {
       if (here.delete(key) || there.delete(key)) this.#size--
       return
     }
-    if (!here.has(key) && !there.delete(key)) {
+    if (!there.delete(key) && !here.has(key)) {
       if (this.#size >= this.#maxKeys) this.#evict(micros)
       this.#size++
     }
