@@ -15,26 +15,22 @@ export function frozenCopy(value: unknown, depth: number = 0): unknown {
   if (prototype === Array.prototype) return frozenArray(value as unknown[], depth)
   if (prototype !== Object.prototype && prototype !== null) return NOT_PLAIN
   if (Object.getOwnPropertySymbols(value).length > 0) return NOT_PLAIN
-  const copy: Record<string, unknown> = { ...value }
-  for (const key of Object.keys(copy)) {
-    const item = copy[key]
-    if (isScalar(item)) continue
+  const copy: Record<string, unknown> = {}
+  for (const key of Object.keys(value)) {
     if (key === '__proto__') return NOT_PLAIN // an assignment would set the prototype
-    const kept = frozenCopy(item, depth + 1)
-    if (kept === NOT_PLAIN) return NOT_PLAIN
-    copy[key] = kept
+    const item = frozenCopy((value as Record<string, unknown>)[key], depth + 1)
+    if (item === NOT_PLAIN) return NOT_PLAIN
+    copy[key] = item
   }
   return Object.freeze(copy)
 }
 
 function frozenArray(array: readonly unknown[], depth: number): unknown {
-  const copy = array.slice() // no longer than it need be, as one that grows would be
-  for (let i = 0; i < copy.length; i++) {
-    const kept = frozenCopy(copy[i], depth + 1)
-    if (kept === NOT_PLAIN) return NOT_PLAIN
-    copy[i] = kept // also where there was a hole
+  const copy: unknown[] = []
+  for (const value of array) {
+    const item = frozenCopy(value, depth + 1)
+    if (item === NOT_PLAIN) return NOT_PLAIN
+    copy.push(item)
   }
   return Object.freeze(copy)
 }
-
-const isScalar = (value: unknown): boolean => typeof value === 'string' || typeof value === 'number' || value === null

@@ -1,4 +1,4 @@
-import { isHoldfastError } from '../kernel/errors.js'
+import { InvalidOptionError, isHoldfastError } from '../kernel/errors.js'
 import {
   checkDatabase,
   queryRows,
@@ -84,6 +84,7 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
       })
     } catch (error) {
       if (thrown) throw thrown.error
+      if (isSpoilt(error)) throw new InvalidOptionError(SWALLOWED, { cause: error }) // again would be the same again
       throw isHoldfastError(error) ? error : sqlFailed(error)
     }
   }
@@ -127,3 +128,10 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
 }
 
 const positionOf = (pos: unknown): number | undefined => (typeof pos === 'string' ? Number(pos) : undefined)
+
+const SWALLOWED =
+  'handler: a statement failed in its transaction and the error was not let out, so nothing can be committed'
+
+/** Whether a statement was refused because an earlier one in its transaction had failed. */
+const isSpoilt = (error: unknown): boolean =>
+  isHoldfastError(error) && (error.cause as { code?: unknown } | undefined)?.code === '25P02'

@@ -155,8 +155,8 @@ export interface EventStore<E extends Event = Event> {
   ): Promise<readonly Appended<T>[] | undefined>
 
   /**
-   * A stream's events in order of version. An unknown stream has none. What is appended while reading may be included.
-   * @throws TombstonedError when the stream was tombstoned.
+   * A stream's events in order of version. An unknown stream has none. What is appended while reading may be included, and
+   * what is truncated meanwhile left out. @throws TombstonedError when the stream was tombstoned; while reading: not always in memory.
    */
   read<T extends E = E>(stream: string, options?: ReadOptions): AsyncIterable<Recorded<T>>
 

@@ -95,3 +95,14 @@ test('when the server refuses the commit at its end, neither the work nor the po
   await expect(refused).rejects.toMatchObject({ code: 'STORE_FAILED', cause: { code: '23505' } })
   expect([await checkpoints.position('n'), await seen()]).toEqual([undefined, [1]])
 })
+
+test('a handler that swallows a failed statement ends its subscription, and is not repeated without end', async () => {
+  const { store, schema } = await openStore(pool)
+  await store.append('s', [{ type: 'e', data: 1 }])
+  const handler = async (_: unknown, { tx }: { tx: SqlQueryable }): Promise<void> =>
+    void (await tx.query('select 1/0').catch(() => {}))
+  await using subscription = subscribe(store, new PostgresCheckpoints(pool, { schema }), 'n', handler)
+  const failed = await new Promise((resolve) => void subscription.on('failed', resolve))
+  expect(failed).toMatchObject({ error: { code: 'INVALID_OPTION', cause: { code: 'STORE_FAILED' } } })
+  expect(subscription.state).toBe('failed')
+})
