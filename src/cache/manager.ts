@@ -253,6 +253,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
     await this.#levels.close()
   }
 
+  /** As {@link close}, for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close()
   }

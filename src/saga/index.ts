@@ -1,6 +1,6 @@
 export { InvalidPayloadError, NotFoundError, StoreError, isHoldfastError } from '../kernel/errors.js'
 export { constant, exponential } from '../resilience/backoff.js'
-export type { BodyContext, CompensateContext, EmittedEvent, RunContext } from './body.js'
+export type { BodyContext, CompensateBody, CompensateContext, EmittedEvent, RunBody, RunContext } from './body.js'
 export {
   SagaBuilder,
   saga,
@@ -10,7 +10,17 @@ export {
   type StepOptions,
   type WaitOptions,
 } from './builder.js'
-export type { SagaDefinition, SagaNode, SagaRetry } from './definition.js'
+export type {
+  ParallelNode,
+  RetryPlan,
+  SagaBranch,
+  SagaDefinition,
+  SagaNode,
+  SagaRetry,
+  SleepNode,
+  StepNode,
+  WaitNode,
+} from './definition.js'
 export { SagaConflictError, SagaDefinitionDriftError } from './errors.js'
 export type {
   HistoryEntry,
@@ -20,8 +30,8 @@ export type {
   RecordedError,
   SagaFailure,
   SagaStatus,
+  StoredEvent,
 } from './journal.js'
-export { SagaMachine, type Moment, type SagaInput } from './machine.js'
 export { MemorySagaStore, type MemorySagaStoreOptions } from './memory.js'
 export { toMermaid } from './mermaid.js'
 export {

@@ -1,3 +1,3 @@
 export { ManualClock, settle, type ManualClockOptions } from './manual-clock.js'
-export { scenario, type Expectation, type Given } from './scenario.js'
+export { scenario, type Expectation, type Given, type When } from './scenario.js'
 export { seededRandom } from './seeded-random.js'

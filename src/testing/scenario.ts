@@ -6,7 +6,13 @@ import { listOf } from '../event-sourcing/replay.js'
 /** What came before. */
 export interface Given<C, E extends Event, S> {
   /** Events that happened, in order; none for a fresh start. */
-  given(...events: E[]): { when(command: C): Expectation<E, S> }
+  given(...events: E[]): When<C, E, S>
+}
+
+/** What is done. */
+export interface When<C, E extends Event, S> {
+  /** The command that is decided on the state after these events. */
+  when(command: C): Expectation<E, S>
 }
 
 /** What is expected of a command. Rejects with an error that shows both sides when it is not so. */
