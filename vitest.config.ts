@@ -29,7 +29,12 @@ export default defineConfig({
       },
       {
         ...shared,
-        test: { name: 'package', include: ['test/package.test.ts', 'test/docs.test.ts'], testTimeout: 120_000, hookTimeout: 300_000 },
+        test: {
+          name: 'package',
+          include: ['test/package.test.ts', 'test/docs.test.ts'],
+          testTimeout: 120_000,
+          hookTimeout: 300_000,
+        },
       },
     ],
   },

@@ -143,7 +143,7 @@ test('a name means the same in every primitive', () => {
         sources.set(name.text, (sources.get(name.text) ?? new Set()).add(file))
     }
   }
-  expect([...sources].filter(([, files]) => files.size > 1).map(([name, files]) => [name, ...files])).toEqual([])
+  expect([...sources].filter(([, from]) => from.size > 1).map(([name, from]) => [name, ...from])).toEqual([])
 })
 
 test('time and chance come from the kernel', () => {

@@ -21,20 +21,21 @@ const blocksOf = (page: string): string[] =>
 
 /**
  * One module of all blocks of a page. A block sees the names of those before it and may define them anew, as a reader
- * takes it: each stands in a scope inside the one before. Imports are merged, and they and `declare` stand at the top.
+ * takes it: each stands in a scope inside the one before. Imports are merged, and they, types and `declare` stand at the top.
  */
 function moduleOf(blocks: readonly string[]): string {
   const imports = new Map<string, Set<string>>()
   const whole = new Set<string>()
-  const declared: string[] = []
+  const declared = new Set<string>()
   const bodies = blocks.map((code) => {
     const file = ts.createSourceFile('block.ts', code, ts.ScriptTarget.Latest, true)
     let body = code
     for (const statement of file.statements) {
       const modifiers = ts.canHaveModifiers(statement) ? ts.getModifiers(statement) : undefined
-      if (!modifiers?.some(({ kind }) => kind === ts.SyntaxKind.DeclareKeyword)) continue
+      const isDeclared = modifiers?.some(({ kind }) => kind === ts.SyntaxKind.DeclareKeyword) ?? false
+      if (!isDeclared && !ts.isInterfaceDeclaration(statement) && !ts.isTypeAliasDeclaration(statement)) continue
       body = body.replace(statement.getText(), '')
-      declared.push(statement.getText())
+      declared.add(`${statement.getText()};`)
     }
     for (const statement of file.statements.filter(ts.isImportDeclaration)) {
       body = body.replace(statement.getText(), '')

@@ -52,7 +52,7 @@ export interface CompensateContext<Input, Results, Result> extends BodyContext<I
   readonly result: Result | undefined
 }
 
-/** A `run` whose types the builder has checked. @internal */
+/** A `run` whose types the builder has checked. */
 export type RunBody = (context: RunContext<unknown, unknown>) => unknown
-/** A `compensate` whose types the builder has checked. @internal */
+/** A `compensate` whose types the builder has checked. */
 export type CompensateBody = (context: CompensateContext<unknown, unknown, unknown>) => unknown

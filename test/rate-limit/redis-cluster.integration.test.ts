@@ -19,7 +19,7 @@ beforeAll(async () => {
   })
   const setUp = new Redis(port)
   await setUp.call('cluster', 'addslotsrange', 0, 16_383)
-  while (!String(await setUp.cluster('INFO')).includes('cluster_state:ok')) await new Promise((r) => setTimeout(r, 20))
+  while (!(await setUp.cluster('INFO')).includes('cluster_state:ok')) await new Promise((r) => setTimeout(r, 20))
   setUp.disconnect()
   cluster = new Cluster([{ host: '127.0.0.1', port }])
 })

@@ -173,7 +173,7 @@ test('mistakes in the caller’s code are not tried again, and retryOn decides f
   const { error } = await run(
     {
       backoff: constant(1),
-      retryOn: (error, attempt) => (asked.push(attempt), (error as Error).message !== 'e2'),
+      retryOn: (e, attempt) => (asked.push(attempt), (e as Error).message !== 'e2'),
     },
     (attempt) => failing(`e${attempt}`)(),
   )
