@@ -19,15 +19,23 @@ export type RetryPlan = { readonly [K in keyof SagaRetry]-?: NonNullable<SagaRet
 
 /** A step or the pivot. */
 export interface StepNode {
+  /** Which kind of node it is. */
   readonly kind: 'step' | 'pivot'
+  /** As declared. */
   readonly name: string
+  /** Where it stands, as a JSON Pointer of names. */
   readonly path: string
+  /** What it does. */
   readonly run: RunBody
+  /** What undoes it; `undefined`: nothing has to. */
   readonly compensate: CompensateBody | undefined
+  /** How `run` is tried again. */
   readonly retry: RetryPlan
+  /** How `compensate` is tried again. */
   readonly compensateRetry: RetryPlan
   /** Milliseconds one attempt may take; `Infinity`: any. */
   readonly timeoutMs: number
+  /** Milliseconds one attempt to compensate may take; `Infinity`: any. */
   readonly compensateTimeoutMs: number
   /** Whether this error leaves it open whether the effect happened. */
   readonly uncertain: (error: unknown) => boolean
@@ -35,9 +43,13 @@ export interface StepNode {
 
 /** Branches side by side. */
 export interface ParallelNode {
+  /** Which kind of node it is. */
   readonly kind: 'parallel'
+  /** As declared. */
   readonly name: string
+  /** Where it stands, as a JSON Pointer of names. */
   readonly path: string
+  /** In the order of their declaration; at least one. */
   readonly branches: readonly SagaBranch[]
   /** How many branches may be under way at once; `Infinity`: all. */
   readonly limit: number
@@ -45,16 +57,23 @@ export interface ParallelNode {
 
 /** One branch of a {@link ParallelNode}. */
 export interface SagaBranch {
+  /** As declared. */
   readonly name: string
+  /** Where it stands, as a JSON Pointer of names. */
   readonly path: string
+  /** In sequence. */
   readonly nodes: readonly SagaNode[]
 }
 
 /** A wait for a signal. */
 export interface WaitNode {
+  /** Which kind of node it is. */
   readonly kind: 'wait'
+  /** As declared. */
   readonly name: string
+  /** Where it stands, as a JSON Pointer of names. */
   readonly path: string
+  /** What is waited for. */
   readonly signal: SagaSignal
   /** Milliseconds until it fails; `Infinity`: never. */
   readonly timeoutMs: number
@@ -62,9 +81,13 @@ export interface WaitNode {
 
 /** A pause. */
 export interface SleepNode {
+  /** Which kind of node it is. */
   readonly kind: 'sleep'
+  /** As declared. */
   readonly name: string
+  /** Where it stands, as a JSON Pointer of names. */
   readonly path: string
+  /** Milliseconds. */
   readonly ms: number
 }
 

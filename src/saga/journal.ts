@@ -1,7 +1,9 @@
 import type { SagaNode } from './definition.js'
 
 /** Where a saga stands. The last three are its ends, and `parked` waits for an operator. */
-export type SagaStatus = 'running' | 'waiting' | 'compensating' | 'completed' | 'compensated' | 'parked'
+export type SagaStatus = (typeof SAGA_STATUSES)[number]
+
+export const SAGA_STATUSES = ['running', 'waiting', 'compensating', 'completed', 'compensated', 'parked'] as const
 
 /** What went wrong, as it is stored: of an error only what every process can read. */
 export interface RecordedError {
@@ -25,11 +27,15 @@ export interface SagaFailure {
 
 /** An emitted event as it is stored. */
 export interface StoredEvent {
+  /** The message's id, the same however often it is published. */
   readonly id: string
+  /** The message's type. */
   readonly type: string
   /** Text of the codec. */
   readonly data: string
+  /** The message's key, for order. */
   readonly key?: string | undefined
+  /** The message's headers. */
   readonly headers: Readonly<Record<string, string>>
   /** Epoch milliseconds. */
   readonly occurredAt: number
