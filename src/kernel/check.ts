@@ -68,4 +68,11 @@ export function checkObject<T>(option: string, value: T): T & object {
   return invalid(option, 'an object', value)
 }
 
+/** `value` if it is an object that has all of `methods`. @throws InvalidOptionError otherwise, naming the one that is missing. */
+export function checkMethods<T>(option: string, value: T, methods: readonly (keyof T & string)[]): T & object {
+  const object = checkObject(option, value)
+  for (const method of methods) checkFunction(`${option}.${method}`, object[method])
+  return object
+}
+
 const range = (min: number, max: number): string => (max === Infinity ? `≥ ${min}` : `in [${min}, ${max}]`)

@@ -9,7 +9,7 @@ import {
   invalid,
 } from '../kernel/check.js'
 import { isUncertainError } from '../kernel/errors.js'
-import type { StandardSchema } from '../kernel/schema.js'
+import { checkSchema, type StandardSchema } from '../kernel/schema.js'
 import { exponential } from '../resilience/backoff.js'
 import type { CompensateBody, CompensateContext, RunBody, RunContext } from './body.js'
 import {
@@ -132,10 +132,15 @@ export class SagaBuilder<Input, Outer, Own, Where extends 'saga' | 'branch' = 's
       const at = [...this.at, name, checkString('branch', branch)]
       checkFunction(`branches.${branch}`, build)
       const empty = new SagaBuilder<Input, Outer & Own, unknown, 'branch'>(this.options, [], at, this.taken)
-      return { name: branch, path: pathOf(at), nodes: build(empty).nodes }
+      const { nodes } = checkObject(`branches.${branch} result`, build(empty))
+      // a branch that did not go on from the one it was given would have paths that belong elsewhere
+      if (!nodes?.every((node) => node.path.startsWith(`${pathOf(at)}/`)))
+        invalid(`branches.${branch}`, 'a function that adds nodes to the branch it is given', build)
+      return { name: branch, path: pathOf(at), nodes }
     })
     if (built.length === 0) invalid('branches', 'at least one branch', branches)
-    const limit = options.limit === undefined ? Infinity : checkInteger('limit', options.limit, 1)
+    const { limit: most } = checkObject('options', options)
+    const limit = most === undefined ? Infinity : checkInteger('limit', most, 1)
     return this.#with({ kind: 'parallel', name, path, branches: built, limit })
   }
 
@@ -146,7 +151,7 @@ export class SagaBuilder<Input, Outer, Own, Where extends 'saga' | 'branch' = 's
     options: WaitOptions = {},
   ): SagaBuilder<Input, Outer, With<Own, N, Payload>, Where> {
     checkString('signal.name', checkObject('signal', signal).name)
-    const timeoutMs = limitOf('timeoutMs', options.timeoutMs)
+    const timeoutMs = limitOf('timeoutMs', checkObject('options', options).timeoutMs)
     return this.#with({ kind: 'wait', name, path: this.#pathOf(name), signal, timeoutMs })
   }
 
@@ -199,7 +204,7 @@ export function saga<Input>(name: string, options: SagaOptions<Input>): SagaBuil
     name: checkString('name', name),
     version: checkInteger('version', version, 1),
     deadlineMs: limitOf('deadlineMs', deadlineMs),
-    input,
+    input: input === undefined ? undefined : checkSchema('input', input),
     onCompensationFailure: checkOneOf('onCompensationFailure', onCompensationFailure, ['park', 'continue']),
   }
   return new SagaBuilder(checked, [], [], new Set())

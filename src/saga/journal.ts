@@ -3,6 +3,7 @@ import type { SagaNode } from './definition.js'
 /** Where a saga stands. The last three are its ends, and `parked` waits for an operator. */
 export type SagaStatus = (typeof SAGA_STATUSES)[number]
 
+/** Every status. */
 export const SAGA_STATUSES = ['running', 'waiting', 'compensating', 'completed', 'compensated', 'parked'] as const
 
 /** What went wrong, as it is stored: of an error only what every process can read. */

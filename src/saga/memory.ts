@@ -1,4 +1,4 @@
-import { checkNumber } from '../kernel/check.js'
+import { checkMethods, checkNumber, checkObject } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { notify, type Unsubscribe } from '../kernel/emitter.js'
 import { DueQueue } from './due-queue.js'
@@ -64,10 +64,11 @@ export class MemorySagaStore implements SagaStore {
   readonly #retainMs: number
   readonly #clock: Clock
 
-  /** @throws InvalidOptionError when a number is out of its range. */
-  constructor({ retainMs = 3_600_000, clock = systemClock }: MemorySagaStoreOptions = {}) {
+  /** @throws InvalidOptionError when an option is wrong. */
+  constructor(options: MemorySagaStoreOptions = {}) {
+    const { retainMs = 3_600_000, clock = systemClock } = checkObject('options', options)
     this.#retainMs = checkNumber('retainMs', retainMs, 0)
-    this.#clock = clock
+    this.#clock = checkMethods('clock', clock, ['epochMs'])
   }
 
   /** How many sagas are kept. */

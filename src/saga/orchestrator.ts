@@ -1,5 +1,15 @@
 import { isDeepStrictEqual } from 'node:util'
-import { checkInteger, checkNumber, checkObject, checkPositive, checkString, invalid } from '../kernel/check.js'
+import {
+  checkFunction,
+  checkInteger,
+  checkMethods,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkPositive,
+  checkString,
+  invalid,
+} from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
@@ -11,7 +21,7 @@ import type { EventBus } from '../messaging/event-bus.js'
 import { Committer } from './committer.js'
 import type { SagaDefinition } from './definition.js'
 import { SagaConflictError } from './errors.js'
-import type { JournalEntry, NodeStatus, SagaStatus } from './journal.js'
+import { SAGA_STATUSES, type JournalEntry, type NodeStatus, type SagaStatus } from './journal.js'
 import { SagaMachine } from './machine.js'
 import type { Order } from './operators.js'
 import type { SagaRun } from './run.js'
@@ -89,15 +99,17 @@ export class SagaOrchestrator implements AsyncDisposable {
   constructor(options: SagaOrchestratorOptions) {
     const { store, sagas = [], leaseMs = 10_000, concurrency = 64, graceMs = 5_000 } = checkObject('options', options)
     const { pollMs = 1_000, bus, clock = systemClock, random = systemRandom } = options
-    this.#store = checkObject('store', store)
-    this.#clock = clock
+    this.#store = checkMethods('store', store, ['create', 'claim', 'renew', 'commit', 'deliver', 'read', 'list'])
+    this.#clock = checkMethods('clock', clock, ['now', 'setTimer', 'sleep', 'epochMs'])
+    if (bus !== undefined) checkMethods('bus', bus, ['publish'])
+    if (!Array.isArray(sagas)) invalid('sagas', 'an array', sagas)
     this.#pollMs = checkPositive('pollMs', pollMs)
     this.#leaseMs = checkPositive('leaseMs', leaseMs)
     this.#worker = new Worker({
       store,
       committer: new Committer(store),
       clock,
-      random,
+      random: checkFunction('random', random),
       leaseMs,
       concurrency: checkInteger('concurrency', concurrency, 1),
       graceMs: checkNumber('graceMs', graceMs, 0),
@@ -108,6 +120,7 @@ export class SagaOrchestrator implements AsyncDisposable {
       dropped: (id) => this.#tellWaiters(id),
     })
     for (const definition of sagas) {
+      checkDefinition('sagas', definition)
       if (this.#worker.find(definition)) invalid('sagas', 'one definition per name and version', definition.name)
       this.#worker.learn(definition)
     }
@@ -131,10 +144,11 @@ export class SagaOrchestrator implements AsyncDisposable {
     definition: SagaDefinition<Input, Results>,
     input: NoInfer<Input>,
     /** `id`: any string that is not empty. */
-    { id }: { readonly id: string },
+    options: { readonly id: string },
   ): Promise<SagaHandle<Results>> {
     this.#checkOpen()
-    checkString('id', id)
+    checkDefinition('definition', definition)
+    const id = checkString('id', checkObject('options', options).id)
     const { name, version, hash, deadlineMs } = definition
     const text = jsonCodec.encode(await validate(definition.input, input, `input of saga '${name}'`))
     const key = { name, version, hash }
@@ -173,6 +187,8 @@ export class SagaOrchestrator implements AsyncDisposable {
     payload: NoInfer<T>,
     { dedupeId }: { readonly dedupeId?: string | undefined } = {},
   ): Promise<Exclude<Delivered, 'unknown'>> {
+    checkString('signal.name', checkObject('signal', signal).name)
+    if (dedupeId !== undefined) checkString('dedupeId', dedupeId, 0)
     const value = await validate(signal.schema, payload, `signal '${signal.name}'`)
     return this.#deliver({ sagaId: id, kind: 'signal', name: signal.name, payload: jsonCodec.encode(value), dedupeId })
   }
@@ -237,8 +253,9 @@ export class SagaOrchestrator implements AsyncDisposable {
   }
 
   /** Sagas in the order of their ids. `after`: the last id of the page before; `limit`: integer ≥ 1, 100 by default. @throws StoreError. */
-  list(query: Partial<SagaQuery> = {}): Promise<readonly SagaSummary[]> {
-    const { limit = 100, stuckForMs } = query
+  async list(query: Partial<SagaQuery> = {}): Promise<readonly SagaSummary[]> {
+    const { limit = 100, stuckForMs, status } = checkObject('query', query)
+    if (status !== undefined) checkOneOf('status', status, SAGA_STATUSES)
     checkInteger('limit', limit, 1)
     if (stuckForMs !== undefined) checkNumber('stuckForMs', stuckForMs, 0)
     return this.#store.list({ ...query, limit })
@@ -369,7 +386,13 @@ const isEnd = (status: SagaStatus): status is 'completed' | 'compensated' | 'par
 
 const orderOf = (by: Operator): Order => {
   if (typeof by === 'string') return { who: checkString('by', by) }
-  return { who: checkString('by.who', checkObject('by', by).who), ...(by.why === undefined ? {} : { why: by.why }) }
+  const { who, why } = checkObject('by', by)
+  return { who: checkString('by.who', who), ...(why === undefined ? {} : { why: checkString('by.why', why, 0) }) }
+}
+
+function checkDefinition(option: string, definition: SagaDefinition): void {
+  const { nodes, hash } = checkObject(option, definition)
+  if (!Array.isArray(nodes) || typeof hash !== 'string') invalid(option, 'a saga made by build()', definition)
 }
 
 const misfit = (saga: StoredSaga, kind: string, path: string): SagaConflictError =>

@@ -1,5 +1,5 @@
 import { checkString } from '../kernel/check.js'
-import type { StandardSchema } from '../kernel/schema.js'
+import { checkSchema, type StandardSchema } from '../kernel/schema.js'
 
 declare const payload: unique symbol
 
@@ -17,8 +17,9 @@ export interface SagaSignal<T = unknown> {
  * Declares a signal: `const approved = signal<{ by: string }>('approved')`.
  * @param name what sender and saga know it by; not empty
  * @param schema validator of the payload (zod, valibot, arktype); none: any value the codec can store
- * @throws InvalidOptionError when the name is empty.
+ * @throws InvalidOptionError when the name is empty, or the schema is none.
  */
 export function signal<T>(name: string, schema?: StandardSchema<T>): SagaSignal<T> {
+  if (schema !== undefined) checkSchema('schema', schema)
   return { name: checkString('name', name), schema }
 }

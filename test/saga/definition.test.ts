@@ -101,6 +101,13 @@ describe('a definition', () => {
       () => begun.parallel('a', { x: (b) => b }, { limit: 0 }),
       () => begun.waitFor('a', signal('s'), { timeoutMs: 0 }),
       () => signal(''),
+      () => signal('s', {} as never),
+      () => saga('x', { version: 1, input: {} as never }),
+      () => begun.waitFor('a', signal('s'), 5 as never),
+      () => begun.parallel('a', { x: (b) => b }, 5 as never),
+      () => begun.parallel('a', { x: () => undefined as never }),
+      () => begun.parallel('a', { x: (async (b: unknown) => b) as never }),
+      () => begun.parallel('a', { x: () => begun.step('elsewhere', { run }) as never }),
     ])
       expect(wrong).toThrow(invalid)
   })
@@ -114,9 +121,37 @@ describe('a definition', () => {
       { concurrency: 0 },
       { graceMs: -1 },
       { pollMs: 0 },
+      { sagas: {} as never },
+      { sagas: [null as never] },
+      { sagas: [saga('x', { version: 1 }).step('a', { run }) as never] },
+      { store: {} as never },
+      { clock: {} as never },
+      { random: 1 as never },
+      { bus: {} as never },
     ])
       expect(() => new SagaOrchestrator({ store, ...options })).toThrow(invalid)
-    expect(() => new MemorySagaStore({ retainMs: -1 })).toThrow(invalid)
+    for (const options of [{ retainMs: -1 }, { clock: {} }, 1, null])
+      expect(() => new MemorySagaStore(options as never)).toThrow(invalid)
+  })
+
+  test('an orchestrator refuses arguments that are none by their name', async () => {
+    const order = saga<number>('order', { version: 1 }).step('a', { run }).build()
+    const orchestrator = new SagaOrchestrator({ store: new MemorySagaStore(), sagas: [order] })
+    const none = undefined as never
+    for (const [name, wrong] of [
+      ['options', () => orchestrator.run(order, 1, none)],
+      ['id', () => orchestrator.run(order, 1, { id: '' })],
+      ['definition', () => orchestrator.run(none, 1, { id: 'a' })],
+      ['definition', () => orchestrator.run(saga('x', { version: 1 }).step('a', { run }) as never, 1, { id: 'a' })],
+      ['signal', () => orchestrator.signal('a', none, 1)],
+      ['dedupeId', () => orchestrator.signal('a', signal('s'), 1, { dedupeId: 5 as never })],
+      ['by.why', () => orchestrator.retry('a', { who: 'ann', why: 5 as never })],
+      ['status', () => orchestrator.list({ status: 'gone' as never })],
+      ['limit', () => orchestrator.list({ limit: 0 })],
+    ] as const) {
+      const refused = { code: 'INVALID_OPTION', message: expect.stringMatching(`^${name}: `) as unknown }
+      await expect(wrong()).rejects.toMatchObject(refused)
+    }
   })
 })
 
