@@ -155,11 +155,12 @@ export class BodyRun {
 }
 
 function storedEvent(
-  { type, data, key, headers }: EmittedEvent,
+  { type, data, key, headers = {} }: EmittedEvent,
   id: string,
   sagaId: string,
   clock: Clock,
 ): StoredEvent {
+  for (const [name, value] of Object.entries(headers)) checkString(`headers.${name}`, value, 0)
   return {
     id,
     type: checkString('type', type),

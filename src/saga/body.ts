@@ -36,7 +36,7 @@ export interface BodyContext<Input, Results> {
   /**
    * Publishes `event` if this attempt succeeds: it is stored with the step's result in one write and published after it, at least
    * once, with an id that stays the same.
-   * @throws InvalidOptionError when the orchestrator has no `bus`; InvalidPayloadError when `data` can't be stored.
+   * @throws InvalidOptionError when the orchestrator has no `bus`, or the event is none; InvalidPayloadError when `data` can't be stored.
    */
   emit(event: EmittedEvent): void
 }

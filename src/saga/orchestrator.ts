@@ -93,6 +93,8 @@ export class SagaOrchestrator implements AsyncDisposable {
   readonly #events = new Emitter<SagaEvents>()
   readonly #waiters = new Map<string, Set<Tell>>()
   #unsubscribe: Unsubscribe | undefined
+  /** Aborts when it is closed. */
+  readonly #end = new AbortController()
   #closed: Promise<void> | undefined
 
   /** @throws InvalidOptionError when an option is wrong, or two definitions have the same name and version. */
@@ -153,6 +155,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     const text = jsonCodec.encode(await validate(definition.input, input, `input of saga '${name}'`))
     const key = { name, version, hash }
     const giveBack = this.#worker.reserve(key)
+    let createdAt: number
     try {
       const sentAt = this.#clock.now()
       const { created, saga, now } = await this.#store.create({
@@ -162,6 +165,7 @@ export class SagaOrchestrator implements AsyncDisposable {
         deadlineMs: deadlineMs === Infinity ? null : deadlineMs,
         leaseMs: giveBack ? this.#leaseMs : null,
       })
+      createdAt = saga.createdAt
       if (!created) checkSame(saga, key, text)
       else if (!giveBack) this.#worker.claimSoon()
       else {
@@ -173,7 +177,8 @@ export class SagaOrchestrator implements AsyncDisposable {
     }
     const machine = this.#worker.find(key)?.machine
     const own = machine?.definition.hash === hash ? machine : new SagaMachine(definition)
-    return { id, settled: ({ signal } = {}) => this.#settled(id, own, signal) as Promise<SagaOutcome<Results>> }
+    const begun = { id, createdAt }
+    return { id, settled: ({ signal } = {}) => this.#settled(begun, own, signal) as Promise<SagaOutcome<Results>> }
   }
 
   /**
@@ -283,11 +288,12 @@ export class SagaOrchestrator implements AsyncDisposable {
   async #close(): Promise<void> {
     await this.#worker.close()
     this.#unsubscribe?.()
+    this.#end.abort(closedError())
     for (const id of [...this.#waiters.keys()]) this.#tellWaiters(id)
   }
 
   #checkOpen(): void {
-    if (this.#closed) throw new ClosedError('the orchestrator is closed')
+    if (this.#closed) throw closedError()
   }
 
   #subscribe(): void {
@@ -320,7 +326,11 @@ export class SagaOrchestrator implements AsyncDisposable {
     if ((await this.#deliver(message)) === 'finished') throw misfit(saga, kind, name)
   }
 
-  async #settled(id: string, machine: SagaMachine, signal: AbortSignal | undefined): Promise<SagaOutcome<unknown>> {
+  async #settled(
+    { id, createdAt }: Pick<StoredSaga, 'id' | 'createdAt'>,
+    machine: SagaMachine,
+    signal: AbortSignal | undefined,
+  ): Promise<SagaOutcome<unknown>> {
     this.#subscribe()
     for (;;) {
       signal?.throwIfAborted()
@@ -328,8 +338,10 @@ export class SagaOrchestrator implements AsyncDisposable {
       const change = this.#nextChange(id)
       try {
         if (!this.#worker.isBusyWith(id)) {
-          const saga = await this.#store.read(id)
-          if (!saga) throw new NotFoundError(`there is no saga '${id}' any more`)
+          // a store that hangs must hold neither the caller nor close()
+          const saga = await orAbort(orAbort(this.#store.read(id), signal), this.#end.signal)
+          // a new saga under the old id is not the one that was begun
+          if (saga?.createdAt !== createdAt) throw new NotFoundError(`there is no saga '${id}' any more`)
           const outcome = outcomeOf(machine.load(saga), machine)
           if (outcome) return outcome
         }
@@ -378,6 +390,8 @@ export class SagaOrchestrator implements AsyncDisposable {
     this.#events.emit('settled', { id, name, status: state.status })
   }
 }
+
+const closedError = (): ClosedError => new ClosedError('the orchestrator is closed')
 
 type Tell = (outcome: SagaOutcome<unknown> | undefined) => void
 

@@ -50,7 +50,7 @@ export class SagaRun {
   readonly #clockOffset: number
   readonly #bodies = new Map<string, BodyRun>()
   #inputs: SagaInput[] = []
-  #inbox: readonly InboxMessage[]
+  #inbox: InboxMessage[]
   #seen: number
   #position: number
   /** The status that the store has. */
@@ -77,7 +77,7 @@ export class SagaRun {
     this.leaseUntil = leaseUntil
     this.#saga = saga
     this.#clockOffset = clockOffset
-    this.#inbox = saga.inbox
+    this.#inbox = [...saga.inbox]
     this.#seen = saga.lastMessage
     this.#position = saga.journal.length
     this.#stored = saga.status
@@ -118,8 +118,8 @@ export class SagaRun {
       this.#readAgain = false
       const saga = await this.host.store.read(this.id)
       if (saga && saga.epoch === this.epoch) {
-        const fresh = saga.inbox.filter((m) => m.number > this.#seen)
-        this.#inbox = [...this.#inbox, ...fresh]
+        const known = saga.inbox.findLastIndex((m) => m.number <= this.#seen) // looked for from the end: many may wait
+        for (const message of saga.inbox.slice(known + 1)) this.#inbox.push(message)
         this.#seen = Math.max(this.#seen, saga.lastMessage)
         this.proceed()
       } else this.lose()

@@ -282,6 +282,22 @@ describe('who may begin', () => {
     expect(await handle.settled()).toMatchObject({ results: { a: 3 } })
   })
 
+  test('a handle tells nothing of a new saga under its old id', async () => {
+    const { clock, orchestrator } = lab()
+    const [one, two] = ['one', 'two'].map((name) =>
+      saga<number>(name, { version: 1 })
+        .step(name, { run: () => name })
+        .build(),
+    )
+    const o = orchestrator([one!, two!])
+    const old = await o.run(one!, 1, { id: '1' })
+    await old.settled()
+    await clock.advance(3_600_001)
+    const fresh = await o.run(two!, 1, { id: '1' })
+    expect(await fresh.settled()).toMatchObject({ status: 'completed', results: { two: 'two' } })
+    await expect(old.settled()).rejects.toMatchObject({ code: 'NOT_FOUND' })
+  })
+
   test('a saga of a definition seen under a retained id starts clean, with keys of its own', async () => {
     const { clock } = lab()
     const store = new MemorySagaStore({ clock, retainMs: 1_000 })
@@ -458,6 +474,15 @@ describe('bodies', () => {
     expect(publish).toHaveBeenCalledTimes(1)
   })
 
+  test('an event with headers that are no strings fails the step instead of being stored', async () => {
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run: ({ emit }) => emit({ type: 'x', data: 1, headers: { n: 5 as never } }) })
+      .build()
+    const o = lab().orchestrator([order], { bus: { publish: async () => {} } })
+    const outcome = await (await o.run(order, 1, { id: '1' })).settled()
+    expect(outcome).toMatchObject({ failure: { error: { code: 'INVALID_OPTION' } } })
+  })
+
   test('emit without a bus is a mistake that fails the step', async () => {
     const order = saga<number>('order', { version: 1 })
       .step('a', { run: ({ emit }) => emit({ type: 'x', data: 1 }) })
@@ -492,6 +517,24 @@ describe('closing', () => {
     const again = await next.run(order, 1, { id: '1' })
     expect((await again.settled()).status).toBe('completed')
     expect(ran).toEqual(['a', 'b21'])
+  })
+
+  test('who waits for an outcome is let go by its signal and by closing, though the store does not answer', async () => {
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run: () => 1 })
+      .build()
+    const { store } = lab()
+    store.read = () => new Promise(() => {})
+    const o = new SagaOrchestrator({ store, sagas: [order] })
+    const handle = await o.run(order, 1, { id: '1' })
+    const stop = new AbortController()
+    const stopped = expect(handle.settled({ signal: stop.signal })).rejects.toThrow('enough')
+    const closed = expect(handle.settled()).rejects.toMatchObject({ code: 'CLOSED' })
+    await rest()
+    stop.abort(new Error('enough'))
+    await stopped
+    await o.close()
+    await closed
   })
 
   test('does not wait for a body longer than graceMs', async () => {
