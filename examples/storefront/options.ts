@@ -40,8 +40,8 @@ export function readOptions(args: readonly string[]): StorefrontOptions | 'help'
   return {
     host,
     port: numberOf('--port', port, 0, 65_535),
-    redis: redis && urlOf('--redis', redis, ['redis:', 'rediss:']),
-    postgres: postgres && urlOf('--postgres', postgres, ['postgres:', 'postgresql:']),
+    redis: redis === undefined ? undefined : urlOf('--redis', redis, ['redis:', 'rediss:']),
+    postgres: postgres === undefined ? undefined : urlOf('--postgres', postgres, ['postgres:', 'postgresql:']),
     checkout: kind,
     load: !values['no-load'],
     ordersPerSecond: numberOf('--rate', rate, 1, 200),

@@ -80,7 +80,7 @@ export class PaymentClient {
 
   /** Tells the provider how to behave. Not through the policy: it is about the fault, not about a payment. */
   async misbehave(behaviour: Behaviour): Promise<void> {
-    await fetch(`${this.url}/behaviour`, {
+    await reach(`${this.url}/behaviour`, {
       method: 'PUT',
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ behaviour }),
@@ -94,7 +94,7 @@ export class PaymentClient {
       return await this.#policy.execute(
         async (call) => {
           unanswered++
-          const response = await fetch(`${this.url}/charges/${encodeURIComponent(key)}`, {
+          const response = await reach(`${this.url}/charges/${encodeURIComponent(key)}`, {
             method,
             signal: call.signal,
             ...(body && { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } }),
@@ -110,6 +110,16 @@ export class PaymentClient {
       if (unanswered === 0 || method === 'GET') throw error
       throw new PaymentUncertain('no answer from the payment provider', { cause: error })
     }
+  }
+}
+
+/** `fetch`, which has but a `TypeError` for whatever goes wrong on the way. @throws PaymentUnavailable */
+async function reach(url: string, init: RequestInit): Promise<Response> {
+  try {
+    return await fetch(url, init)
+  } catch (error) {
+    if (!(error instanceof TypeError)) throw error
+    throw new PaymentUnavailable('the payment provider can not be reached', { cause: error })
   }
 }
 

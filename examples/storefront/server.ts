@@ -1,6 +1,7 @@
-import type { Server } from 'node:http'
+import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
-import { createAdaptorServer } from '@hono/node-server'
+import { getRequestListener } from '@hono/node-server'
+import { bodyOf, Problem } from './problems.js'
 
 const PORTS_TRIED = 20
 const GRACE_MS = 1_000
@@ -23,7 +24,7 @@ export async function listen(
   { host, port }: { readonly host: string; readonly port: number },
   onTaken: (wanted: number, got: number) => void,
 ): Promise<Listening> {
-  const server = createAdaptorServer({ fetch }) as Server
+  const server = serverFor(fetch)
   const last = port === 0 ? 0 : Math.min(port + PORTS_TRIED, 65_535)
   for (let candidate = port; ; candidate++) {
     try {
@@ -37,6 +38,38 @@ export async function listen(
   const got = (server.address() as AddressInfo).port
   if (port !== 0 && got !== port) onTaken(port, got)
   return { url: `http://${host.includes(':') ? `[${host}]` : host}:${got}`, port: got, close: () => close(server) }
+}
+
+/** What never becomes a request, because it can't be read, is answered as clearly as the rest. */
+function serverFor(fetch: (request: Request) => Response | Promise<Response>): Server {
+  const answer = getRequestListener(fetch, {
+    errorHandler: () => new Response(JSON.stringify(bodyOf(noUrl)), badRequest),
+  })
+  const listener: RequestListener = (request, response) => void answer(request, response)
+  const server = createServer({ requireHostHeader: false }, listener)
+  server.on('checkExpectation', listener) // nobody need expect anything: the request is answered as it is
+  server.on('clientError', (error: NodeJS.ErrnoException, socket) => {
+    if (socket.writable) socket.end(textOf(unreadable[error.code ?? ''] ?? noHttp))
+    else socket.destroy()
+  })
+  return server
+}
+
+const type = 'application/problem+json'
+const badRequest = { status: 400, headers: { 'Content-Type': type } }
+const noUrl = new Problem(400, 'BAD_REQUEST', 'there is no host of that name, or no such path')
+const noHttp = new Problem(400, 'BAD_REQUEST', 'this is no HTTP request')
+const unreadable: Readonly<Record<string, Problem>> = {
+  HPE_HEADER_OVERFLOW: new Problem(431, 'HEADERS_TOO_LARGE', 'the headers are too large'),
+  ERR_HTTP_REQUEST_TIMEOUT: new Problem(408, 'REQUEST_TIMEOUT', 'the request did not come to its end in time'),
+}
+
+/** A problem as it goes over the wire: there is no response object for what was no request. */
+function textOf(problem: Problem): string {
+  const body = bodyOf(problem)
+  const text = JSON.stringify(body)
+  const head = [`HTTP/1.1 ${body.status} ${body.title}`, `Content-Type: ${type}`, `Content-Length: ${text.length}`]
+  return [...head, 'Connection: close', '', text].join('\r\n')
 }
 
 const listenOn = (server: Server, host: string, port: number): Promise<void> =>

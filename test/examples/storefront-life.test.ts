@@ -12,6 +12,10 @@ test(
   async () => {
     const before = open()
     const shop = await openStorefront({ load: true, ordersPerSecond: 20, payment: {} })
+    // The greedy one has less patience to lose: the load has it refused within a second.
+    await Promise.all(
+      Array.from({ length: 15 }, () => shop.send('GET', '/orders', undefined, { 'x-user-id': 'greedy' })),
+    )
     const watching = (await fetch(new URL('/live', shop.storefront.url))).body?.getReader()
     const decoder = new TextDecoder()
     let text = ''
@@ -95,6 +99,7 @@ test('the command line is read strictly', () => {
   expect(wrong('--redis', 'localhost')).toBe(
     "--redis: an address that begins with redis:// or rediss://, not 'localhost'",
   )
+  expect(wrong('--redis', '')).toBe("--redis: an address that begins with redis:// or rediss://, not ''")
   expect(wrong('--colour', 'red')).toMatch(/^Unknown option '--colour'/)
   expect(wrong('now')).toMatch(/^Unexpected argument 'now'/)
 })
