@@ -53,7 +53,12 @@ export class ChoreographedCheckout implements Checkout {
   }
 
   async start(basket: Basket): Promise<void> {
-    await this.services.commands.send('AcceptOrder', { orderId: basket.orderId, checkout: this.kind })
+    try {
+      await this.services.commands.send('AcceptOrder', { orderId: basket.orderId, checkout: this.kind })
+    } catch (error) {
+      if (!(error instanceof OrderRefusal)) throw error
+      return this.cancel(basket.orderId) // the customer was quicker
+    }
     await this.#tell('order.accepted', basket)
   }
 
@@ -74,8 +79,12 @@ export class ChoreographedCheckout implements Checkout {
   #orders(): Promise<void> {
     const { commands } = this.services
     const cancel = async ({ orderId, reason, detail }: Failed): Promise<void> => {
-      await commands.send('CancelOrder', { orderId, reason, detail })
-      await this.#tell('order.cancelled', { orderId })
+      try {
+        await commands.send('CancelOrder', { orderId, reason, detail })
+        await this.#tell('order.cancelled', { orderId })
+      } catch (error) {
+        if (!(error instanceof OrderRefusal)) throw error // shipped meanwhile: nothing to undo, and never will be
+      }
     }
     return this.#serve('orders', {
       'payment.completed': ({ orderId }) => commands.send('RecordPayment', { orderId }),

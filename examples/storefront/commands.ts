@@ -2,7 +2,7 @@ import { NotFoundError } from 'holdfast'
 import { CommandBus } from 'holdfast/cqrs'
 import type { ExpectedVersion, Repository } from 'holdfast/event-sourcing'
 import type { Item } from './catalogue.js'
-import type { CancelReason, Order, OrderEvent, Placed } from './order.js'
+import { OrderRefusal, type CancelReason, type Order, type OrderEvent, type Placed } from './order.js'
 import { Problem } from './problems.js'
 
 /** Where an order stands after a command. */
@@ -56,7 +56,11 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
   bus.on('PlaceOrder', async ({ orderId, userId, items, shipTo }, context) => {
     const place = (order: Order): void => order.place({ userId, items, shipTo })
     // The context has the idempotency key: a repeat decides nothing, and gives what came of the first.
-    const { version, position, events } = await orders.handle(orderId, place, context)
+    const { version, position, events } = await orders.handle(orderId, place, context).catch((error: unknown) => {
+      // Its twin was written after we had looked for the key: by now the outcome is known.
+      if (error instanceof OrderRefusal) return orders.handle(orderId, place, context)
+      throw error
+    })
     const [first] = events
     const same = first?.type === 'OrderPlaced' && sameOrder(first.data, { items, shipTo })
     if (!same) throw new Problem(422, 'IDEMPOTENCY_KEY_REUSED', 'this Idempotency-Key came with another order before')

@@ -128,7 +128,10 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
     async place(input: ShopCommands['PlaceOrder']['in']): Promise<Done> {
       const done = await commands.send('PlaceOrder', input, { idempotencyKey: `place:${input.orderId}` })
       const { orderId, items, shipTo } = input
-      await checkouts[current].start({ orderId, items, shipTo, cents: priceOf(items) })
+      // A repeat must not start what has started, and may even have ended, by now: that could undo a shipped order.
+      const { state: order } = await orders.load(orderId)
+      if (order.status === 'placed' && !order.checkout)
+        await checkouts[current].start({ orderId, items, shipTo, cents: priceOf(items) })
       return done
     },
 

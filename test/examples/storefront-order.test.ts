@@ -16,7 +16,7 @@ async function placed() {
     for await (const { type } of store.read(orders.stream(orderId))) names.push(type)
     return names
   }
-  return { commands, events, load: async () => (await orders.load(orderId)).state }
+  return { commands, store, events, load: async () => (await orders.load(orderId)).state }
 }
 
 test('an order that the customer wants no more can not be shipped, and is cancelled for the reason the customer gave', async () => {
@@ -64,4 +64,20 @@ test('what a service reports twice has happened once, and nothing is undone that
     'PaymentRefunded',
     'StockReleased',
   ])
+})
+
+test('of two placements with one key at once, the later gets the outcome of the earlier, however late it comes', async () => {
+  const { commands, store, load } = await placed()
+  const place = { orderId: 'o-2', userId: 'ada', items: [{ sku: 'rope', quantity: 2 }], shipTo: 'Arco' } as const
+  const key = { idempotencyKey: 'place:o-2' }
+  const recall = store.recall.bind(store)
+  let first: unknown
+  store.recall = (async (...args: Parameters<typeof recall>) => {
+    const nothingYet = await recall(...args)
+    store.recall = recall
+    first = await commands.send('PlaceOrder', place, key)
+    return nothingYet
+  }) as typeof store.recall
+  expect(await commands.send('PlaceOrder', place, key)).toEqual(first)
+  expect((await load()).status).toBe('placed')
 })
