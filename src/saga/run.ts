@@ -119,9 +119,11 @@ export class SagaRun {
       const saga = await this.host.store.read(this.id)
       if (saga && saga.epoch === this.epoch) {
         const known = saga.inbox.findLastIndex((m) => m.number <= this.#seen) // looked for from the end: many may wait
-        for (const message of saga.inbox.slice(known + 1)) this.#inbox.push(message)
+        const fresh = saga.inbox.slice(known + 1)
+        for (const message of fresh) this.#inbox.push(message)
         this.#seen = Math.max(this.#seen, saga.lastMessage)
-        this.proceed()
+        // a wait that begins later finds its signal by itself: a flood of them must not cost a decision each
+        if (this.#pauses() || fresh.some((m) => m.kind !== 'signal')) this.proceed()
       } else this.lose()
     } catch (error) {
       this.host.failed('read', error) // the next renewal tells of the message again
@@ -199,6 +201,11 @@ export class SagaRun {
     const runs = state.status === 'running' || state.status === 'compensating'
     if (!this.#closing && (sitOut || (runs && waitMs <= 0))) return keep
     return { dueAt: dueAt === Infinity ? null : dueAt }
+  }
+
+  #pauses(): boolean {
+    for (const { status } of this.state.nodes.values()) if (status === 'waiting') return true
+    return false
   }
 
   #waitsForSignal(): boolean {

@@ -2,6 +2,7 @@ import { describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
 import { TimeoutError } from '../../src/kernel/errors.js'
 import { constant, saga, signal, SagaOrchestrator, MemorySagaStore, type RunContext } from '../../src/saga/index.js'
+import { SagaMachine } from '../../src/saga/machine.js'
 import { lab, rest } from './lab.js'
 
 const fail = (message = 'no'): never => {
@@ -352,6 +353,26 @@ describe('signals', () => {
     expect((await o.get('1'))?.nodes.map((n) => n.status)).toEqual(['done', 'done', 'running'])
     await clock.advance(1_000)
     expect((await handle.settled()).status).toBe('completed')
+  })
+
+  test('cost no decision while nothing waits for them', async () => {
+    const decide = vi.spyOn(SagaMachine.prototype, 'decide')
+    const { orchestrator } = lab()
+    let done!: () => void
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run: () => new Promise<void>((resolve) => (done = resolve)) })
+      .waitFor('go', go)
+      .build()
+    const o = orchestrator([order])
+    const handle = await o.run(order, 1, { id: '1' })
+    await rest()
+    const before = decide.mock.calls.length
+    for (let i = 0; i < 20; i++) await o.signal('1', go, i)
+    await rest()
+    expect(decide.mock.calls.length).toBe(before)
+    decide.mockRestore()
+    done()
+    expect(await handle.settled()).toMatchObject({ status: 'completed', results: { go: 0 } })
   })
 
   test('a payload that its schema refuses is not sent', async () => {
