@@ -124,7 +124,8 @@ export function createApp(shop: Shop): Hono<Env> {
     return c.json(await shop.switches.change(validated(switchesBody, await readJson(c), 'the switches')))
   })
 
-  app.get('/live', () => live.open())
+  // Who asks for the headers only would be a page that watches for ever.
+  app.get('/live', (c) => (c.req.method === 'HEAD' ? c.body(null, 200, live.headers) : live.open()))
   for (const file of readdirSync(pageFolder)) {
     const content = readFileSync(new URL(file, pageFolder))
     const headers = { 'Content-Type': `${mediaTypes[extname(file)]}; charset=utf-8`, 'Cache-Control': 'no-cache' }

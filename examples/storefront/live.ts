@@ -2,6 +2,7 @@ const EVERY_MS = 250
 
 /** Sends snapshots to every open page a few times a second, as server-sent events. Nobody looks: nothing is made. */
 export class Live {
+  readonly headers = { 'content-type': 'text/event-stream', 'cache-control': 'no-store' }
   readonly #pages = new Set<ReadableStreamDefaultController<Uint8Array>>()
   #timer: NodeJS.Timeout | undefined
   #making = false
@@ -23,7 +24,7 @@ export class Live {
       },
       cancel: () => this.#leave(mine),
     })
-    return new Response(stream, { headers: { 'content-type': 'text/event-stream', 'cache-control': 'no-store' } })
+    return new Response(stream, { headers: this.headers })
   }
 
   /** Ends every stream, so that the server can close. */

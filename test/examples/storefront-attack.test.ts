@@ -78,6 +78,15 @@ test.each(['Content-Length: 100\r\n\r\n{', 'Transfer-Encoding: chunked\r\n\r\n5\
   },
 )
 
+test('HEAD /live has the headers, and watches nothing', async () => {
+  const { payments } = shop.storefront.shop
+  const asked = vi.spyOn(payments, 'ledger') // each snapshot asks once
+  onTestFinished(() => asked.mockRestore())
+  const { status, headers } = await shop.send('HEAD', '/live')
+  expect([status, headers.get('content-type')]).toEqual([200, 'text/event-stream'])
+  expect(asked).not.toHaveBeenCalled()
+})
+
 test.each(checkoutKinds.flatMap((a) => checkoutKinds.map((b) => [a, b] as const)))(
   'an order that was shipped (%s) and is sent again (%s) while payment fails stays shipped and paid',
   async (first, second) => {
