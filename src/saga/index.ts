@@ -34,13 +34,8 @@ export type {
 } from './journal.js'
 export { MemorySagaStore, type MemorySagaStoreOptions } from './memory.js'
 export { toMermaid } from './mermaid.js'
-export {
-  SagaOrchestrator,
-  type Operator,
-  type SagaEvents,
-  type SagaHandle,
-  type SagaOrchestratorOptions,
-} from './orchestrator.js'
+export { SagaOrchestrator } from './orchestrator.js'
+export type { Operator, SagaEvents, SagaHandle, SagaOrchestratorOptions } from './orchestrator-options.js'
 export { signal, type SagaSignal } from './signal.js'
 export type {
   ClaimRequest,

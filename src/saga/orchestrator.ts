@@ -14,74 +14,21 @@ import { systemClock, type Clock } from '../kernel/clock.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
-import { systemRandom, type Random } from '../kernel/random.js'
+import { systemRandom } from '../kernel/random.js'
 import { validate } from '../kernel/schema.js'
 import { orAbort } from '../kernel/signal.js'
-import type { EventBus } from '../messaging/event-bus.js'
 import { Committer } from './committer.js'
 import type { SagaDefinition } from './definition.js'
 import { SagaConflictError } from './errors.js'
-import { SAGA_STATUSES, type JournalEntry, type NodeStatus, type SagaStatus } from './journal.js'
+import { SAGA_STATUSES, type JournalEntry, type SagaStatus } from './journal.js'
 import { SagaMachine } from './machine.js'
 import type { Order } from './operators.js'
+import type { Operator, SagaEvents, SagaHandle, SagaOrchestratorOptions } from './orchestrator-options.js'
 import type { SagaRun } from './run.js'
 import type { SagaSignal } from './signal.js'
 import type { Delivered, NewMessage, SagaQuery, SagaStore, SagaSummary, StoredSaga } from './store.js'
 import { outcomeOf, viewOf, type SagaOutcome, type SagaView } from './view.js'
-import { driftError, Worker, type WorkerEvents } from './worker.js'
-
-/** Options of {@link SagaOrchestrator}. */
-export interface SagaOrchestratorOptions {
-  /** Where sagas live; shared with other orchestrators. */
-  readonly store: SagaStore
-  /** Definitions it can run. Several versions of a name may stand side by side. @defaultValue none: it only creates sagas */
-  readonly sagas?: readonly SagaDefinition[] | undefined
-  /**
-   * Milliseconds after which a saga whose process vanished is taken over by another. It is renewed after a third of it. > 0.
-   * @defaultValue 10_000
-   */
-  readonly leaseMs?: number | undefined
-  /** How many sagas it may be busy with at once; those that wait for long do not count. Integer ≥ 1. @defaultValue 64 */
-  readonly concurrency?: number | undefined
-  /** Milliseconds that a body has to settle once its `signal` has aborted. ≥ 0. @defaultValue 5_000 */
-  readonly graceMs?: number | undefined
-  /** How often a store that can't tell of changes is asked, in milliseconds; also the wait after a claim that failed. > 0. @defaultValue 1_000 */
-  readonly pollMs?: number | undefined
-  /** Where emitted events go. Needed as soon as a body emits; then by every orchestrator of the store. @defaultValue none */
-  readonly bus?: Pick<EventBus, 'publish'> | undefined
-  /** @defaultValue the process clock */
-  readonly clock?: Clock | undefined
-  /** @defaultValue the process's generator */
-  readonly random?: Random | undefined
-}
-
-/** Who gives an order: a name, or a name and why. Kept in the saga's history. */
-export type Operator = string | { readonly who: string; readonly why?: string | undefined }
-
-/** Events of an orchestrator. All of them speak of what is stored already. */
-export interface SagaEvents extends WorkerEvents {
-  /** A node went on. `attempt` is the one under way or planned. */
-  node: {
-    readonly id: string
-    readonly name: string
-    readonly path: string
-    readonly status: NodeStatus
-    readonly attempt: number
-  }
-  /** A saga that ran here ended, or is parked. */
-  settled: { readonly id: string; readonly name: string; readonly status: 'completed' | 'compensated' | 'parked' }
-}
-
-/** A saga that was begun. */
-export interface SagaHandle<Results> {
-  /** The id given to `run`. */
-  readonly id: string
-  /**
-   * Waits until the saga has ended or is parked, wherever it runs. A signal that aborts ends the waiting, not the saga.
-   * @throws NotFoundError when the store no longer keeps it; ClosedError when the orchestrator is closed meanwhile; StoreError.
-   */
-  settled(options?: { readonly signal?: AbortSignal | undefined }): Promise<SagaOutcome<Results>>
-}
+import { driftError, Worker } from './worker.js'
 
 /** Runs sagas of a store, together with every other orchestrator of that store. */
 export class SagaOrchestrator implements AsyncDisposable {
@@ -274,7 +221,7 @@ export class SagaOrchestrator implements AsyncDisposable {
 
   /**
    * Starts nothing more; resolves when all sagas are let go, so that others take over at once. Bodies may end within
-   * `graceMs`; of those that do not, the outcome is unknown, as after a crash. Calling it again gives the same promise.
+   * `graceMs`; of those that do not, the outcome is unknown, and others wait for the lease, as after a crash. Calling it again gives the same promise.
    */
   close(): Promise<void> {
     return (this.#closed ??= this.#close())
