@@ -97,14 +97,33 @@ export class Repository<S, C = never, E extends Event = Event> {
    * @throws StreamClosedError when the state is terminal or the stream archived; TombstonedError; as `append`.
    */
   async handle(id: string, command: Command<S, C, E>, options: HandleOptions = {}): Promise<Handled<E, S>> {
-    const { expectedVersion = 'any', ...append } = options
-    const { idempotencyKey: key, signal, tx } = append
+    const { expectedVersion = 'any', idempotencyKey: key } = options
     checkExpected(expectedVersion)
-    const stream = this.stream(id)
-    if (key !== undefined) {
-      const [before] = (await this.#store.recall<E>(key, { tx })) ?? []
-      if (before) return this.#repeated(id, before, 0, tx)
+    if (key === undefined) return this.#handle(id, command, options)
+    const before = await this.#recalled(id, key, options.tx)
+    if (before) return before
+    try {
+      const handled = await this.#handle(id, command, options)
+      return handled.events.length > 0 ? handled : ((await this.#recalled(id, key, options.tx)) ?? handled)
+    } catch (error) {
+      if (options.signal?.aborted) throw error
+      // A twin may have been written since the key was looked up: then this command met the state after itself.
+      const twin = await this.#recalled(id, key, options.tx).catch(() => undefined)
+      if (twin) return twin
+      throw error
     }
+  }
+
+  /** The first outcome of a key, if it has one. */
+  async #recalled(id: string, key: string, tx: unknown): Promise<Handled<E, S> | undefined> {
+    const [before] = (await this.#store.recall<E>(key, { tx })) ?? []
+    return before && this.#repeated(id, before, 0, tx)
+  }
+
+  async #handle(id: string, command: Command<S, C, E>, options: HandleOptions): Promise<Handled<E, S>> {
+    const { expectedVersion = 'any', ...append } = options
+    const { signal, tx } = append
+    const stream = this.stream(id)
     let truncated = false
     for (let attempts = 1, conflicts = 0; ; attempts++) {
       signal?.throwIfAborted()

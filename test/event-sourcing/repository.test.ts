@@ -181,6 +181,26 @@ test('a command given twice at the same time with one key happens once', async (
   expect(both.map((h) => h.state.total)).toEqual([2, 2])
 })
 
+test('a command whose twin is stored just after its key was looked up gives the twin’s outcome, though it fits the state no more', async () => {
+  const { store, deciders } = open()
+  let looked = 0
+  const slow = new Proxy(store, {
+    get(target, name) {
+      const value: unknown = Reflect.get(target, name, target)
+      if (name !== 'recall') return typeof value === 'function' ? (value.bind(target) as unknown) : value
+      return async (key: string) => {
+        const answer = await target.recall(key)
+        if (looked++ === 0) await deciders.handle('1', { kind: 'open', limit: 9 }, { idempotencyKey: 'k' })
+        return answer
+      }
+    },
+  })
+  const late = new Repository(slow, counter, { category: 'counter' })
+  const handled = await late.handle('1', { kind: 'open', limit: 9 }, { idempotencyKey: 'k' })
+  expect(handled).toMatchObject({ duplicate: true, version: 1 })
+  await expect(deciders.handle('1', { kind: 'open', limit: 9 }, { idempotencyKey: 'other' })).rejects.toThrow()
+})
+
 test('time travel by version and by time is exact at the boundaries', async () => {
   const { deciders, classes, clock } = open()
   const t0 = clock.epochMs()
