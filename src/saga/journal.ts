@@ -1,10 +1,17 @@
 import type { SagaNode } from './definition.js'
 
 /** Where a saga stands. The last three are its ends, and `parked` waits for an operator. */
-export type SagaStatus = (typeof SAGA_STATUSES)[number]
+export type SagaStatus = 'running' | 'waiting' | 'compensating' | 'completed' | 'compensated' | 'parked'
 
 /** Every status. */
-export const SAGA_STATUSES = ['running', 'waiting', 'compensating', 'completed', 'compensated', 'parked'] as const
+export const SAGA_STATUSES: readonly SagaStatus[] = [
+  'running',
+  'waiting',
+  'compensating',
+  'completed',
+  'compensated',
+  'parked',
+]
 
 /** What went wrong, as it is stored: of an error only what every process can read. */
 export interface RecordedError {
