@@ -64,7 +64,7 @@ function ensureServers() {
   if (left.length === 0) return
   fail(
     [
-      `the tests need ${left.map(({ name }) => name).join(', ')} on this machine, and it could not be installed. Either:`,
+      `the tests need ${left.map(({ name }) => name).join(', ')} on this machine, and could not install what is missing. Either:`,
       `  Debian, Ubuntu:  sudo apt-get install -y ${left.map(({ apt }) => apt).join(' ')}`,
       ...left.map(({ brew }) => `  macOS:           brew install ${brew}`),
       ...left
