@@ -7,7 +7,7 @@ import type { StoredEntry } from './store.js'
 /** The value of a key that a load of many left out. */
 export const ABSENT = Symbol('absent')
 
-/** A load ahead of time was not needed: another process sees to it. */
+/** Not loaded: another process sees to it, or the call has to begin anew. */
 export const ELSEWHERE = Symbol('elsewhere')
 
 /** First and longest pause between two looks at a key that another process loads. */
@@ -33,7 +33,13 @@ export class Fetcher {
     if (!remote) return this.#load(flight, undefined)
     const leased = await this.#lease(flight)
     if (leased === ELSEWHERE) return ELSEWHERE
-    return typeof leased === 'object' ? this.#hit(flight, leased) : this.#load(flight, leased)
+    if (typeof leased === 'object') return this.#hit(flight, leased)
+    if (leased !== undefined && flight.watch.outdated(flight.tags)) {
+      // Changed here while it waited for its turn: a load now would bring a newer value than it may store. Begin anew.
+      this.#release(flight.watch.key, leased)
+      return ELSEWHERE
+    }
+    return this.#load(flight, leased)
   }
 
   #hit(flight: Flight, found: Found): unknown {
