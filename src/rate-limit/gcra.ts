@@ -65,5 +65,5 @@ export function stateOf(backlog: number, cost: number, meter: Meter): BucketStat
 }
 
 /** Whole milliseconds in which at least `ticks` pass, wherever between two ticks one starts. */
-export const ticksToMs = (ticks: number, { ticksPerMicro }: Meter): number =>
+const ticksToMs = (ticks: number, { ticksPerMicro }: Meter): number =>
   ticksPerMicro === 1 ? Math.ceil(ticks / 1e3) : ticks === 0 ? 0 : Math.ceil((ticks + 1) / ticksPerMicro / 1e3)
