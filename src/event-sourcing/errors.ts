@@ -1,4 +1,4 @@
-import { ConflictError, HoldfastError, mark } from '../kernel/errors.js'
+import { ConflictError, HoldfastError, type ErrorFamily } from '../kernel/errors.js'
 import type { Event, Recorded } from './event.js'
 import type { ExpectedVersion } from './store.js'
 
@@ -23,8 +23,8 @@ export class VersionConflictError<E extends Event = Event> extends ConflictError
     super(`stream ${JSON.stringify(stream)} is at version ${actual}, expected ${expected}`)
   }
 
-  static {
-    mark(this, 'VersionConflictError', 'conflict')
+  override get name(): string {
+    return 'VersionConflictError'
   }
 }
 
@@ -36,8 +36,12 @@ export class TombstonedError extends HoldfastError {
     super(`stream ${JSON.stringify(stream)} was tombstoned`)
   }
 
-  static {
-    mark(this, 'TombstonedError', 'invalid')
+  override get name(): string {
+    return 'TombstonedError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'invalid'
   }
 }
 
@@ -52,8 +56,12 @@ export class StreamClosedError extends HoldfastError {
     super(`stream ${JSON.stringify(stream)} ${why}: it takes no more events`)
   }
 
-  static {
-    mark(this, 'StreamClosedError', 'invalid')
+  override get name(): string {
+    return 'StreamClosedError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'invalid'
   }
 }
 
@@ -65,7 +73,7 @@ export class FencedError extends ConflictError {
     super(`subscription ${JSON.stringify(subscription)} has another owner by now`)
   }
 
-  static {
-    mark(this, 'FencedError', 'conflict')
+  override get name(): string {
+    return 'FencedError'
   }
 }

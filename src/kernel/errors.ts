@@ -9,8 +9,23 @@ export abstract class HoldfastError extends Error {
   /** Stable, machine-readable, part of the public contract: `'CIRCUIT_OPEN'`, `'TIMEOUT'`, … */
   abstract readonly code: string
 
+  /** As the class is called; on the prototype, so that a stack trace is headed by it. */
+  override get name(): string {
+    return 'HoldfastError' // written out in each class, because bundlers rename classes
+  }
+
+  /** What it says about the work. */
+  get family(): ErrorFamily {
+    return 'failed'
+  }
+
   static {
-    mark(this, 'HoldfastError', 'failed')
+    // Only here: a class with a static block stays in a user's bundle, wanted or not.
+    Object.defineProperty(this.prototype, FAMILY, {
+      get(this: HoldfastError) {
+        return this.family
+      },
+    })
   }
 }
 
@@ -18,8 +33,12 @@ export abstract class HoldfastError extends Error {
 export class InvalidOptionError extends HoldfastError {
   readonly code = 'INVALID_OPTION'
 
-  static {
-    mark(this, 'InvalidOptionError', 'invalid')
+  override get name(): string {
+    return 'InvalidOptionError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'invalid'
   }
 }
 
@@ -36,8 +55,12 @@ export class InvalidPayloadError extends HoldfastError {
     super(message, options)
   }
 
-  static {
-    mark(this, 'InvalidPayloadError', 'invalid')
+  override get name(): string {
+    return 'InvalidPayloadError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'invalid'
   }
 }
 
@@ -53,8 +76,12 @@ export interface PayloadIssue {
 export class NotFoundError extends HoldfastError {
   readonly code = 'NOT_FOUND'
 
-  static {
-    mark(this, 'NotFoundError', 'invalid')
+  override get name(): string {
+    return 'NotFoundError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'invalid'
   }
 }
 
@@ -69,8 +96,12 @@ export abstract class RejectedError extends HoldfastError {
     super(message, options)
   }
 
-  static {
-    mark(this, 'RejectedError', 'rejected')
+  override get name(): string {
+    return 'RejectedError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'rejected'
   }
 }
 
@@ -78,22 +109,30 @@ export abstract class RejectedError extends HoldfastError {
 export class ClosedError extends RejectedError {
   readonly code = 'CLOSED'
 
-  static {
-    mark(this, 'ClosedError', 'rejected')
+  override get name(): string {
+    return 'ClosedError'
   }
 }
 
 /** Someone else was first: **nothing was written**. Load again and decide again. */
 export abstract class ConflictError extends HoldfastError {
-  static {
-    mark(this, 'ConflictError', 'conflict')
+  override get name(): string {
+    return 'ConflictError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'conflict'
   }
 }
 
 /** It **may or may not have happened**. Check, or try again if the work is idempotent. */
 export abstract class UncertainError extends HoldfastError {
-  static {
-    mark(this, 'UncertainError', 'uncertain')
+  override get name(): string {
+    return 'UncertainError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'uncertain'
   }
 }
 
@@ -110,8 +149,8 @@ export class TimeoutError extends UncertainError {
     super(message, options)
   }
 
-  static {
-    mark(this, 'TimeoutError', 'uncertain')
+  override get name(): string {
+    return 'TimeoutError'
   }
 }
 
@@ -119,8 +158,8 @@ export class TimeoutError extends UncertainError {
 export class StoreError extends UncertainError {
   readonly code = 'STORE_FAILED'
 
-  static {
-    mark(this, 'StoreError', 'uncertain')
+  override get name(): string {
+    return 'StoreError'
   }
 }
 
@@ -128,8 +167,8 @@ export class StoreError extends UncertainError {
 export class CorruptDataError extends HoldfastError {
   readonly code = 'CORRUPT_DATA'
 
-  static {
-    mark(this, 'CorruptDataError', 'failed')
+  override get name(): string {
+    return 'CorruptDataError'
   }
 }
 
@@ -187,14 +226,4 @@ export function withoutStack<E extends Error>(make: () => E): E {
   } finally {
     Reflect.set(Error, 'stackTraceLimit', limit)
   }
-}
-
-/**
- * Names an error class and puts it in its family; called in the `static` block of each class. The name is written out,
- * for bundlers rename classes, and stands on the prototype, for a stack trace is headed by the name at construction.
- * @internal
- */
-export function mark(errorClass: { prototype: Error }, name: string, family: ErrorFamily): void {
-  errorClass.prototype.name = name
-  Object.defineProperty(errorClass.prototype, FAMILY, { value: family })
 }

@@ -1,4 +1,4 @@
-import { RejectedError, mark } from '../kernel/errors.js'
+import { RejectedError } from '../kernel/errors.js'
 
 /** A group holds as many messages as it may: **nothing was stored**, for no group. Publish again when it has caught up. */
 export class BacklogFullError extends RejectedError {
@@ -12,8 +12,8 @@ export class BacklogFullError extends RejectedError {
     super(`group ${JSON.stringify(group)} already holds ${limit} messages, or would with these`)
   }
 
-  static {
-    mark(this, 'BacklogFullError', 'rejected')
+  override get name(): string {
+    return 'BacklogFullError'
   }
 }
 
@@ -26,7 +26,7 @@ export class UnroutedError extends RejectedError {
     super(`no group takes messages of type ${JSON.stringify(type)}`)
   }
 
-  static {
-    mark(this, 'UnroutedError', 'rejected')
+  override get name(): string {
+    return 'UnroutedError'
   }
 }

@@ -1,4 +1,4 @@
-import { mark, RejectedError } from '../kernel/errors.js'
+import { RejectedError } from '../kernel/errors.js'
 import type { Limit } from './limit.js'
 import type { Taken } from './store.js'
 
@@ -37,8 +37,8 @@ export class RateLimitedError extends RejectedError {
     )
   }
 
-  static {
-    mark(this, 'RateLimitedError', 'rejected')
+  override get name(): string {
+    return 'RateLimitedError'
   }
 }
 

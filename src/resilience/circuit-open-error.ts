@@ -1,4 +1,4 @@
-import { mark, RejectedError, withoutStack } from '../kernel/errors.js'
+import { RejectedError, withoutStack } from '../kernel/errors.js'
 import type { CircuitState } from './circuit-options.js'
 
 /**
@@ -9,8 +9,8 @@ import type { CircuitState } from './circuit-options.js'
 export class CircuitOpenError extends RejectedError {
   readonly code = 'CIRCUIT_OPEN'
 
-  static {
-    mark(this, 'CircuitOpenError', 'rejected')
+  override get name(): string {
+    return 'CircuitOpenError'
   }
 }
 

@@ -1,4 +1,4 @@
-import { ConflictError, mark } from '../kernel/errors.js'
+import { ConflictError } from '../kernel/errors.js'
 
 /** A saga of this id exists with another definition or another input. Nothing was written: the first one goes on. */
 export class SagaConflictError extends ConflictError {
@@ -12,8 +12,8 @@ export class SagaConflictError extends ConflictError {
     super(message)
   }
 
-  static {
-    mark(this, 'SagaConflictError', 'conflict')
+  override get name(): string {
+    return 'SagaConflictError'
   }
 }
 
@@ -32,7 +32,7 @@ export class SagaDefinitionDriftError extends ConflictError {
     super(message)
   }
 
-  static {
-    mark(this, 'SagaDefinitionDriftError', 'conflict')
+  override get name(): string {
+    return 'SagaDefinitionDriftError'
   }
 }

@@ -11,7 +11,6 @@ import {
   type OperationContext,
   type Policy,
 } from '../../src/resilience/index.js'
-import { mark } from '../../src/kernel/errors.js'
 import { attemptOf, policyOf, wrapWith } from '../../src/kernel/policy.js'
 import { ManualClock } from '../../src/testing/index.js'
 import { failing, ok } from './calls.js'
@@ -159,9 +158,6 @@ test('a call whose signal nobody reads makes none, through all layers', async ()
 test('policies of others fit in: they get a signal, and their refusals come back as values', async () => {
   class Full extends RejectedError {
     readonly code = 'FULL'
-    static {
-      mark(this, 'Full', 'rejected')
-    }
   }
   let free = 1
   const execute: Policy['execute'] = async (operation, options) => {
