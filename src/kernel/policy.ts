@@ -72,6 +72,15 @@ export async function attemptOf<T>(result: Promise<T>): Promise<Attempt<T>> {
   }
 }
 
+/** Starts `operation`; what it throws at once, or returns as a plain value, is in the promise too. */
+export function started<T>(operation: Operation<T>, context: OperationContext): Promise<Awaited<T>> {
+  try {
+    return Promise.resolve(operation(context))
+  } catch (error) {
+    return Promise.reject(error)
+  }
+}
+
 /** `fn` under `execute`, with its own `this` and arguments. */
 export function wrapWith<A extends unknown[], T>(
   execute: Execute,
@@ -88,11 +97,8 @@ export function wrapWith<A extends unknown[], T>(
  * {@link onAbort}, which need none. Who makes a context calls {@link release} when the run has settled.
  */
 export class CallContext implements OperationContext {
-  readonly #parent: AbortSignal | CallContext | undefined
-  #controller: AbortController | undefined
-  #waiting: Set<() => void> | undefined
-  #ended: { readonly reason: unknown } | undefined
-  #unlink: (() => void) | undefined
+  #parent: AbortSignal | CallContext | undefined
+  #ending: Ending | undefined // made by the first that listens, reads the signal or aborts: most calls see none of it
 
   /** @param parent what the caller may abort: this run's signal follows it, and never the other way round */
   constructor(
@@ -104,57 +110,78 @@ export class CallContext implements OperationContext {
 
   /** A signal of this run alone: listeners that an operation leaves on it never pile up on the caller's. */
   get signal(): AbortSignal {
-    if (!this.#controller) {
-      this.#controller = new AbortController()
-      if (this.aborted) this.#controller.abort(this.reason)
-      else this.#link()
+    const ending = this.#end()
+    if (!ending.controller) {
+      ending.controller = new AbortController()
+      if (this.aborted) ending.controller.abort(this.reason)
+      else this.#link(ending)
     }
-    return this.#controller.signal
+    return ending.controller.signal
   }
 
   /** Whether this run should stop. Makes no signal. */
   get aborted(): boolean {
-    return this.#ended !== undefined || (this.#parent !== undefined && this.#parent.aborted)
+    return this.#ending?.came || (this.#parent !== undefined && this.#parent.aborted)
   }
 
   /** Why this run should stop: what came first. */
   get reason(): unknown {
-    return this.#ended ? this.#ended.reason : this.#parent?.reason
+    return this.#ending?.came ? this.#ending.reason : this.#parent?.reason
   }
 
   /** Calls `fn` once when this run should stop (not if it should already). Makes no signal. @returns forgets `fn` */
   onAbort(fn: () => void): () => void {
-    const waiting = (this.#waiting ??= new Set())
+    const ending = this.#end()
+    const waiting = (ending.waiting ??= new Set())
     const entry = (): void => fn() // an entry of its own, so that the same function may wait twice
     waiting.add(entry)
-    this.#link()
+    this.#link(ending)
     return () => void waiting.delete(entry)
   }
 
   /** Aborts this run alone. The first reason stays. */
   abort(reason: unknown): void {
-    if (!this.aborted) this.#end(reason)
+    if (!this.aborted) this.#end().come(reason)
   }
 
   /** Lets go of the parent for good. */
   release(): void {
-    this.#unlink?.()
-    this.#unlink = nothing
+    this.#ending?.release()
+    if (!this.aborted) this.#parent = undefined
   }
 
-  #link(): void {
+  #end(): Ending {
+    return (this.#ending ??= new Ending())
+  }
+
+  #link(ending: Ending): void {
     const parent = this.#parent
-    if (!parent || this.#unlink) return
-    const end = (): void => this.#end(parent.reason)
-    this.#unlink = parent instanceof CallContext ? parent.onAbort(end) : onAbort(parent, end)
+    if (!parent || ending.unlink) return
+    const come = (): void => ending.come(parent.reason)
+    ending.unlink = parent instanceof CallContext ? parent.onAbort(come) : onAbort(parent, come)
+  }
+}
+
+/** What is to happen when a run should stop, and whether it has come to that. */
+class Ending {
+  came = false
+  reason: unknown
+  controller: AbortController | undefined
+  waiting: Set<() => void> | undefined
+  unlink: (() => void) | undefined
+
+  release(): void {
+    this.unlink?.()
+    this.unlink = nothing
   }
 
-  #end(reason: unknown): void {
-    this.#ended = { reason }
+  come(reason: unknown): void {
+    this.came = true
+    this.reason = reason
     this.release()
-    this.#controller?.abort(reason)
-    const waiting = this.#waiting
-    this.#waiting = undefined
+    this.controller?.abort(reason)
+    const { waiting } = this
+    this.waiting = undefined
     for (const fn of waiting ?? []) fn()
   }
 }

@@ -5,6 +5,7 @@ import { isRejectedError } from '../kernel/errors.js'
 import {
   attemptOf,
   contextOf,
+  started,
   wrapWith,
   type Attempt,
   type CallContext,
@@ -28,6 +29,7 @@ import {
   type TrialRules,
 } from './circuit-options.js'
 import { restored, trying, weigh, type State } from './circuit-state.js'
+import { Waiters } from './waiters.js'
 import { windowOf, type CallWindow } from './window.js'
 
 /**
@@ -53,8 +55,7 @@ export class CircuitBreaker implements Policy {
   #lastFailure: unknown
   #wouldBeOpenUntil = -Infinity
   #events: Emitter<CircuitEvents> | undefined
-  #waiting: Set<() => void> | undefined
-  #wakes = 0
+  #waiters: Waiters | undefined
 
   /** @throws InvalidOptionError when an option is out of its range. */
   constructor(options: CircuitBreakerOptions = {}) {
@@ -165,10 +166,10 @@ export class CircuitBreaker implements Policy {
     if (context.aborted) return Promise.reject(context.reason)
     const now = this.#state.kind === 'closed' ? 0 : this.#clock.now()
     const began = this.#admit(now)
-    if (began) return this.#run(operation, context, options, began)
+    if (began) return this.#run(operation, context, context !== options, began)
     const { waitMs } = this.#rules
     if (waitMs === undefined || this.#state.kind !== 'half-open') return this.#refuse(now)
-    return this.#wait(operation, context, options, waitMs)
+    return this.#wait(operation, context, context !== options, waitMs)
   }
 
   /** The state in which a call may begin; `undefined`: none. A closed circuit does not look at `now`. */
@@ -194,27 +195,24 @@ export class CircuitBreaker implements Policy {
     return this.#state
   }
 
-  async #run<T>(
-    operation: Operation<T>,
-    context: CallContext,
-    options: ExecuteOptions | undefined,
-    began: State,
-  ): Promise<T> {
+  // `then` instead of `await`: faster than the least one can write with it, and V8 follows stack traces through both.
+  #run<T>(operation: Operation<T>, context: CallContext, owns: boolean, began: State): Promise<T> {
     const startedAt =
-      began.kind === 'half-open' ? began.running.at(-1)! : this.#needsStart ? this.#clock.now() : undefined
-    let value: T
-    try {
-      value = await operation(context)
-    } catch (error) {
-      const failed = context.aborted || isRejectedError(error) ? 'ignore' : !this.#isFailure || this.#judge({ error })
-      this.#settle(began, startedAt, failed, error)
-      throw error
-    } finally {
-      if (context !== options) context.release()
-    }
-    const failed = context.aborted ? 'ignore' : this.#isFailure !== undefined && this.#judge({ value })
-    this.#settle(began, startedAt, failed, value)
-    return value
+      began.kind === 'half-open' ? began.running.at(-1) : this.#needsStart ? this.#clock.now() : undefined
+    return started(operation, context).then(
+      (value) => {
+        const failed = context.aborted ? 'ignore' : this.#isFailure !== undefined && this.#judge({ value })
+        if (owns) context.release()
+        this.#settle(began, startedAt, failed, value)
+        return value
+      },
+      (error) => {
+        const failed = context.aborted || isRejectedError(error) ? 'ignore' : !this.#isFailure || this.#judge({ error })
+        if (owns) context.release()
+        this.#settle(began, startedAt, failed, error)
+        throw error
+      },
+    )
   }
 
   #judge(outcome: CallOutcome): boolean | 'ignore' {
@@ -233,7 +231,7 @@ export class CircuitBreaker implements Policy {
     }
     const isNews = began === this.#state
     if (failed === 'ignore') {
-      if (isNews) this.#wake() // its permit is back
+      if (isNews) this.#waiters?.wake() // its permit is back
       return
     }
     const now = startedAt !== undefined || this.#needsNow ? this.#clock.now() : 0
@@ -271,7 +269,7 @@ export class CircuitBreaker implements Policy {
     const from = this.#state.kind
     this.#state = next
     if (from !== next.kind) this.#events?.emit('stateChange', { from, to: next.kind, error: this.#lastFailure, openMs })
-    this.#wake()
+    this.#waiters?.wake()
   }
 
   #refuse(now: number): Refusal {
@@ -283,60 +281,23 @@ export class CircuitBreaker implements Policy {
     return new Refusal(this.name, state.kind, retryAfterMs, this.#lastFailure)
   }
 
-  #wait<T>(
-    operation: Operation<T>,
-    context: CallContext,
-    options: ExecuteOptions | undefined,
-    waitMs: number,
-  ): Promise<T> {
-    const waiting = (this.#waiting ??= new Set())
+  #wait<T>(operation: Operation<T>, context: CallContext, owns: boolean, waitMs: number): Promise<T> {
     return new Promise<T>((resolve, reject) => {
-      const leave = (): void => {
-        waiting.delete(enter)
-        cancel()
-        forget()
-      }
       const fail = (reason: unknown): void => {
-        leave()
-        if (context !== options) context.release()
+        if (owns) context.release()
         reject(reason)
       }
-      const enter = (): void => {
+      const decide = (late: boolean): (() => void) | undefined => {
         const now = this.#clock.now()
-        const began = this.#admit(now)
-        if (!began && this.#state.kind === 'half-open') return
-        if (!began) return fail(this.#refuse(now).error)
-        leave()
-        resolve(this.#run(operation, context, options, began))
+        const began = late ? undefined : this.#admit(now)
+        if (began) return () => resolve(this.#run(operation, context, owns, began))
+        if (!late && this.#state.kind === 'half-open') return undefined
+        const { error } = this.#refuse(now)
+        return () => fail(error)
       }
-      const cancel = this.#clock.setTimer(
-        () => {
-          const now = this.#clock.now()
-          this.#stateAt(now) // wakes all if the trial before has taken too long
-          if (waiting.has(enter)) fail(this.#refuse(now).error)
-        },
-        waitMs,
-        { keepAlive: true },
-      )
-      const forget = context.onAbort(() => fail(context.reason))
-      waiting.add(enter)
+      const waiter = { context, waitMs, decide, gone: () => fail(context.reason) }
+      this.#waiters ??= new Waiters()
+      this.#waiters.add(waiter, this.#clock, () => void this.#stateAt(this.#clock.now()))
     })
-  }
-
-  /**
-   * Lets in those who wait, in the order they came, or sends them away; the rest waits on. Who enters may change the state:
-   * that asks for another pass after this one, never for one inside it, in which a call could enter twice.
-   */
-  #wake(): void {
-    const waiting = this.#waiting
-    if (!waiting?.size || this.#wakes++ > 0) return
-    try {
-      for (let seen = 0; seen < this.#wakes;) {
-        seen = this.#wakes
-        for (const enter of waiting) enter()
-      }
-    } finally {
-      this.#wakes = 0
-    }
   }
 }
