@@ -27,20 +27,29 @@ export const systemClock: Clock = {
   epochMs: () => Date.now(),
 
   setTimer(fn, ms, { keepAlive = false } = {}) {
-    if (ms === Infinity) return () => {}
-    let left = Math.ceil(ms) + 1 // the host counts whole milliseconds, from the last whole one: it would fire up to one too early
-    let timer: NodeJS.Timeout
-    const arm = (): void => {
-      const part = Math.min(left, LONGEST_TIMER_MS)
-      left -= part
-      timer = setTimeout(left > 0 ? arm : fn, part)
-      if (!keepAlive) timer.unref?.()
-    }
-    arm()
+    const delay = Math.ceil(ms) + 1 // the host counts whole milliseconds, from the last whole one: it would fire up to one too early
+    if (delay > LONGEST_TIMER_MS) return longTimer(fn, delay, keepAlive)
+    const timer = setTimeout(fn, delay)
+    if (!keepAlive) timer.unref?.()
     return () => clearTimeout(timer)
   },
 
   sleep: (ms, signal) => sleepOn(systemClock, ms, signal),
+}
+
+/** A timer in parts, each short enough for the host. */
+function longTimer(fn: () => void, ms: number, keepAlive: boolean): () => void {
+  if (ms === Infinity) return () => {}
+  let left = ms
+  let timer: NodeJS.Timeout
+  const arm = (): void => {
+    const part = Math.min(left, LONGEST_TIMER_MS)
+    left -= part
+    timer = setTimeout(left > 0 ? arm : fn, part)
+    if (!keepAlive) timer.unref?.()
+  }
+  arm()
+  return () => clearTimeout(timer)
 }
 
 /** {@link Clock.sleep} in terms of `setTimer`, for whoever writes a clock. */

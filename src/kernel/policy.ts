@@ -100,12 +100,19 @@ export class CallContext implements OperationContext {
   #parent: AbortSignal | CallContext | undefined
   #ending: Ending | undefined // made by the first that listens, reads the signal or aborts: most calls see none of it
 
-  /** @param parent what the caller may abort: this run's signal follows it, and never the other way round */
+  readonly #abortable: boolean
+
+  /**
+   * @param parent what the caller may abort: this run's signal follows it, and never the other way round
+   * @param abortable whether its maker may call {@link abort}; if not, those inside it need not listen for that
+   */
   constructor(
     parent: AbortSignal | CallContext | undefined,
     readonly attempt: number = 1,
+    abortable: boolean = true,
   ) {
     this.#parent = parent
+    this.#abortable = abortable
   }
 
   /** A signal of this run alone: listeners that an operation leaves on it never pile up on the caller's. */
@@ -127,6 +134,12 @@ export class CallContext implements OperationContext {
   /** Why this run should stop: what came first. */
   get reason(): unknown {
     return this.#ending?.came ? this.#ending.reason : this.#parent?.reason
+  }
+
+  /** Whether anything around this run can still abort it. */
+  get followsOthers(): boolean {
+    const parent = this.#parent
+    return parent instanceof CallContext ? parent.#abortable || parent.followsOthers : parent !== undefined
   }
 
   /** Calls `fn` once when this run should stop (not if it should already). Makes no signal. @returns forgets `fn` */
@@ -156,7 +169,7 @@ export class CallContext implements OperationContext {
 
   #link(ending: Ending): void {
     const parent = this.#parent
-    if (!parent || ending.unlink) return
+    if (!parent || ending.unlink || !this.followsOthers) return
     const come = (): void => ending.come(parent.reason)
     ending.unlink = parent instanceof CallContext ? parent.onAbort(come) : onAbort(parent, come)
   }
@@ -190,16 +203,25 @@ const nothing = (): void => {}
 
 /**
  * The context for a call made with `options`: the one of the policy around, if there is one (whoever made it releases it),
- * else a new one.
+ * else a new one. Neither is for the policy to abort.
  */
 export function contextOf(options: ExecuteOptions | undefined): CallContext {
-  return options instanceof CallContext ? options : contextInside(options)
+  return options instanceof CallContext ? options : contextFrom(options, undefined, false)
 }
 
-/** A new context that `options` can abort. @param attempt stands there; else that of the policy around, else 1 */
+/** A new context that `options` can abort, and the policy that makes it. @param attempt stands there; else that of the policy around, else 1 */
 export function contextInside(options: ExecuteOptions | undefined, attempt?: number): CallContext {
-  if (!options) return new CallContext(undefined, attempt)
+  return contextFrom(options, attempt, true)
+}
+
+function contextFrom(
+  options: ExecuteOptions | undefined,
+  attempt: number | undefined,
+  abortable: boolean,
+): CallContext {
+  if (!options) return new CallContext(undefined, attempt, abortable)
   const { attempt: inherited } = options as Partial<OperationContext>
   // A context of another copy of this package is read as plain options: slower, never wrong. `signal: null` is what `fetch` takes too.
-  return new CallContext(options instanceof CallContext ? options : (options.signal ?? undefined), attempt ?? inherited)
+  const parent = options instanceof CallContext ? options : (options.signal ?? undefined)
+  return new CallContext(parent, attempt ?? inherited, abortable)
 }

@@ -1,7 +1,7 @@
 import { checkNumber, checkObject, checkOneOf, invalid } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { TimeoutError, withoutStack } from '../kernel/errors.js'
-import { contextInside, policyOf, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
+import { contextInside, policyOf, started, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
 
 /** How long, and what then. */
 export interface TimeoutOptions {
@@ -33,48 +33,40 @@ export function timeout(limit: number | TimeoutOptions): Policy {
   if (checkNumber('ms', ms, 0) === 0) invalid('ms', 'a number > 0', ms)
   const aggressive = checkOneOf('strategy', strategy, ['aggressive', 'cooperative']) === 'aggressive'
 
-  return policyOf(
-    <T>(operation: Operation<T>, options?: ExecuteOptions) =>
-      new Promise<T>((resolve, reject) => {
-        const context = contextInside(options)
-        if (context.aborted) return reject(context.reason)
+  return policyOf(<T>(operation: Operation<T>, options?: ExecuteOptions) => {
+    const context = contextInside(options)
+    if (context.aborted) return Promise.reject(context.reason)
 
-        let expired: TimeoutError | undefined
-        const cancel = clock.setTimer(
-          () => {
-            if (context.aborted) return // the caller was first
-            expired = withoutStack(() => new TimeoutError(`timed out after ${ms} ms`, ms))
-            context.abort(expired)
-            if (aggressive) reject(expired)
-          },
-          ms,
-          KEEP_ALIVE,
-        )
-        const done = (): void => {
+    return new Promise<T>((resolve, reject) => {
+      let expired: TimeoutError | undefined
+      const expire = (): void => {
+        if (context.aborted) return // the caller was first
+        expired = withoutStack(() => new TimeoutError(`timed out after ${ms} ms`, ms))
+        context.abort(expired)
+        if (aggressive) reject(expired)
+      }
+      const cancel = clock.setTimer(expire, ms, KEEP_ALIVE)
+      if (aggressive && context.followsOthers) {
+        context.onAbort(() => {
           cancel()
           context.release()
-        }
-        if (aggressive && options) {
-          context.onAbort(() => {
-            done()
-            reject(context.reason)
-          })
-        }
-        const succeed = (value: T): void => {
-          done()
+          reject(context.reason)
+        })
+      }
+      started(operation, context).then(
+        (value) => {
+          cancel()
+          context.release()
           resolve(value)
-        }
-        const fail = (error: unknown): void => {
-          done()
+        },
+        (error) => {
+          cancel()
+          context.release()
           reject(expired ?? error)
-        }
-        try {
-          Promise.resolve(operation(context)).then(succeed, fail)
-        } catch (error) {
-          fail(error)
-        }
-      }),
-  )
+        },
+      )
+    })
+  })
 }
 
 const KEEP_ALIVE = { keepAlive: true }
