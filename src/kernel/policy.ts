@@ -1,4 +1,4 @@
-import { isRejectedError, type RejectedError } from './errors.js'
+import { isRejectedError, withoutStack, type RejectedError } from './errors.js'
 import { onAbort } from './signal.js'
 
 /** What a user's function is given when a policy runs it. */
@@ -38,6 +38,21 @@ export interface AttemptRefused {
   readonly ok: false
   /** Why, and when another try may pass. */
   readonly error: RejectedError
+}
+
+/** What `attempt` returns for a refusal. An error costs more than the whole refusal: it is made when it is read. */
+export class Refusal {
+  readonly ok = false
+  #error: RejectedError | undefined
+  readonly #make: () => RejectedError
+
+  constructor(make: () => RejectedError) {
+    this.#make = make
+  }
+
+  get error(): RejectedError {
+    return (this.#error ??= withoutStack(this.#make))
+  }
 }
 
 /** A rule around a call. Policies are combined with `compose` (`holdfast/resilience`). */
@@ -82,12 +97,12 @@ export function started<T>(operation: Operation<T>, context: OperationContext): 
 }
 
 /** `fn` under `execute`, with its own `this` and arguments. */
-export function wrapWith<A extends unknown[], T>(
-  execute: Execute,
+export function wrapWith<A extends unknown[], T, R>(
+  execute: (operation: Operation<T>) => Promise<R>,
   fn: (...args: A) => T | PromiseLike<T>,
-): (...args: A) => Promise<T> {
+): (...args: A) => Promise<R> {
   return function (this: unknown, ...args: A) {
-    return execute<T>(() => fn.apply(this, args))
+    return execute(() => fn.apply(this, args))
   }
 }
 

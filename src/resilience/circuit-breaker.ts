@@ -5,6 +5,7 @@ import { isRejectedError } from '../kernel/errors.js'
 import {
   attemptOf,
   contextOf,
+  Refusal,
   started,
   wrapWith,
   type Attempt,
@@ -15,7 +16,7 @@ import {
 } from '../kernel/policy.js'
 import { systemRandom } from '../kernel/random.js'
 import { reportError } from '../kernel/report.js'
-import { Refusal } from './circuit-open-error.js'
+import { CircuitOpenError } from './circuit-open-error.js'
 import {
   checkInitialState,
   checkName,
@@ -113,7 +114,7 @@ export class CircuitBreaker implements Policy {
 
   /** `fn` under this circuit. `this` is passed on. */
   wrap<A extends unknown[], T>(fn: (...args: A) => T | PromiseLike<T>): (...args: A) => Promise<T> {
-    return wrapWith((operation, options) => this.execute(operation, options), fn)
+    return wrapWith((operation) => this.execute(operation), fn)
   }
 
   /**
@@ -273,12 +274,21 @@ export class CircuitBreaker implements Policy {
   }
 
   #refuse(now: number): Refusal {
+    const { name } = this
     const state = this.#state
     let retryAfterMs: number | undefined
     if (state.kind === 'open') retryAfterMs = state.until - now
     else if (state.kind === 'half-open') retryAfterMs = (state.running[0] ?? now) + this.#rules.maxMs - now
     this.#events?.emit('refused', { retryAfterMs })
-    return new Refusal(this.name, state.kind, retryAfterMs, this.#lastFailure)
+    const options = this.#lastFailure === undefined ? undefined : { cause: this.#lastFailure }
+    return new Refusal(
+      () =>
+        new CircuitOpenError(
+          `circuit${name === undefined ? '' : ` '${name}'`} is ${state.kind}`,
+          retryAfterMs,
+          options,
+        ),
+    )
   }
 
   #wait<T>(operation: Operation<T>, context: CallContext, owns: boolean, waitMs: number): Promise<T> {

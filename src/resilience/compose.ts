@@ -1,5 +1,11 @@
 import { checkObject, invalid } from '../kernel/check.js'
+import type { FallbackOf, FallbackPolicy } from './fallback.js'
 import { contextOf, policyOf, wrapWith, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
+
+/** What `compose` makes: a `Policy`, or with a fallback among them one that may also end with its value. */
+export type Composed<P extends readonly unknown[]> = [FallbackOf<P[number]>] extends [never]
+  ? Policy
+  : FallbackPolicy<FallbackOf<P[number]>>
 
 /**
  * One policy from several, the first outermost: `compose(retry(), breaker, timeout(1_000))` tries again around the circuit, and
@@ -7,12 +13,12 @@ import { contextOf, policyOf, wrapWith, type ExecuteOptions, type Operation, typ
  * innermost, which aborts when any of them does; `attempt` is that of the nearest `retry`. Without policies it only runs the operation.
  * @throws InvalidOptionError for what is no policy, `undefined` too: a rule that is left out by mistake should not go unnoticed.
  */
-export function compose(...policies: readonly Policy[]): Policy {
+export function compose<P extends readonly (Policy | FallbackPolicy<unknown>)[]>(...policies: P): Composed<P> {
   for (const [i, policy] of policies.entries()) {
     if (typeof checkObject(`policies[${i}]`, policy).execute !== 'function')
       invalid(`policies[${i}]`, 'a policy', policy)
   }
-  const [outermost, ...inner] = policies
+  const [outermost, ...inner] = policies as readonly unknown[] as readonly Policy[] // what comes out is typed by `Composed`
   if (!outermost) return policyOf(async (operation, options) => operation(contextOf(options)))
 
   // Each policy gets the context of the one around it as its options, so that a signal nobody reads is never made.
@@ -26,5 +32,5 @@ export function compose(...policies: readonly Policy[]): Policy {
     execute,
     attempt: (operation, options) => outermost.attempt(runInside(0, operation), options),
     wrap: (fn) => wrapWith(execute, fn),
-  }
+  } satisfies Policy
 }

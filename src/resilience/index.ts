@@ -4,6 +4,8 @@ export type { Unsubscribe } from '../kernel/emitter.js'
 export type { Attempt, ExecuteOptions, Operation, OperationContext, Policy } from '../kernel/policy.js'
 export type { Random } from '../kernel/random.js'
 export { constant, exponential, type Backoff, type BackoffContext, type ExponentialOptions } from './backoff.js'
+export { bulkhead, type Bulkhead, type BulkheadEvents, type BulkheadOptions, type QueueOptions } from './bulkhead.js'
+export { BulkheadFullError } from './bulkhead-full-error.js'
 export { CircuitBreaker } from './circuit-breaker.js'
 export { CircuitOpenError } from './circuit-open-error.js'
 export type {
@@ -16,7 +18,11 @@ export type {
   GrowingOpenMs,
   HalfOpenOptions,
 } from './circuit-options.js'
-export { compose } from './compose.js'
+export { compose, type Composed } from './compose.js'
+export { fallback, type FallbackOf, type FallbackOptions, type FallbackPolicy } from './fallback.js'
+export { hedge, type HedgeOptions } from './hedge.js'
+export { RetryBudget, type RetryBudgetOptions } from './retry-budget.js'
+export { RetryBudgetExhaustedError } from './retry-budget-exhausted-error.js'
 export { retry, retryHistory, type RetryHistory, type RetryOptions, type RetryStop } from './retry.js'
 export { timeout, type TimeoutOptions } from './timeout.js'
 export type { RateThresholds, WindowCounts, WindowOptions } from './window.js'

@@ -1,4 +1,4 @@
-import { checkFunction, checkInteger, checkNumber, checkObject } from '../kernel/check.js'
+import { checkFunction, checkInteger, checkMethods, checkNumber, checkObject } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { familyOf, isHoldfastError } from '../kernel/errors.js'
 import {
@@ -12,6 +12,7 @@ import {
 } from '../kernel/policy.js'
 import { systemRandom, type Random } from '../kernel/random.js'
 import { exponential, type Backoff } from './backoff.js'
+import type { RetryBudget } from './retry-budget.js'
 import { retryAfterOf } from './retry-after.js'
 
 /** When to try again, and when to stop. */
@@ -35,6 +36,11 @@ export interface RetryOptions {
   readonly maxElapsedMs?: number | undefined
   /** A `Retry-After` or `retryAfterMs` longer than this ends the call at once. In milliseconds, ≥ 0. @defaultValue 60_000 */
   readonly maxRetryAfterMs?: number | undefined
+  /**
+   * What extra tries are taken from; when it is empty, the call ends with the error it has. Share one among all that call the
+   * same service. @defaultValue no limit
+   */
+  readonly budget?: Pick<RetryBudget, 'deposit' | 'withdraw'> | undefined
   /** @defaultValue the process clock */
   readonly clock?: Clock | undefined
   /** For the jitter of the backoff. @defaultValue Math.random */
@@ -51,6 +57,8 @@ export type RetryStop =
   | 'max-elapsed'
   /** The other side asks for a wait longer than `maxRetryAfterMs`. */
   | 'retry-after'
+  /** The `budget` has no extra try left. */
+  | 'budget'
   /** A circuit inside is open, and there is no `maxElapsedMs` to wait within. */
   | 'circuit-open'
   /** The caller aborted while the last try ran. */
@@ -94,6 +102,7 @@ export function retry(settings: RetryOptions = {}): Policy {
     retryOnValue,
     maxElapsedMs,
     maxRetryAfterMs = 60_000,
+    budget,
     clock = systemClock,
     random = systemRandom,
   } = checkObject('options', settings)
@@ -103,7 +112,8 @@ export function retry(settings: RetryOptions = {}): Policy {
   if (retryOnValue !== undefined) checkFunction('retryOnValue', retryOnValue)
   if (maxElapsedMs !== undefined) checkNumber('maxElapsedMs', maxElapsedMs, 0)
   checkNumber('maxRetryAfterMs', maxRetryAfterMs, 0)
-  checkObject('clock', clock)
+  if (budget !== undefined) checkMethods('budget', budget, ['deposit', 'withdraw'])
+  checkMethods('clock', clock, ['now', 'epochMs', 'setTimer'])
   checkFunction('random', random)
 
   /** How long to wait after a try that failed, or why not to try again. */
@@ -121,7 +131,8 @@ export function retry(settings: RetryOptions = {}): Policy {
       Number.MAX_SAFE_INTEGER,
     )
     const waitMs = Math.max(backoffMs, retryAfterMs ?? 0)
-    return maxElapsedMs === undefined || clock.now() - startedAt + waitMs <= maxElapsedMs ? waitMs : 'max-elapsed'
+    if (maxElapsedMs !== undefined && clock.now() - startedAt + waitMs > maxElapsedMs) return 'max-elapsed'
+    return budget && !budget.withdraw() ? 'budget' : waitMs // last: what is withdrawn is used
   }
 
   return policyOf(async <T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> => {
@@ -133,6 +144,7 @@ export function retry(settings: RetryOptions = {}): Policy {
       retryAfterMs: undefined,
       errors: undefined,
     }
+    budget?.deposit()
     try {
       for (; ; tries.attempt++) {
         if (context.aborted) throw context.reason
