@@ -7,6 +7,7 @@ export interface Server {
 export function freePort(): Promise<number>
 export class Servers {
   redis(more?: Record<string, string | number>): Promise<Server>
+  redisCluster(nodes?: number): Promise<Server[]>
   postgres(): Promise<Server>
   stop(): Promise<void>
 }

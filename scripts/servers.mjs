@@ -1,7 +1,7 @@
 // Starts real servers on free ports of 127.0.0.1 in a temporary folder, for tests and benches. No dependencies.
 import { spawn, spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
-import { createServer } from 'node:net'
+import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { onPath, postgresBin, redisServer } from './programs.mjs'
@@ -41,6 +41,36 @@ export class Servers {
     const settings = { port, bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no', ...more }
     const child = await this.#start(program, flags('--', settings), { ready: /Ready to accept connections/ })
     return { pid: child.pid, port, url: `redis://127.0.0.1:${port}` }
+  }
+
+  /** A Redis Cluster of `nodes` masters that share the slots. @returns its nodes, once each of them knows all */
+  async redisCluster(nodes = 3) {
+    const masters = []
+    for (let i = 0; i < nodes; i++) {
+      masters.push(
+        await this.redis({
+          'cluster-enabled': 'yes',
+          'cluster-port': await freePort(),
+          'cluster-announce-ip': '127.0.0.1',
+          'cluster-node-timeout': 2_000,
+        }),
+      )
+    }
+    for (const [i, { port }] of masters.entries()) {
+      const first = Math.floor((i * SLOTS) / nodes)
+      await tell(port, `cluster addslotsrange ${first} ${Math.floor(((i + 1) * SLOTS) / nodes) - 1}`)
+      await tell(port, `cluster set-config-epoch ${i + 1}`)
+      const bus = /cluster_bus:(\d+)|@(\d+)/.exec(await tell(masters[0].port, 'cluster nodes'))
+      if (i > 0) await tell(port, `cluster meet 127.0.0.1 ${masters[0].port} ${bus?.[1] ?? bus?.[2]}`)
+    }
+    const late = Date.now() + READY_MS
+    for (const { port } of masters) {
+      while (!isWhole(await tell(port, 'cluster info'), nodes)) {
+        if (Date.now() > late) throw new Error(`Redis Cluster was not ready in ${READY_MS} ms`)
+        await new Promise((resolve) => setTimeout(resolve, 50))
+      }
+    }
+    return masters
   }
 
   /** A PostgreSQL with an empty database, fast rather than durable. @returns its process id and address */
@@ -128,6 +158,31 @@ export class Servers {
     })
     return child
   }
+}
+
+const SLOTS = 16_384
+
+const isWhole = (info, nodes) =>
+  info.includes('cluster_state:ok') &&
+  info.includes(`cluster_known_nodes:${nodes}`) &&
+  info.includes(`cluster_size:${nodes}`)
+
+/** The reply of the Redis at `port` to one command, as it stands on the wire. */
+function tell(port, command) {
+  return new Promise((resolve, reject) => {
+    const socket = createConnection(port, '127.0.0.1', () => socket.write(`${command}\r\n`))
+    let reply = ''
+    socket.setTimeout(READY_MS, () => socket.destroy(new Error(`no answer to ${command}`)))
+    socket.once('error', reject)
+    socket.on('data', (chunk) => {
+      reply += chunk
+      if (reply.startsWith('-')) return socket.destroy(new Error(`${command}: ${reply}`))
+      const [, length] = /^\$(\d+)\r\n/.exec(reply) ?? []
+      if (!reply.endsWith('\r\n') || (length && reply.length < Number(length))) return
+      socket.end()
+      resolve(reply)
+    })
+  })
 }
 
 const as = (user) => (user ? ['setpriv', '--reuid', user, '--regid', user, '--clear-groups'] : [])

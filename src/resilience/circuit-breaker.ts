@@ -1,4 +1,4 @@
-import { checkBoolean, checkFunction, checkObject } from '../kernel/check.js'
+import { checkBoolean, checkFunction, checkMethods, checkObject, checkString } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { isRejectedError } from '../kernel/errors.js'
@@ -29,7 +29,8 @@ import {
   type CircuitState,
   type TrialRules,
 } from './circuit-options.js'
-import { restored, trying, weigh, type State } from './circuit-state.js'
+import { restored, trying, weighTrials, type HalfOpen, type State } from './circuit-state.js'
+import type { CircuitMember, LocalCircuit } from './store.js'
 import { Waiters } from './waiters.js'
 import { windowOf, type CallWindow } from './window.js'
 
@@ -57,6 +58,7 @@ export class CircuitBreaker implements Policy {
   #wouldBeOpenUntil = -Infinity
   #events: Emitter<CircuitEvents> | undefined
   #waiters: Waiters | undefined
+  readonly #fleet: CircuitMember | undefined
 
   /** @throws InvalidOptionError when an option is out of its range. */
   constructor(options: CircuitBreakerOptions = {}) {
@@ -68,6 +70,7 @@ export class CircuitBreaker implements Policy {
       isFailure,
       metricsOnly,
       initialState,
+      store,
       clock = systemClock,
       random = systemRandom,
     } = checkObject('options', options)
@@ -81,7 +84,7 @@ export class CircuitBreaker implements Policy {
     this.#rules = trialRules(halfOpen, setup.slowCallMs, setup.slowRatio)
     this.#isFailure = isFailure === undefined ? undefined : checkFunction('isFailure', isFailure)
     this.#metricsOnly = checkBoolean('metricsOnly', metricsOnly)
-    this.#clock = checkObject('clock', clock)
+    this.#clock = checkMethods('clock', clock, ['now', 'epochMs', 'setTimer'])
     if (initialState !== undefined) {
       checkInitialState(initialState)
       if (!this.#metricsOnly || initialState.state === 'isolated') {
@@ -89,6 +92,11 @@ export class CircuitBreaker implements Policy {
         this.#openings = initialState.openings ?? (initialState.state === 'closed' ? 0 : 1)
         this.#state = restored(initialState, () => this.#openMs(this.#openings), longestMs, clock)
       }
+    }
+    if (store !== undefined) {
+      checkMethods('store', store, ['join'])
+      checkString('name', name) // by it the circuits of a fleet find each other
+      if (!this.#metricsOnly) this.#fleet = store.join(this.#local(name!))
     }
   }
 
@@ -130,17 +138,19 @@ export class CircuitBreaker implements Policy {
     return () => {
       if (released) return
       released = true
-      if (--held.handles === 0 && held === this.#state) this.reset()
+      if (--held.handles > 0 || held !== this.#state) return
+      this.#close()
+      this.#fleet?.rejoin()
     }
   }
 
-  /** Closes the circuit and forgets what it counted, also when it is isolated. Calls under way count no more. */
+  /**
+   * Closes the circuit and forgets what it counted, also when it is isolated. Calls under way count no more. With a
+   * `store` the whole fleet closes.
+   */
   reset(): void {
-    this.#window.clear()
-    this.#openings = 0
-    this.#lastFailure = undefined
-    this.#wouldBeOpenUntil = -Infinity
-    this.#to({ kind: 'closed' })
+    this.#close()
+    this.#fleet?.reset()
   }
 
   /** What it is now. An open time is kept as wall-clock time, so that it goes on while the process is away. */
@@ -165,6 +175,7 @@ export class CircuitBreaker implements Policy {
   #enter<T>(operation: Operation<T>, options: ExecuteOptions | undefined): Promise<T> | Refusal {
     const context = contextOf(options)
     if (context.aborted) return Promise.reject(context.reason)
+    this.#fleet?.called()
     const now = this.#state.kind === 'closed' ? 0 : this.#clock.now()
     const began = this.#admit(now)
     if (began) return this.#run(operation, context, context !== options, began)
@@ -181,7 +192,11 @@ export class CircuitBreaker implements Policy {
       this.#to(trying())
       return this.#admit(now)
     }
-    if (state.kind !== 'half-open' || state.running.length + state.settled >= this.#rules.trials) return undefined
+    if (state.kind !== 'half-open') return undefined
+    const isFree = this.#fleet?.shares
+      ? this.#fleet.permit(now)
+      : state.running.length + state.settled < this.#rules.trials
+    if (!isFree) return undefined
     state.running.push(now)
     return state
   }
@@ -231,7 +246,9 @@ export class CircuitBreaker implements Policy {
       began.running.splice(began.running.indexOf(startedAt!), 1)
     }
     const isNews = began === this.#state
+    const lease = began.kind === 'half-open' ? this.#fleet?.ended(startedAt!) : undefined
     if (failed === 'ignore') {
+      if (lease) this.#fleet!.report(lease, failed, false)
       if (isNews) this.#waiters?.wake() // its permit is back
       return
     }
@@ -240,11 +257,9 @@ export class CircuitBreaker implements Policy {
     const slow = durationMs !== undefined && durationMs >= this.#slowCallMs
     if (isNews) {
       if (failed) this.#lastFailure = detail
-      if (began.kind === 'half-open') {
-        const verdict = weigh(began, failed, slow, this.#rules)
-        if (verdict === 'open') this.#open(this.#clock.now())
-        else if (verdict === 'closed') this.reset()
-      } else if (this.#window.record(failed, slow, now)) this.#trip()
+      if (lease) this.#fleet!.report(lease, failed, slow)
+      else if (began.kind === 'half-open') this.#decide(began, failed, slow)
+      else if (this.#window.record(failed, slow, now)) this.#trip()
     }
     if (!this.#events) return
     if (failed) this.#events.emit('failure', { error: detail, durationMs })
@@ -261,9 +276,51 @@ export class CircuitBreaker implements Policy {
     this.#events?.emit('wouldOpen', { error: this.#lastFailure, openMs })
   }
 
+  #decide(halfOpen: HalfOpen, failed: boolean, slow: boolean): void {
+    const verdict = weighTrials(halfOpen, failed, slow, this.#rules)
+    if (verdict === 'open') this.#open(this.#clock.now())
+    else if (verdict === 'closed') this.#close()
+  }
+
   #open(at: number): void {
     const openMs = this.#openMs(++this.#openings)
     this.#to({ kind: 'open', until: at + openMs }, openMs)
+    this.#fleet?.opened()
+  }
+
+  #close(): void {
+    this.#window.clear()
+    this.#openings = 0
+    this.#lastFailure = undefined
+    this.#wouldBeOpenUntil = -Infinity
+    this.#to({ kind: 'closed' })
+  }
+
+  /** What a fleet sees of this circuit. */
+  #local(name: string): LocalCircuit {
+    return {
+      name,
+      rules: this.#rules,
+      clock: this.#clock,
+      state: () => {
+        const state = this.#state
+        return { kind: state.kind, until: state.kind === 'open' ? state.until : 0 }
+      },
+      openMs: (openings) => this.#openMs(openings),
+      adopt: ({ state, openForMs, openings }) => {
+        if (this.#state.kind === 'isolated') return
+        if (state === 'open') this.#to({ kind: 'open', until: this.#clock.now() + openForMs }, openForMs)
+        else if (state === this.#state.kind) return
+        else if (state === 'closed') this.#close()
+        else this.#to(trying())
+        this.#openings = openings
+      },
+      decide: (failed, slow) => {
+        if (this.#state.kind === 'half-open') this.#decide(this.#state, failed, slow)
+      },
+      wake: () => this.#waiters?.wake(),
+      lost: (error) => this.#events?.emit('storeFailed', { error }),
+    }
   }
 
   #to(next: State, openMs?: number): void {
@@ -278,7 +335,10 @@ export class CircuitBreaker implements Policy {
     const state = this.#state
     let retryAfterMs: number | undefined
     if (state.kind === 'open') retryAfterMs = state.until - now
-    else if (state.kind === 'half-open') retryAfterMs = (state.running[0] ?? now) + this.#rules.maxMs - now
+    else if (state.kind === 'half-open')
+      retryAfterMs = this.#fleet?.shares
+        ? this.#fleet.retryAfterMs
+        : (state.running[0] ?? now) + this.#rules.maxMs - now
     this.#events?.emit('refused', { retryAfterMs })
     const options = this.#lastFailure === undefined ? undefined : { cause: this.#lastFailure }
     return new Refusal(

@@ -1,6 +1,7 @@
 import { checkInteger, checkNumber, checkObject, checkOneOf, checkString, invalid } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
 import type { Random } from '../kernel/random.js'
+import type { CircuitBreakerStore } from './store.js'
 import { checkRatio, type WindowCounts, type WindowOptions } from './window.js'
 
 /**
@@ -77,6 +78,11 @@ export interface CircuitBreakerOptions {
   readonly metricsOnly?: boolean | undefined
   /** Where to start, from the `snapshot()` of a circuit that was before. @defaultValue closed */
   readonly initialState?: CircuitInitialState | undefined
+  /**
+   * Shares the state with the circuits of the same `name`, in other processes: `RedisCircuitBreakerStore`. Each call is still
+   * decided here and at once. Not with `metricsOnly`, which shares nothing. @defaultValue alone
+   */
+  readonly store?: CircuitBreakerStore | undefined
   /** @defaultValue the process clock */
   readonly clock?: Clock | undefined
   /** For `openMs.jitterRatio`. @defaultValue Math.random */
@@ -98,6 +104,8 @@ export interface CircuitEvents {
   failure: { readonly error: unknown; readonly durationMs: number | undefined }
   /** A call was refused and did not run. `retryAfterMs` as in `CircuitOpenError`. */
   refused: { readonly retryAfterMs: number | undefined }
+  /** The `store` has failed: the circuit is alone until it answers again. Told once for each time. */
+  storeFailed: { readonly error: unknown }
   /** With `metricsOnly`: it would have opened now, and not be open still from the time before. */
   wouldOpen: { readonly error: unknown; readonly openMs: number }
 }

@@ -25,17 +25,18 @@ export const trying = (): HalfOpen => ({ kind: 'half-open', running: [], settled
  * Counts one trial, and decides as soon as those to come can't change the result: so their order does not matter.
  * @returns where the circuit goes; `undefined`: more trials must tell
  */
-export function weigh(
-  state: HalfOpen,
+export function weighTrials(
+  trials: Pick<HalfOpen, 'settled' | 'failures' | 'slow'>,
   failed: boolean,
   slow: boolean,
   rules: TrialRules,
 ): 'open' | 'closed' | undefined {
-  const left = rules.trials - ++state.settled
-  if (failed) state.failures++
-  if (slow) state.slow++
-  if (state.failures >= rules.failuresToOpen || state.slow >= rules.slowToOpen) return 'open'
-  return state.failures + left < rules.failuresToOpen && state.slow + left < rules.slowToOpen ? 'closed' : undefined
+  const left = rules.trials - ++trials.settled
+  if (failed) trials.failures++
+  if (slow) trials.slow++
+  if (trials.failures >= rules.failuresToOpen || trials.slow >= rules.slowToOpen) return 'open'
+  const isDecided = trials.failures + left < rules.failuresToOpen && trials.slow + left < rules.slowToOpen
+  return isDecided ? 'closed' : undefined
 }
 
 /** The state to start in. @param longestMs no circuit is restored as open for longer, however the wall clock was set */

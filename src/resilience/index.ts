@@ -23,6 +23,16 @@ export { fallback, type FallbackOf, type FallbackOptions, type FallbackPolicy } 
 export { hedge, type HedgeOptions } from './hedge.js'
 export { RetryBudget, type RetryBudgetOptions } from './retry-budget.js'
 export { RetryBudgetExhaustedError } from './retry-budget-exhausted-error.js'
+export { MemoryCircuitBreakerStore, type MemoryCircuitBreakerStoreOptions } from './memory.js'
+export type {
+  CircuitBreakerStore,
+  CircuitMember,
+  FleetOptions,
+  Lease,
+  LocalCircuit,
+  SharedCircuit,
+  SharedState,
+} from './store.js'
 export { retry, retryHistory, type RetryHistory, type RetryOptions, type RetryStop } from './retry.js'
 export { timeout, type TimeoutOptions } from './timeout.js'
 export type { RateThresholds, WindowCounts, WindowOptions } from './window.js'
