@@ -17,8 +17,8 @@ export interface RetryBudgetOptions {
 
 /**
  * A limit on extra tries, as a share of the first ones: when everything fails, retries and hedges do not become a load of
- * their own. Shared by all policies it is given to. Over any window, extra tries are at most
- * `ratio` × first tries + `minPerSecond` × window. Holds no timer, and as much memory for a million calls as for one.
+ * their own. Shared by all policies it is given to. Whenever one is granted, the extra tries of the last window are at most
+ * `ratio` × its first tries + `minPerSecond` × its seconds (it is forgotten by tenths). Holds no timer, and as much memory for a million calls as for one.
  * Source: the retry budgets of Finagle and Linkerd.
  */
 export class RetryBudget {

@@ -91,7 +91,7 @@ test.each([
 })
 
 prop(
-  'over any window, extra tries are at most the share of the first ones in it, one slice more, and the floor',
+  'whenever one is granted, the extra tries of the last window are at most the share of its first ones and the floor',
   [
     fc.double({ min: 0, max: 2, noNaN: true }),
     fc.integer({ min: 0, max: 5 }),
@@ -109,7 +109,10 @@ prop(
       if (first) {
         budget.deposit()
         firsts.push(now)
-      } else if (budget.withdraw()) extras.push(now)
+        continue
+      }
+      if (!budget.withdraw()) continue
+      extras.push(now)
       const within = (times: readonly number[], ms: number) => times.filter((at) => at > now - ms).length
       const most = ratio * within(firsts, windowMs + 1) + (minPerSecond * windowMs) / 1_000
       // The oldest slice is forgotten at once: what is surely still counted lies within nine tenths of the window.
