@@ -118,6 +118,7 @@ describe('a subpath', () => {
   // A primitive and what it stands on: architecture.md §2.
   const allowed: Record<string, RegExp> = {
     'holdfast/resilience': /^(kernel|resilience)\//,
+    'holdfast/resilience/redis': /^(kernel|resilience)\//,
     'holdfast/rate-limit': /^(kernel|rate-limit)\//,
     'holdfast/rate-limit/redis': /^(kernel|rate-limit)\//,
     'holdfast/cache': /^(kernel|cache)\//,

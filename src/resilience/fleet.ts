@@ -1,7 +1,7 @@
 import { checkInteger, checkObject, checkPositive } from '../kernel/check.js'
 import { StoreError, withoutStack } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
-import type { CircuitLedger, CircuitMember, FleetOptions, Lease, LocalCircuit, SharedCircuit } from './store.js'
+import type { CircuitLedger, CircuitMember, FleetOptions, TrialLease, LocalCircuit, SharedCircuit } from './store.js'
 
 /** {@link FleetOptions}, checked. */
 export type FleetSettings = Required<{ readonly [K in keyof FleetOptions]: number }>
@@ -36,8 +36,8 @@ export class FleetMember implements CircuitMember {
   #isPolling = false
   #isAsking = false
   #ids = 0
-  #permit: (Lease & { readonly until: number }) | undefined
-  readonly #leases: (Lease & { readonly startedAt: number; readonly stop: () => void })[] = []
+  #permit: (TrialLease & { readonly until: number }) | undefined
+  readonly #leases: (TrialLease & { readonly startedAt: number; readonly stop: () => void })[] = []
   #unanswered = 0
   #sent = 0
   #read = 0
@@ -99,7 +99,7 @@ export class FleetMember implements CircuitMember {
     return true
   }
 
-  ended(startedAt: number): Lease | undefined {
+  ended(startedAt: number): TrialLease | undefined {
     const i = this.#leases.findIndex((lease) => lease.startedAt === startedAt)
     if (i < 0) return undefined
     const [lease] = this.#leases.splice(i, 1)
@@ -107,7 +107,7 @@ export class FleetMember implements CircuitMember {
     return lease
   }
 
-  report({ id, generation }: Lease, failed: boolean | 'ignore', slow: boolean): void {
+  report({ id, generation }: TrialLease, failed: boolean | 'ignore', slow: boolean): void {
     const { name, rules } = this.#circuit
     const openMs = this.#circuit.openMs(this.#known.openings + 1)
     const result = { id, generation, failed, slow, rules, openMs }
@@ -156,7 +156,7 @@ export class FleetMember implements CircuitMember {
     })
   }
 
-  #lease({ id, generation }: Lease, late?: (shared: SharedCircuit) => void): Promise<SharedCircuit | undefined> {
+  #lease({ id, generation }: TrialLease, late?: (shared: SharedCircuit) => void): Promise<SharedCircuit | undefined> {
     const { name, rules } = this.#circuit
     const ask = { id, generation, trials: rules.trials, leaseMs: this.#settings.leaseMs }
     return this.#send(() => this.#ledger.acquire(name, ask), late)

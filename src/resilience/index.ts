@@ -4,6 +4,12 @@ export type { Unsubscribe } from '../kernel/emitter.js'
 export type { Attempt, ExecuteOptions, Operation, OperationContext, Policy } from '../kernel/policy.js'
 export type { Random } from '../kernel/random.js'
 export { constant, exponential, type Backoff, type BackoffContext, type ExponentialOptions } from './backoff.js'
+export {
+  adaptiveConcurrency,
+  type AdaptiveConcurrency,
+  type AdaptiveConcurrencyEvents,
+  type AdaptiveConcurrencyOptions,
+} from './adaptive-concurrency.js'
 export { bulkhead, type Bulkhead, type BulkheadEvents, type BulkheadOptions, type QueueOptions } from './bulkhead.js'
 export { BulkheadFullError } from './bulkhead-full-error.js'
 export { CircuitBreaker } from './circuit-breaker.js'
@@ -17,6 +23,7 @@ export type {
   CircuitState,
   GrowingOpenMs,
   HalfOpenOptions,
+  TrialRules,
 } from './circuit-options.js'
 export { compose, type Composed } from './compose.js'
 export { fallback, type FallbackOf, type FallbackOptions, type FallbackPolicy } from './fallback.js'
@@ -26,12 +33,14 @@ export { RetryBudgetExhaustedError } from './retry-budget-exhausted-error.js'
 export { MemoryCircuitBreakerStore, type MemoryCircuitBreakerStoreOptions } from './memory.js'
 export type {
   CircuitBreakerStore,
+  CircuitLedger,
   CircuitMember,
   FleetOptions,
-  Lease,
   LocalCircuit,
   SharedCircuit,
-  SharedState,
+  SharedCircuitState,
+  TrialLease,
+  TrialResult,
 } from './store.js'
 export { retry, retryHistory, type RetryHistory, type RetryOptions, type RetryStop } from './retry.js'
 export { timeout, type TimeoutOptions } from './timeout.js'

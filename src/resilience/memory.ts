@@ -7,10 +7,10 @@ import type {
   CircuitLedger,
   CircuitMember,
   FleetOptions,
-  Lease,
+  TrialLease,
   LocalCircuit,
   SharedCircuit,
-  SharedState,
+  SharedCircuitState,
   TrialResult,
 } from './store.js'
 
@@ -22,7 +22,7 @@ export interface MemoryCircuitBreakerStoreOptions extends FleetOptions {
 
 interface Fleet {
   generation: number
-  state: SharedState
+  state: SharedCircuitState
   openUntil: number
   openings: number
   settled: number
@@ -30,7 +30,7 @@ interface Fleet {
   slow: number
   /** Node → when its vote ends. */
   votes: Map<string, number>
-  /** Lease → when it ends. */
+  /** TrialLease → when it ends. */
   leases: Map<string, number>
 }
 
@@ -71,7 +71,7 @@ export class MemoryCircuitBreakerStore implements CircuitBreakerStore, CircuitLe
 
   async acquire(
     name: string,
-    { id, generation, trials, leaseMs }: Lease & { trials: number; leaseMs: number },
+    { id, generation, trials, leaseMs }: TrialLease & { trials: number; leaseMs: number },
   ): Promise<SharedCircuit> {
     const now = this.#clock.now()
     const fleet = this.#fleets.get(name)
@@ -86,7 +86,7 @@ export class MemoryCircuitBreakerStore implements CircuitBreakerStore, CircuitLe
 
   async settle(
     name: string,
-    { id, generation, failed, slow, rules, openMs }: Lease & TrialResult,
+    { id, generation, failed, slow, rules, openMs }: TrialLease & TrialResult,
   ): Promise<SharedCircuit> {
     const now = this.#clock.now()
     const fleet = this.#fleets.get(name)
@@ -117,7 +117,7 @@ export class MemoryCircuitBreakerStore implements CircuitBreakerStore, CircuitLe
     this.#go(fleet, 'closed')
   }
 
-  #go(fleet: Fleet, state: SharedState): void {
+  #go(fleet: Fleet, state: SharedCircuitState): void {
     fleet.state = state
     fleet.generation = Math.max(fleet.generation + 1, Math.floor(this.#clock.now() * 1_000))
     fleet.settled = fleet.failures = fleet.slow = 0

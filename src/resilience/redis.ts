@@ -7,10 +7,10 @@ import type {
   CircuitLedger,
   CircuitMember,
   FleetOptions,
-  Lease,
+  TrialLease,
   LocalCircuit,
   SharedCircuit,
-  SharedState,
+  SharedCircuitState,
   TrialResult,
 } from './store.js'
 
@@ -62,12 +62,15 @@ export class RedisCircuitBreakerStore implements CircuitBreakerStore, CircuitLed
 
   acquire(
     name: string,
-    { id, generation, trials, leaseMs }: Lease & { trials: number; leaseMs: number },
+    { id, generation, trials, leaseMs }: TrialLease & { trials: number; leaseMs: number },
   ): Promise<SharedCircuit> {
     return this.#run(name, 'acquire', generation, id, trials, leaseMs)
   }
 
-  settle(name: string, { id, generation, failed, slow, rules, openMs }: Lease & TrialResult): Promise<SharedCircuit> {
+  settle(
+    name: string,
+    { id, generation, failed, slow, rules, openMs }: TrialLease & TrialResult,
+  ): Promise<SharedCircuit> {
     const result = failed === 'ignore' ? 'ignore' : failed ? 'failure' : 'success'
     const { trials, failuresToOpen, slowToOpen } = rules
     const slowLimit = slowToOpen === Infinity ? trials + 1 : slowToOpen // Lua does not read Infinity
@@ -85,4 +88,4 @@ export class RedisCircuitBreakerStore implements CircuitBreakerStore, CircuitLed
   }
 }
 
-type Reply = readonly [number, SharedState, number, number, 0 | 1, number]
+type Reply = readonly [number, SharedCircuitState, number, number, 0 | 1, number]

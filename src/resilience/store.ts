@@ -15,7 +15,7 @@ export interface LocalCircuit {
   readonly rules: TrialRules
   readonly clock: Clock
   /** Where it stands now; `until` in terms of `clock.now()`, 0 when it is not open. */
-  state(): { readonly kind: SharedState | 'isolated'; readonly until: number }
+  state(): { readonly kind: SharedCircuitState | 'isolated'; readonly until: number }
   /** Open time of the n-th opening in a row, from 1, in milliseconds. */
   openMs(openings: number): number
   /** Goes where the fleet is. */
@@ -43,27 +43,27 @@ export interface CircuitMember {
   /** Takes a permit for a trial that begins at `now`, if one is here; if not, one is asked for. @returns whether it was */
   permit(now: number): boolean
   /** The trial that began then is over. @returns what to {@link report}; `undefined` for a trial without a permit */
-  ended(startedAt: number): Lease | undefined
+  ended(startedAt: number): TrialLease | undefined
   /** Tells the fleet of a trial; `failed` is `'ignore'` when it proves nothing and gives its permit back. */
-  report(lease: Lease, failed: boolean | 'ignore', slow: boolean): void
+  report(lease: TrialLease, failed: boolean | 'ignore', slow: boolean): void
   /** Milliseconds after which another try may pass, while others try. */
   readonly retryAfterMs: number
 }
 
 /** The right to one trial. */
-export interface Lease {
+export interface TrialLease {
   readonly id: string
   readonly generation: number
 }
 
 /** Where a fleet may stand. */
-export type SharedState = 'closed' | 'open' | 'half-open'
+export type SharedCircuitState = 'closed' | 'open' | 'half-open'
 
 /** A fleet at one moment. */
 export interface SharedCircuit {
   /** Grows with every change of the state, also when the store has lost all it knew. 0: nothing is known, as if closed. */
   readonly generation: number
-  readonly state: SharedState
+  readonly state: SharedCircuitState
   /** Rest of the open time in milliseconds; 0 when it is over, or not open. */
   readonly openForMs: number
   /** How often it has opened since it was last closed. */
@@ -91,12 +91,12 @@ export interface CircuitLedger {
    * Takes, or keeps, lease `id` for `leaseMs`, if fewer than `trials` are held or settled. An open fleet whose time is over
    * is half-open first. A lease that has run out is nobody's: its trial may be made by another.
    */
-  acquire(name: string, ask: Lease & { trials: number; leaseMs: number }): Promise<SharedCircuit>
+  acquire(name: string, ask: TrialLease & { trials: number; leaseMs: number }): Promise<SharedCircuit>
   /**
    * Gives lease `id` back, with the result of its trial, and opens or closes a half-open fleet as soon as the trials to come can't
    * change that. Does nothing when the lease has run out.
    */
-  settle(name: string, result: Lease & TrialResult): Promise<SharedCircuit>
+  settle(name: string, result: TrialLease & TrialResult): Promise<SharedCircuit>
   /** Closes a fleet of `generation`, or of any when that is `undefined`. */
   close(name: string, generation: number | undefined): Promise<SharedCircuit>
 }
