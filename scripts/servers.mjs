@@ -33,10 +33,10 @@ export class Servers {
     })
   }
 
-  /** A Redis without persistence. @param more settings of its own @returns its process id and address */
+  /** A Redis without persistence. @param more settings of its own, `port` too @returns its process id and address */
   async redis(more = {}) {
     const program = redisServer() ?? missing('redis-server', 'REDIS_URL')
-    const port = await freePort()
+    const port = more.port ?? (await freePort())
     const folder = this.#sub(`redis-${port}`)
     const settings = { port, bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no', ...more }
     const child = await this.#start(program, flags('--', settings), { ready: /Ready to accept connections/ })
@@ -128,7 +128,7 @@ export class Servers {
 
   #sub(name, user) {
     const folder = join(this.#folder, name)
-    mkdirSync(folder)
+    mkdirSync(folder, { recursive: true })
     if (user) spawnSync('chown', [user, folder])
     return folder
   }
