@@ -129,13 +129,15 @@ export function openTimes(openMs: number | GrowingOpenMs, random: Random): (open
 
 /** Half-open rules in numbers of trials. */
 export interface TrialRules {
+  /** How many trials decide. Integer ≥ 1. */
   readonly trials: number
   /** So many failed trials open the circuit again. */
   readonly failuresToOpen: number
   /** So many slow trials open the circuit again. `Infinity` when no call is slow. */
   readonly slowToOpen: number
+  /** A trial that takes longer has failed. Milliseconds, > 0. */
   readonly maxMs: number
-  /** `undefined`: others are refused. */
+  /** How long others wait for a trial, in milliseconds. `undefined`: others are refused. */
   readonly waitMs: number | undefined
 }
 

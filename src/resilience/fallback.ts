@@ -11,7 +11,7 @@ export interface FallbackOptions {
   readonly fallbackOn?: ((error: unknown) => boolean) | undefined
 }
 
-/** A policy whose calls may end with a value of its own, of type `F`. `compose` takes it as any other. */
+/** A policy whose calls may end with a value of its own, of type `F`. `compose` takes it like the others. */
 export interface FallbackPolicy<F> {
   /** Runs `operation`; the result is its own, or the fallback's. */
   execute<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T | F>

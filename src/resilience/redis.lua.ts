@@ -3,7 +3,7 @@
  * `n` openings, `settled`, `failures`, `slow` of its trials, `v:NODE` and `l:LEASE` when a vote or a lease ends. Times
  * are epoch milliseconds of the server.
  *
- * KEYS: the fleet. ARGV: what to do, the generation it is based on (`-1`: any), then
+ * KEYS: the fleet. ARGV: what to do, the generation it is based on (`-1`: whichever it is), then
  * `view` · `vote` node, openMs, quorum · `acquire` lease, trials, leaseMs ·
  * `settle` lease, result (`success`, `failure`, `ignore`), slow (1, 0), trials, failuresToOpen, slowToOpen, openMs · `close`
  *

@@ -13,6 +13,7 @@ export interface LocalCircuit {
   readonly name: string
   /** Half-open rules; `trials` counts for the whole fleet. */
   readonly rules: TrialRules
+  /** The circuit's own. */
   readonly clock: Clock
   /** Where it stands now; `until` in terms of `clock.now()`, 0 when it is not open. */
   state(): { readonly kind: SharedCircuitState | 'isolated'; readonly until: number }
@@ -52,7 +53,9 @@ export interface CircuitMember {
 
 /** The right to one trial. */
 export interface TrialLease {
+  /** No other lease has it. */
   readonly id: string
+  /** The generation of the fleet that it was given in, and is good for. */
   readonly generation: number
 }
 
@@ -63,6 +66,7 @@ export type SharedCircuitState = 'closed' | 'open' | 'half-open'
 export interface SharedCircuit {
   /** Grows with every change of the state, also when the store has lost all it knew. 0: nothing is known, as if closed. */
   readonly generation: number
+  /** Where it stands; `'open'` also when the open time is over and nobody has asked for a trial yet. */
   readonly state: SharedCircuitState
   /** Rest of the open time in milliseconds; 0 when it is over, or not open. */
   readonly openForMs: number
@@ -103,8 +107,11 @@ export interface CircuitLedger {
 
 /** What came of a trial, and how a fleet judges. */
 export interface TrialResult {
+  /** `'ignore'`: it proves nothing. */
   readonly failed: boolean | 'ignore'
+  /** Whether it took longer than it should. */
   readonly slow: boolean
+  /** Half-open rules of the circuit that made it. */
   readonly rules: TrialRules
   /** For how long it opens, if it does. */
   readonly openMs: number
