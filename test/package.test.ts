@@ -127,6 +127,7 @@ describe('a subpath', () => {
     'holdfast/messaging': /^(kernel|messaging)\//,
     'holdfast/cqrs': /^(kernel|event-sourcing|cqrs)\//,
     'holdfast/saga': /^(kernel|messaging|resilience|saga)\//,
+    'holdfast/http': /^(kernel|rate-limit|http)\//,
   }
 
   test.each(Object.entries(allowed))('%s loads no other primitive', (specifier, own) => {

@@ -1,0 +1,83 @@
+import { invalid } from '../kernel/check.js'
+import { STALE_HEADERS, type Answer } from './answer.js'
+import { originOf } from './fetch.js'
+import { gateOf, type RateLimitOptions } from './gate.js'
+import { answererOf, type ErrorHandlerOptions } from './problem-of.js'
+
+/** The part of a Hono context that is used. */
+export interface HonoContextLike {
+  /** What the runtime hands over; that of `@hono/node-server` has Node's request. */
+  readonly env: unknown
+  /** As in Hono. */
+  readonly req: {
+    /** The Fetch request. */
+    readonly raw: Request
+  }
+  /** As in Hono. */
+  header(name: string, value?: string, options?: { append?: boolean }): void
+  /** As in Hono. */
+  newResponse(body: string | Uint8Array<ArrayBuffer> | null, init: { status: number }): Response
+}
+
+/** How requests to Hono are limited. */
+export interface HonoRateLimitOptions<C> extends RateLimitOptions<C> {
+  /**
+   * The other end of the connection, on runtimes other than Node: `(c) => getConnInfo(c).remote.address` of the runtime's
+   * adapter. @defaultValue that of `@hono/node-server`
+   */
+  readonly address?: ((context: C) => string | undefined) | undefined
+}
+
+/**
+ * A rate limit as Hono middleware: `app.use(honoRateLimit({ limiter }))`.
+ * @throws InvalidOptionError when an option is not what it should be. What an option throws goes to `app.onError`.
+ */
+export function honoRateLimit<C extends HonoContextLike = HonoContextLike>(
+  options: HonoRateLimitOptions<C>,
+): (context: C, next: () => Promise<void>) => Promise<Response | undefined> {
+  const { address = nodeAddress } = options
+  const gate = gateOf(options)
+  return async (context, next) => {
+    const { fields, refusal } = await gate(
+      context,
+      originOf(context.req.raw, () => address(context)),
+    )
+    const response = refusal && responseOf(context, refusal)
+    if (!refusal) await next()
+    // Only now: a route may answer with a `Response` of its own, which knows nothing of headers set before.
+    if (!response) for (const [name, value] of fields) context.header(name, value, { append: true })
+    else for (const [name, value] of fields) response.headers.append(name, value)
+    return response
+  }
+}
+
+function nodeAddress({ env }: HonoContextLike): string | undefined {
+  const { incoming } = (env ?? {}) as { incoming?: { socket?: { remoteAddress?: string } } }
+  if (!incoming) return invalid('address', 'a function, on a runtime that is not Node', undefined)
+  return incoming.socket?.remoteAddress
+}
+
+/**
+ * Errors as problems: `app.onError(honoErrorHandler())`. An `HTTPException` that brings its own response is answered with that.
+ * @throws InvalidOptionError when an option is no function.
+ */
+export function honoErrorHandler<C extends HonoContextLike = HonoContextLike>(
+  options?: ErrorHandlerOptions<C>,
+): (error: unknown, context: C) => Response {
+  const answerer = answererOf(options)
+  return (error, context) => {
+    const { res } = error as { res?: unknown }
+    if (res instanceof Response) return res
+    return responseOf(context, answerer(error, context, originOf(context.req.raw)))
+  }
+}
+
+/** Through the context, so that headers set by others (CORS, cookies) stay. */
+function responseOf(context: HonoContextLike, { status, headers, body }: Answer): Response {
+  for (const name of STALE_HEADERS) context.header(name)
+  for (const [name, value] of Object.entries(headers)) {
+    if (typeof value === 'string') context.header(name, value)
+    else for (const one of value) context.header(name, one, { append: true })
+  }
+  return context.newResponse(context.req.raw.method === 'HEAD' ? null : (body ?? null), { status })
+}
