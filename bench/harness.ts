@@ -1,6 +1,6 @@
 import { Bench } from 'tinybench'
 
-/** One thing that is measured: `batch` runs the work {@link BATCH} times, so that the harness's own cost does not count. */
+/** One thing that is measured: `batch` runs the work so many times that the harness's own cost does not count. */
 export interface Candidate {
   readonly name: string
   /** Runs the work `n` times. */
@@ -11,6 +11,21 @@ export interface Candidate {
 export interface Comparison {
   readonly title: string
   readonly candidates: readonly Candidate[]
+  /** What is to be reached. */
+  readonly targets?: readonly Target[]
+  /** Whether the heap that a call takes is measured too. */
+  readonly heap?: boolean
+  /** Whether it is a picture on the page. */
+  readonly plot?: boolean
+}
+
+/** `candidate` takes at most `times` as long as `than`, or at most `ns`, or at most `bytes` of heap. */
+export interface Target {
+  readonly candidate: string
+  readonly than?: string
+  readonly times?: number
+  readonly ns?: number
+  readonly bytes?: number
 }
 
 /** Nanoseconds per operation: the median of the rounds, and the spread between them. */
@@ -19,6 +34,8 @@ export interface Figure {
   readonly ns: number
   readonly lowest: number
   readonly highest: number
+  /** Bytes that one operation leaves for the collector. */
+  readonly bytes?: number | undefined
 }
 
 const BATCH = 1_000
@@ -42,6 +59,30 @@ export async function measure({ title, candidates }: Comparison): Promise<readon
   })
 }
 
+/**
+ * Bytes of heap per operation, by name: the median of {@link ROUNDS}. Only in a process with `--expose-gc` and a young
+ * generation so large that nothing is collected while it is measured.
+ */
+export async function measureHeap({ candidates }: Comparison): Promise<Record<string, number>> {
+  if (!globalThis.gc) throw new Error('heap is measured with --expose-gc')
+  const bytes: Record<string, number> = {}
+  for (const { name, batch } of candidates) {
+    await batch(20 * BATCH) // until it is compiled
+    const rounds: number[] = []
+    for (let round = 0; round < ROUNDS; round++) {
+      globalThis.gc()
+      const before = process.memoryUsage().heapUsed
+      await batch(BATCH)
+      rounds.push((process.memoryUsage().heapUsed - before) / BATCH)
+    }
+    bytes[name] = at(
+      rounds.toSorted((a, b) => a - b),
+      ROUNDS >> 1,
+    )
+  }
+  return bytes
+}
+
 /** Runs an async operation one after the other. */
 export const sequential =
   (work: () => unknown): Candidate['batch'] =>
@@ -56,21 +97,42 @@ export const synchronous =
     for (let i = 0; i < n; i++) work()
   }
 
-/** A Markdown table: nanoseconds per operation and the ratio to the first row. */
-export function table(title: string, figures: readonly Figure[]): string {
+/** A Markdown table: nanoseconds per operation, the ratio to the first row, and heap where it was measured; then the targets. */
+export function table({ title, targets = [] }: Comparison, figures: readonly Figure[]): string {
   const first = figures[0]?.ns ?? NaN
+  const heap = figures.some(({ bytes }) => bytes !== undefined)
   const rows = figures.map(
-    ({ name, ns, lowest, highest }) =>
-      `| ${name} | ${round(ns)} | ${round(lowest)} – ${round(highest)} | ${(ns / first).toFixed(2)} |`,
+    ({ name, ns, lowest, highest, bytes }) =>
+      `| ${name} | ${round(ns)} | ${round(lowest)} – ${round(highest)} | ${(ns / first).toFixed(2)} |` +
+      (heap ? ` ${bytes === undefined ? '' : round(bytes)} |` : ''),
   )
   return [
     `### ${title}`,
     '',
-    '| | ns per operation | lowest – highest | ratio |',
-    '| --- | ---: | ---: | ---: |',
+    `| | ns per operation | lowest – highest | ratio |${heap ? ' heap, bytes |' : ''}`,
+    `| --- | ---: | ---: | ---: |${heap ? ' ---: |' : ''}`,
     ...rows,
     '',
+    ...targets.map((target) => `- ${verdict(target, figures)}`),
+    ...(targets.length > 0 ? [''] : []),
   ].join('\n')
+}
+
+function verdict({ candidate, than, times, ns, bytes }: Target, figures: readonly Figure[]): string {
+  const of = (name: string | undefined): Figure => {
+    const figure = figures.find((one) => one.name === name)
+    if (!figure) throw new Error(`no candidate is called ${name}`)
+    return figure
+  }
+  const said = (what: string, got: number, most: number, shown: string): string =>
+    `target: ${candidate} ${what}. ${got <= most ? 'Met' : '**Missed**'}: ${shown}`
+  const figure = of(candidate)
+  if (ns !== undefined) return said(`in at most ${ns} ns`, figure.ns, ns, `${round(figure.ns)} ns`)
+  if (bytes !== undefined)
+    return said(`with at most ${bytes} bytes of heap`, figure.bytes ?? NaN, bytes, `${round(figure.bytes ?? NaN)}`)
+  const ratio = figure.ns / of(than).ns
+  const wanted = times !== undefined && times < 0.39 ? `1/${Math.round(1 / times)}` : times
+  return said(`in at most ${wanted} × ${than}`, ratio, times ?? NaN, `${ratio.toFixed(2)} ×`)
 }
 
 const at = (numbers: readonly number[], i: number): number => numbers[i] ?? NaN

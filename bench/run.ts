@@ -1,32 +1,51 @@
-import { readFileSync, writeFileSync } from 'node:fs'
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { measure, table, type Comparison } from './harness.js'
+import { measure, table, type Comparison, type Figure } from './harness.js'
+import { plot } from './plot.js'
+import { suites } from './suites.js'
 
-// npm run bench [NAME]: measures holdfast beside its peers; a whole run rewrites the table in docs/benchmarks.md.
+// npm run bench [-- SUITE [PART OF A TITLE]]: measures holdfast beside its peers; a whole run rewrites the figures in docs/benchmarks.md.
 
 const PAGE = 'docs/benchmarks.md'
+const PICTURES = 'docs/benchmarks'
 const MARK = '<!-- figures -->'
-/** Loaded one at a time: a peer's global state must not touch the next suite. */
-const suites: Record<string, () => Promise<readonly Comparison[]>> = {
-  resilience: async () => (await import('./resilience.js')).resilience(),
-  'rate-limit': async () => (await import('./rate-limit.js')).rateLimit(),
-  cache: async () => (await import('./cache.js')).cache(),
-  'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
-}
 
-const [only] = process.argv.slice(2)
+const [only, part = ''] = process.argv.slice(2)
 if (only !== undefined && !(only in suites)) {
   console.error(`No bench '${only}'. There are: ${Object.keys(suites).join(', ')}`)
   process.exit(1)
 }
 
+/** Heap is measured in a process of its own, whose young generation holds all that a round makes. */
+function heapOf(suite: string): Record<string, Record<string, number>> {
+  const flags = ['--expose-gc', '--min-semi-space-size=256', '--max-semi-space-size=256']
+  const output = execFileSync(process.execPath, [...flags, ...process.execArgv, 'bench/heap.ts', suite], {
+    encoding: 'utf8',
+  })
+  return JSON.parse(output) as Record<string, Record<string, number>>
+}
+
 const tables: string[] = []
-for (const [name, suite] of Object.entries(suites)) {
+for (const [name, load] of Object.entries(suites)) {
   if (only !== undefined && name !== only) continue
-  for (const comparison of await suite()) {
-    const text = table(comparison.title, await measure(comparison))
+  const comparisons = (await load()).filter(({ title }) => title.toLowerCase().includes(part.toLowerCase()))
+  const heap = comparisons.some((comparison) => comparison.heap) ? heapOf(name) : {}
+  const pictures: { comparison: Comparison; figures: readonly Figure[] }[] = []
+  for (const comparison of comparisons) {
+    const figures = (await measure(comparison)).map((figure) => ({
+      ...figure,
+      bytes: heap[comparison.title]?.[figure.name],
+    }))
+    const text = table(comparison, figures)
     console.log(text)
     tables.push(text)
+    if (comparison.plot) pictures.push({ comparison, figures })
+  }
+  if (pictures.length > 0 && part === '') {
+    mkdirSync(PICTURES, { recursive: true })
+    writeFileSync(`${PICTURES}/${name}.svg`, plot(pictures))
+    console.log(`Written to ${PICTURES}/${name}.svg`)
   }
 }
 

@@ -1,0 +1,9 @@
+import type { Comparison } from './harness.js'
+
+/** Loaded one at a time: a peer's global state must not touch the next suite. */
+export const suites: Record<string, () => Promise<readonly Comparison[]>> = {
+  resilience: async () => (await import('./resilience.js')).resilience(),
+  'rate-limit': async () => (await import('./rate-limit.js')).rateLimit(),
+  cache: async () => (await import('./cache.js')).cache(),
+  'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
+}
