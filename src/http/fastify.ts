@@ -65,5 +65,5 @@ function send(reply: FastifyReplyLike, { status, headers, body }: Answer): void 
   for (const name of STALE_HEADERS) reply.removeHeader(name)
   reply.code(status)
   for (const [name, value] of Object.entries(headers)) reply.header(name, value)
-  reply.send(typeof body === 'object' ? Buffer.from(body) : body)
+  reply.send(body === undefined ? body : Buffer.from(body)) // to a string Fastify would add a charset, which JSON has not
 }

@@ -8,7 +8,7 @@ export interface KoaContextLike {
   /** Node's request. */
   readonly req: NodeRequest
   /** Node's response. */
-  readonly res: Pick<NodeResponse, 'getHeader' | 'setHeader'>
+  readonly res: Pick<NodeResponse, 'getHeader' | 'setHeader' | 'destroy'>
   /** As in Koa. */
   readonly headerSent: boolean
   /** As in Koa. */
@@ -44,8 +44,8 @@ export function koaRateLimit<C extends KoaContextLike = KoaContextLike>(
 }
 
 /**
- * Errors as problems, as Koa's first middleware: `app.use(koaErrorHandler())`. Once the headers have been sent, the error goes on to
- * Koa's own handling.
+ * Errors as problems, as Koa's first middleware: `app.use(koaErrorHandler())`. Once the headers have been sent, the connection is
+ * cut, and the error goes on to Koa's `error` event.
  * @throws InvalidOptionError when an option is no function.
  */
 export function koaErrorHandler<C extends KoaContextLike = KoaContextLike>(
@@ -56,7 +56,10 @@ export function koaErrorHandler<C extends KoaContextLike = KoaContextLike>(
     try {
       await next()
     } catch (error) {
-      if (context.headerSent) throw error
+      if (context.headerSent) {
+        context.res.destroy() // Koa would leave it open, and the client waiting
+        throw error
+      }
       send(context, answerer(error, context, nodeOrigin(context.req)))
     }
   }
