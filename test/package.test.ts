@@ -213,7 +213,8 @@ const SIZES: Record<string, number> = JSON.parse(readFileSync('test/size-budget.
   number
 >
 
-test.each(Object.entries(SIZES))('%s fits its size budget of %d bytes', async (what, budget) => {
+/** Bytes of what `holdfast/x#A, B` names, or of all of `holdfast/x`. */
+async function sizeOf(what: string): Promise<number> {
   const [specifier, names] = what.split('#') as [string, string?]
   const contents = names ? `export { ${names} } from '${specifier}'` : `export * from '${specifier}'`
   const { outputFiles } = await build({
@@ -226,7 +227,19 @@ test.each(Object.entries(SIZES))('%s fits its size budget of %d bytes', async (w
     logLevel: 'error',
     write: false,
   })
-  expect(gzipSync(outputFiles[0]?.contents ?? '').length).toBeLessThanOrEqual(budget)
+  return gzipSync(outputFiles[0]?.contents ?? '').length
+}
+
+test.each(Object.entries(SIZES))('%s fits its size budget of %d bytes', async (what, budget) => {
+  expect(await sizeOf(what)).toBeLessThanOrEqual(budget)
+})
+
+// What the sizes should come down to. Both are missed, docs/benchmarks.md says why: a test that begins to pass breaks the run, and its line moves up.
+test.fails.each([
+  ['holdfast/resilience#CircuitBreaker', 1_600],
+  ['holdfast/resilience#CircuitBreaker, retry, timeout, bulkhead, compose', 4_100],
+])('%s fits its target of %d bytes', async (what, target) => {
+  expect(await sizeOf(what)).toBeLessThanOrEqual(target)
 })
 
 test('the lockfile has the packages of every platform and no download address', () => {
