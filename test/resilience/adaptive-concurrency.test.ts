@@ -49,7 +49,7 @@ interface Load {
 }
 
 /** Calls come at random, on average `perSecond`, whatever becomes of them. */
-async function drive(policy: Policy, server: Server, clock: ManualClock, random: () => number, load: Load) {
+async function underLoad(policy: Policy, server: Server, clock: ManualClock, random: () => number, load: Load) {
   const took: number[] = []
   let refused = 0
   let late = 0
@@ -80,7 +80,7 @@ function setUp(limit: (clock: ManualClock, random: () => number) => Policy) {
   const random = seededRandom(7)
   const server = new Server(clock, random, WORKERS, MEAN_MS)
   const policy = compose(limit(clock, random), timeout({ ms: LIMIT_MS, clock }))
-  return { clock, server, drive: (load: Load) => drive(policy, server, clock, random, load) }
+  return { clock, server, drive: (load: Load) => underLoad(policy, server, clock, random, load) }
 }
 
 test('the server of these tests collapses under three times its load without a limit', async () => {

@@ -1,5 +1,10 @@
 import { expect } from 'vitest'
-import { CircuitBreaker, isHoldfastError, type CircuitInitialState } from '../../src/resilience/index.js'
+import {
+  CircuitBreaker,
+  isHoldfastError,
+  type CircuitInitialState,
+  type CircuitOpenError,
+} from '../../src/resilience/index.js'
 import { ManualClock, settle } from '../../src/testing/index.js'
 import { fc, prop } from '../support/prop.js'
 import { TextbookCircuit, type Config, type Ending } from './textbook-circuit.js'
@@ -60,12 +65,12 @@ class Real {
       () => (call.ended = true),
       (error: unknown) => {
         call.ended = true
-        if (isHoldfastError(error, 'CIRCUIT_OPEN')) call.refusal = { retryAfterMs: (error as RefusedFor).retryAfterMs }
+        if (isHoldfastError(error, 'CIRCUIT_OPEN'))
+          call.refusal = { retryAfterMs: (error as CircuitOpenError).retryAfterMs }
       },
     )
   }
 }
-type RefusedFor = Error & { readonly retryAfterMs: number | undefined }
 
 /** What is done to both; then they must agree in all that can be seen. */
 class Command implements fc.AsyncCommand<TextbookCircuit, Real> {
@@ -108,9 +113,9 @@ const end = (nth: number, as: Ending): Command =>
     (textbook, real) => {
       const open = textbook.calls.flatMap(({ is }, id) => (is === 'running' || is === 'waiting' ? [id] : []))
       const id = open[nth % open.length]!
-      const as_ = textbook.calls[id]!.is === 'waiting' ? 'aborted' : as
-      textbook.end(id, as_)
-      real.calls[id]!.end(as_)
+      const ending = textbook.calls[id]!.is === 'waiting' ? 'aborted' : as
+      textbook.end(id, ending)
+      real.calls[id]!.end(ending)
     },
     ({ calls }) => calls.some(({ is }) => is === 'running' || is === 'waiting'),
   )
