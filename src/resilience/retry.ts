@@ -5,6 +5,7 @@ import {
   contextInside,
   contextOf,
   policyOf,
+  started,
   type CallContext,
   type ExecuteOptions,
   type Operation,
@@ -135,51 +136,62 @@ export function retry(settings: RetryOptions = {}): Policy {
     return budget && !budget.withdraw() ? 'budget' : waitMs // last: what is withdrawn is used
   }
 
-  return policyOf(async <T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> => {
-    const context = contextOf(options)
-    const tries: Tries = {
-      attempt: 1,
-      startedAt: maxElapsedMs === undefined ? 0 : clock.now(),
-      previousMs: undefined,
-      retryAfterMs: undefined,
-      errors: undefined,
-    }
-    budget?.deposit()
-    try {
-      for (; ; tries.attempt++) {
-        if (context.aborted) throw context.reason
-        const own = context.attempt === tries.attempt ? context : contextInside(context, tries.attempt)
-        let returned = false
-        let result: unknown // what the try returned, or threw
-        try {
-          result = await operation(own)
-          if (!retryOnValue) return result as T
-          returned = true
-        } catch (error) {
-          result = error
-        } finally {
-          if (own !== context) own.release()
-        }
-        const decides = returned && retryOnValue ? retryOnValue : retryOn
-        const again = !context.aborted && decides(result, tries.attempt)
-        if (returned && !again) return result as T
+  /** What follows a first try that has thrown `result`, or returned it (`returned`) and may have to do it again. */
+  const goOn = async <T>({ operation, context, tries }: Call<T>, result: unknown, returned: boolean): Promise<T> => {
+    for (;;) {
+      const decides = returned && retryOnValue ? retryOnValue : retryOn
+      const again = !context.aborted && decides(result, tries.attempt)
+      if (returned && !again) return result as T
 
-        const errors = (tries.errors ??= [])
-        errors.push(result)
-        if (errors.length > KEPT_ERRORS) errors.shift()
-        tries.retryAfterMs = retryAfterOf(result, clock)
-        const decision = again ? plan(tries, result) : context.aborted ? 'aborted' : 'not-retryable'
-        if (typeof decision === 'string') {
-          remember(result, tries, decision)
-          if (returned) return result as T
-          throw result
-        }
-        tries.previousMs = decision
-        if (decision > 0) await pause(decision, context, clock)
+      tries.errors.push(result)
+      if (tries.errors.length > KEPT_ERRORS) tries.errors.shift()
+      tries.retryAfterMs = retryAfterOf(result, clock)
+      const decision = again ? plan(tries, result) : context.aborted ? 'aborted' : 'not-retryable'
+      if (typeof decision === 'string') {
+        remember(result, tries, decision)
+        if (returned) return result as T
+        throw result
       }
-    } finally {
-      if (context !== options) context.release()
+      tries.previousMs = decision
+      if (decision > 0) await pause(decision, context, clock)
+      if (context.aborted) throw context.reason
+
+      const own = contextInside(context, ++tries.attempt)
+      returned = false
+      try {
+        result = await operation(own)
+        if (!retryOnValue) return result as T
+        returned = true
+      } catch (error) {
+        result = error
+      } finally {
+        own.release()
+      }
     }
+  }
+
+  // Most calls end with their first try: it makes nothing that only the others need.
+  return policyOf(<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> => {
+    const context = contextOf(options)
+    if (context.aborted) return Promise.reject(context.reason)
+    budget?.deposit()
+    const startedAt = maxElapsedMs === undefined ? 0 : clock.now()
+    const first = context.attempt === 1 ? context : contextInside(context, 1)
+    const more = (result: unknown, returned: boolean): Promise<T> => {
+      if (first !== context) first.release()
+      const tries: Tries = { attempt: 1, startedAt, previousMs: undefined, retryAfterMs: undefined, errors: [] }
+      const ended = goOn({ operation, context, tries }, result, returned)
+      return context === options ? ended : ended.finally(() => context.release())
+    }
+    return started(operation, first).then(
+      (value) => {
+        if (retryOnValue) return more(value, true)
+        if (first !== context) first.release()
+        if (context !== options) context.release()
+        return value
+      },
+      (error) => more(error, false),
+    )
   })
 }
 
@@ -187,16 +199,23 @@ const KEPT_ERRORS = 100
 
 const mayHelp = (error: unknown): boolean => familyOf(error) !== 'invalid'
 
+/** One call, once its first try has not been enough. */
+interface Call<T> {
+  readonly operation: Operation<T>
+  readonly context: CallContext
+  readonly tries: Tries
+}
+
 /** How far one call has come. */
 interface Tries {
   attempt: number
   readonly startedAt: number
   previousMs: number | undefined
   retryAfterMs: number | undefined
-  errors: unknown[] | undefined
+  readonly errors: unknown[]
 }
 
-function remember(failure: unknown, { errors = [], attempt, retryAfterMs }: Tries, stoppedBy: RetryStop): void {
+function remember(failure: unknown, { errors, attempt, retryAfterMs }: Tries, stoppedBy: RetryStop): void {
   if (typeof failure === 'object' && failure !== null)
     histories.set(failure, { errors, attempts: attempt, stoppedBy, retryAfterMs })
 }
