@@ -176,7 +176,8 @@ export class CircuitBreaker implements Policy {
     const context = contextOf(options)
     if (context.aborted) return Promise.reject(context.reason)
     this.#fleet?.called()
-    const now = this.#state.kind === 'closed' ? 0 : this.#clock.now()
+    if (this.#state.kind === 'closed') return this.#run(operation, context, context !== options, this.#state)
+    const now = this.#clock.now()
     const began = this.#admit(now)
     if (began) return this.#run(operation, context, context !== options, began)
     const { waitMs } = this.#rules
@@ -184,7 +185,7 @@ export class CircuitBreaker implements Policy {
     return this.#wait(operation, context, context !== options, waitMs)
   }
 
-  /** The state in which a call may begin; `undefined`: none. A closed circuit does not look at `now`. */
+  /** The state in which a call may begin; `undefined`: none. */
   #admit(now: number): State | undefined {
     const state = this.#stateAt(now)
     if (state.kind === 'closed') return state // perhaps because a listener has just reset it

@@ -101,7 +101,9 @@ interface Limits {
 
 // Divides, and never multiplies: 3 / 10 is the same double as 0.3, but 0.3 * 10 need not be 3.
 const opens = (calls: number, failures: number, slow: number, limits: Limits): boolean =>
-  calls >= limits.minimumCalls && (failures / calls >= limits.failureRatio || slow / calls >= limits.slowRatio)
+  failures + slow > 0 && // spares a healthy circuit the divisions
+  calls >= limits.minimumCalls &&
+  (failures / calls >= limits.failureRatio || slow / calls >= limits.slowRatio)
 
 class ConsecutiveWindow implements CallWindow {
   #failures = 0
