@@ -75,16 +75,18 @@ test('the code of every page compiles', () => {
   expect(errors).toBe('')
 })
 
-test('every guarantee names tests that exist', () => {
+test.each([
+  ['guarantee', 'docs/guarantees.md'],
+  ['defect of a peer', 'docs/resilience-peers.md'],
+])('every %s names tests that exist', (_, page) => {
   const sources = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
   const all = sources.map((file) => readFileSync(join('test', file), 'utf8')).join('\n')
-  const rows = [...readFileSync('docs/guarantees.md', 'utf8').matchAll(/^\|.*\| (.*?) \|$/gm)].map(
-    ([, tests]) => tests ?? '',
-  )
+  const rows = [...readFileSync(page, 'utf8').matchAll(/^\|.*\| (.*?) \|$/gm)].map(([, tests]) => tests ?? '')
   const files = rows.flatMap((tests) => [...tests.matchAll(/`([\w./-]+)`/g)].map(([, file]) => `${file}.test.ts`))
   const names = rows.flatMap((tests) =>
     [...tests.matchAll(/\*([^*]+)\*/g)].flatMap(([, name]) => name?.split(/…|\.\.\./) ?? []),
   )
+  expect(rows.filter((tests) => !/^(test|---|.*`.*|contract.*)$/.test(tests))).toEqual([])
   expect(files.filter((file) => file !== '….test.ts' && !sources.includes(file))).toEqual([])
   expect(names.filter((part) => !all.includes(part.trim()))).toEqual([])
 })
