@@ -76,6 +76,7 @@ export function hedge(options: HedgeOptions): Policy {
       const running = new Set<CallContext>()
       const errors: unknown[] = []
       let attempts = 0
+      let most = maxAttempts
       let ended = false
       let cancel: (() => void) | undefined
       let forget: (() => void) | undefined
@@ -95,7 +96,7 @@ export function hedge(options: HedgeOptions): Policy {
         end()
         reject(outer.reason)
       }
-      const mayBegin = (): boolean => attempts < maxAttempts && (budget === undefined || budget.withdraw())
+      const mayBegin = (): boolean => attempts < most && (budget === undefined || budget.withdraw())
       const begin = (): void => {
         const number = ++attempts
         const context = contextInside(outer, number)
@@ -120,7 +121,8 @@ export function hedge(options: HedgeOptions): Policy {
             errors[number - 1] = error
             let another: boolean
             try {
-              another = hedgeOn(error) && mayBegin()
+              if (!hedgeOn(error)) most = attempts
+              another = mayBegin()
             } catch (thrown) {
               end()
               return reject(thrown)

@@ -153,6 +153,22 @@ test('hedgeOn decides what another attempt may follow; what it throws ends the c
   expect(clock.pendingTimers).toBe(0)
 })
 
+test('after an error of which hedgeOn says no none begins, whatever the others come to', async () => {
+  const hedgeOn = (error: unknown): boolean => (error as Error).message !== 'final'
+  const { clock, policy } = make({ delayMs: 10, maxAttempts: 4, hedgeOn })
+  const began: number[] = []
+  const call = policy.execute(async ({ attempt }) => {
+    began.push(attempt)
+    await clock.sleep(attempt === 1 ? 15 : 50)
+    throw new Error(attempt === 1 ? 'final' : 'again')
+  })
+  const ended = expect(call).rejects.toMatchObject({ errors: [{ message: 'final' }, { message: 'again' }] })
+  await clock.advance(200)
+  await ended
+  expect(began).toEqual([1, 2])
+  expect(clock.pendingTimers).toBe(0)
+})
+
 test('the delay follows the quantile of what was seen, once that is enough, and forgets', async () => {
   const { clock, policy } = make({ delayMs: undefined, delayQuantile: 0.9 })
   const take = async (ms: number): Promise<number> => {
