@@ -1,9 +1,9 @@
 import { NotFoundError } from 'holdfast'
 import { CommandBus } from 'holdfast/cqrs'
 import type { ExpectedVersion, Repository } from 'holdfast/event-sourcing'
+import { ProblemError } from 'holdfast/http'
 import type { Item } from './catalogue.js'
 import { OrderRefusal, type CancelReason, type Order, type OrderEvent, type Placed } from './order.js'
-import { Problem } from './problems.js'
 
 /** Where an order stands after a command. */
 export interface Done {
@@ -63,7 +63,11 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
     })
     const [first] = events
     const same = first?.type === 'OrderPlaced' && sameOrder(first.data, { items, shipTo })
-    if (!same) throw new Problem(422, 'IDEMPOTENCY_KEY_REUSED', 'this Idempotency-Key came with another order before')
+    if (!same)
+      throw new ProblemError(422, {
+        code: 'IDEMPOTENCY_KEY_REUSED',
+        detail: 'this Idempotency-Key came with another order before',
+      })
     return { version, position }
   })
 

@@ -5,7 +5,7 @@ import { Hono, type Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { secureHeaders } from 'hono/secure-headers'
-import { RateLimitedError } from 'holdfast/rate-limit'
+import { honoErrorHandler, honoRateLimit, ProblemError, problemResponse } from 'holdfast/http'
 import {
   cancelBody,
   orderBody,
@@ -16,7 +16,7 @@ import {
   userIdHeader,
   idempotencyKeyHeader,
 } from './payloads.js'
-import { Problem, problemOf, sendProblem, validated } from './problems.js'
+import { problemOfShop, validated } from './problems.js'
 import type { Shop } from './shop.js'
 
 const contentSecurityPolicy = { defaultSrc: ["'self'"], imgSrc: ["'self'", 'data:'] }
@@ -38,46 +38,33 @@ export function createApp(shop: Shop): Hono<Env> {
   const app = new Hono<Env>()
   const { queries, limiter, metrics, live } = shop
 
-  app.onError((error, c) => {
-    const problem = problemOf(error)
-    if (problem.status === 500) console.error(error)
-    return sendProblem(c, problem)
-  })
-  app.notFound((c) => sendProblem(c, new Problem(404, 'NOT_FOUND', `there is nothing at ${c.req.path}`)))
+  app.onError(honoErrorHandler<Context<Env>>({ map: problemOfShop, report: logOurs }))
+  app.notFound(({ req }) =>
+    problemResponse(new ProblemError(404, { code: 'NOT_FOUND', detail: `there is nothing at ${req.path}` })),
+  )
 
   app.use(secureHeaders({ contentSecurityPolicy, strictTransportSecurity: false }))
   app.use(
     methodNotAllowed({
       app,
-      onMethodNotAllowed: (c, allowed) => {
-        const headers = { Allow: allowed.join(', ') }
-        return sendProblem(
-          c,
-          new Problem(405, 'METHOD_NOT_ALLOWED', `${c.req.method} is not one of ${headers.Allow}`, { headers }),
-        )
+      onMethodNotAllowed: ({ req }, methods) => {
+        const allowed = methods.join(', ')
+        const members = { code: 'METHOD_NOT_ALLOWED', detail: `${req.method} is not one of ${allowed}` }
+        return problemResponse(new ProblemError(405, members, { headers: { Allow: allowed } }))
       },
     }),
   )
-  app.use(
-    bodyLimit({
-      maxSize: MAX_BODY_BYTES,
-      onError: (c) => sendProblem(c, new Problem(413, 'BODY_TOO_LARGE', `a body has ${MAX_BODY_BYTES} bytes at most`)),
-    }),
-  )
+  const tooLarge = { code: 'BODY_TOO_LARGE', detail: `a body has ${MAX_BODY_BYTES} bytes at most` }
+  app.use(bodyLimit({ maxSize: MAX_BODY_BYTES, onError: () => problemResponse(new ProblemError(413, tooLarge)) }))
 
   // Who is it, and may they? One bucket per user; the answer to one who may not costs next to nothing.
   app.use('/orders/*', async (c, next) => {
     const began = performance.now()
-    const userId = validated(userIdHeader, c.req.header('x-user-id') ?? 'anonymous', 'X-User-Id')
-    const decision = await limiter.consume(userId)
-    if (decision.allowed) {
-      c.set('userId', userId)
-      await next()
-    } else {
-      c.res = sendProblem(c, problemOf(new RateLimitedError(decision)))
-    }
+    c.set('userId', validated(userIdHeader, c.req.header('x-user-id') ?? 'anonymous', 'X-User-Id'))
+    await next()
     metrics.request(performance.now() - began, c.res.status)
   })
+  app.use('/orders/*', honoRateLimit<Context<Env>>({ limiter, key: (c) => c.get('userId') }))
 
   app.post('/orders', async (c) => {
     const { items, shipTo } = validated(orderBody, await readJson(c), 'the order')
@@ -134,6 +121,11 @@ export function createApp(shop: Shop): Hono<Env> {
   return app
 }
 
+/** What goes wrong on the shop's own side. */
+function logOurs({ error, problem }: { error: unknown; problem: { status: number } }): void {
+  if (problem.status === 500) console.error(error)
+}
+
 /** The same user's same key is the same order, whichever process is asked. */
 const idFor = (userId: string, key: string): string =>
   createHash('sha256')
@@ -143,12 +135,14 @@ const idFor = (userId: string, key: string): string =>
 
 async function readJson(c: Context): Promise<unknown> {
   if (!/^application\/json\s*(;|$)/i.test(c.req.header('content-type') ?? '')) {
-    throw new Problem(415, 'NOT_JSON', 'Content-Type: application/json is the only kind of body taken')
+    const detail = 'Content-Type: application/json is the only kind of body taken'
+    throw new ProblemError(415, { code: 'NOT_JSON', detail })
   }
   const text = await c.req.text()
   try {
     return JSON.parse(text)
   } catch (error) {
-    throw new Problem(400, 'INVALID_JSON', `the body is no JSON: ${(error as Error).message}`)
+    const detail = `the body is no JSON: ${(error as Error).message}`
+    throw new ProblemError(400, { code: 'INVALID_JSON', detail })
   }
 }

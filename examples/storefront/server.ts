@@ -1,7 +1,7 @@
 import { createServer, type RequestListener, type Server } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { getRequestListener } from '@hono/node-server'
-import { bodyOf, Problem } from './problems.js'
+import { ProblemError, type Problem } from 'holdfast/http'
 
 const PORTS_TRIED = 20
 const GRACE_MS = 1_000
@@ -43,7 +43,7 @@ export async function listen(
 /** What never becomes a request, because it can't be read, is answered as clearly as the rest. */
 function serverFor(fetch: (request: Request) => Response | Promise<Response>): Server {
   const answer = getRequestListener(fetch, {
-    errorHandler: () => new Response(JSON.stringify(bodyOf(noUrl)), badRequest),
+    errorHandler: () => new Response(JSON.stringify(noUrl.details), badRequest),
   })
   const listener: RequestListener = (request, response) => void answer(request, response)
   const server = createServer({ requireHostHeader: false }, listener)
@@ -57,18 +57,20 @@ function serverFor(fetch: (request: Request) => Response | Promise<Response>): S
 
 const type = 'application/problem+json'
 const badRequest = { status: 400, headers: { 'Content-Type': type } }
-const noUrl = new Problem(400, 'BAD_REQUEST', 'there is no host of that name, or no such path')
-const noHttp = new Problem(400, 'BAD_REQUEST', 'this is no HTTP request')
+const noUrl = new ProblemError(400, { code: 'BAD_REQUEST', detail: 'there is no host of that name, or no such path' })
+const noHttp = new ProblemError(400, { code: 'BAD_REQUEST', detail: 'this is no HTTP request' })
 const unreadable: Readonly<Record<string, Problem>> = {
-  HPE_HEADER_OVERFLOW: new Problem(431, 'HEADERS_TOO_LARGE', 'the headers are too large'),
-  ERR_HTTP_REQUEST_TIMEOUT: new Problem(408, 'REQUEST_TIMEOUT', 'the request did not come to its end in time'),
+  HPE_HEADER_OVERFLOW: new ProblemError(431, { code: 'HEADERS_TOO_LARGE', detail: 'the headers are too large' }),
+  ERR_HTTP_REQUEST_TIMEOUT: new ProblemError(408, {
+    code: 'REQUEST_TIMEOUT',
+    detail: 'the request did not come to its end in time',
+  }),
 }
 
 /** A problem as it goes over the wire: there is no response object for what was no request. */
-function textOf(problem: Problem): string {
-  const body = bodyOf(problem)
-  const text = JSON.stringify(body)
-  const head = [`HTTP/1.1 ${body.status} ${body.title}`, `Content-Type: ${type}`, `Content-Length: ${text.length}`]
+function textOf({ status, details }: Problem): string {
+  const text = JSON.stringify(details)
+  const head = [`HTTP/1.1 ${status} ${details.title}`, `Content-Type: ${type}`, `Content-Length: ${text.length}`]
   return [...head, 'Connection: close', '', text].join('\r\n')
 }
 

@@ -1,7 +1,8 @@
 import { checkFunction } from '../kernel/check.js'
-import type { Answer } from './answer.js'
+import { answerWith, type Answer } from './answer.js'
 import type { Origin } from './client-address.js'
 import { gateOf, type RateLimitOptions, type Verdict } from './gate.js'
+import type { Problem } from './problem.js'
 import { answererOf, type ErrorHandlerOptions } from './problem-of.js'
 
 /** A function that answers Fetch requests; what a runtime hands it besides (`env`, `server`, `info`) is passed on. */
@@ -59,6 +60,9 @@ export function fetchErrorHandler<Rest extends unknown[] = []>(
     }
   }
 }
+
+/** The answer that says `problem`, where there is nothing to throw: `app.notFound(() => problemResponse(new ProblemError(404)))`. */
+export const problemResponse = (problem: Problem): Response => responseOf(answerWith(problem), 'GET')
 
 /** What is known of a `Request`. */
 export const originOf = (request: Request, address: () => string | undefined = () => undefined): Origin => ({

@@ -16,7 +16,7 @@ export interface HonoContextLike {
   /** As in Hono. */
   header(name: string, value?: string, options?: { append?: boolean }): void
   /** As in Hono. */
-  newResponse(body: string | Uint8Array<ArrayBuffer> | null, init: { status: number }): Response
+  newResponse(body: string | Uint8Array<ArrayBuffer> | null, init?: { readonly status?: number | undefined }): Response
 }
 
 /** How requests to Hono are limited. */

@@ -10,7 +10,13 @@ export {
 export { addressKey, type ClientAddressOptions } from './client-address.js'
 export { expressErrorHandler, expressRateLimit, type Next } from './express.js'
 export { fastifyErrorHandler, fastifyRateLimit, type FastifyReplyLike, type FastifyRequestLike } from './fastify.js'
-export { fetchErrorHandler, fetchRateLimit, type FetchHandler, type FetchRateLimitOptions } from './fetch.js'
+export {
+  fetchErrorHandler,
+  fetchRateLimit,
+  problemResponse,
+  type FetchHandler,
+  type FetchRateLimitOptions,
+} from './fetch.js'
 export type { RateLimitOptions, Refusal } from './gate.js'
 export { honoErrorHandler, honoRateLimit, type HonoContextLike, type HonoRateLimitOptions } from './hono.js'
 export { koaErrorHandler, koaRateLimit, type KoaContextLike, type KoaMiddleware } from './koa.js'

@@ -78,7 +78,7 @@ test('a greedy user is told when to come back; others are not held up', async ()
   expect(refused.length).toBeGreaterThan(0)
   for (const { headers: h, body } of refused) {
     expect(h.get('retry-after')).toBe('1')
-    expect(body).toMatchObject({ status: 429, code: 'RATE_LIMITED', title: 'Too Many Requests' })
+    expect(body).toMatchObject({ status: 429, code: 'RATE_LIMITED', title: 'Quota Exceeded' })
   }
   expect((await shop.get('/orders')).status).toBe(200)
 })
