@@ -6,7 +6,10 @@ import { httpDate, parseRetryAfter } from './retry-after.js'
 
 /** Headers of a response: a `Headers` object, or a plain one as Node has it, with names in small letters. */
 export type HeadersLike =
-  | { get(name: string): string | null | undefined }
+  | {
+      /** The value of a header, several lines of it joined by commas. */
+      get(name: string): string | null | undefined
+    }
   | Readonly<Record<string, string | readonly string[] | undefined>>
 
 /** What a server says of its limits. */
