@@ -1,6 +1,6 @@
 /**
  * One change of a fleet, or a look at it, by the server's clock. A fleet is a hash: `g` generation, `s` state, `u` open until,
- * `n` openings, `settled`, `failures`, `slow` of its trials, `v:NODE` and `l:LEASE` when a vote or a lease ends. Times
+ * `o` for how long, `n` openings, `settled`, `failures`, `slow` of its trials, `v:NODE` and `l:LEASE` when a vote or a lease ends. Times
  * are epoch milliseconds of the server.
  *
  * KEYS: the fleet. ARGV: what to do, the generation it is based on (`-1`: whichever it is), then
@@ -42,9 +42,13 @@ local function each(kind, see)
   for _, field in ipairs(ended) do drop(field) end
 end
 
-local function count(kind)
+-- How many there are that have not ended. If the clock was set back, none lasts longer than \`longestMs\` from now for that.
+local function count(kind, longestMs)
   local n = 0
-  each(kind, function() n = n + 1 end)
+  each(kind, function(field, ends)
+    n = n + 1
+    if longestMs and ends > now + longestMs then put(field, string.format('%.0f', now + longestMs)) end
+  end)
   return n
 end
 
@@ -65,6 +69,7 @@ end
 local function open(openMs)
   put('n', number('n') + 1)
   put('u', string.format('%.0f', now + openMs))
+  put('o', openMs)
   go('open')
 end
 
@@ -72,6 +77,8 @@ local function close()
   put('n', 0)
   go('closed')
 end
+
+if fleet['o'] and number('u') > now + number('o') then put('u', string.format('%.0f', now + number('o'))) end -- the clock was set back
 
 local what, based = ARGV[1], tonumber(ARGV[2])
 if based == generation or based == -1 then
@@ -82,7 +89,7 @@ if based == generation or based == -1 then
     if state == 'open' and number('u') <= now then go('half-open') end
     if state == 'half-open' then
       local lease = 'l:' .. ARGV[3]
-      local held = count('l:')
+      local held = count('l:', ARGV[5])
       if fleet[lease] or held + number('settled') < tonumber(ARGV[4]) then
         put(lease, string.format('%.0f', now + ARGV[5]))
         granted = 1

@@ -55,6 +55,25 @@ test('every key of a fleet has a TTL, whatever was done with it', async () => {
   for (const key of keys) expect(await redis.pttl(key), key).toBeGreaterThan(0)
 })
 
+test('a server whose clock is set back by an hour keeps no fleet open, and no lease, for longer', async () => {
+  const prefix = `${randomUUID()}:`
+  const store = new RedisCircuitBreakerStore(redis, { prefix })
+  const [name, key] = ['c', `${prefix}c`]
+  const later = async (field: string): Promise<void> => void (await redis.hincrby(key, field, 3_600_000)) // the same to Redis
+  const opened = await store.vote(name, { node: 'n', generation: 0, openMs: 300, quorum: 1 })
+  await later('u')
+  expect((await store.view(name)).openForMs).toBeLessThanOrEqual(300)
+  await sleep(350)
+  const ask = { generation: opened.generation, trials: 1, leaseMs: 200 }
+  const tried = await store.acquire(name, { ...ask, id: 'dead' })
+  expect(tried).toMatchObject({ state: 'half-open', granted: true })
+  await later('l:dead')
+  const again = { ...ask, generation: tried.generation, id: 'other' }
+  expect((await store.acquire(name, again)).granted).toBe(false)
+  await sleep(250)
+  expect((await store.acquire(name, again)).granted).toBe(true)
+})
+
 test('a process with an idle circuit of a fleet ends by itself', async () => {
   const script = `import { CircuitBreaker } from './src/resilience/index.ts'
     import { RedisCircuitBreakerStore } from './src/resilience/redis.ts'
