@@ -36,7 +36,8 @@ export class FleetMember implements CircuitMember {
   #isPolling = false
   #isAsking = false
   #ids = 0
-  #permit: (TrialLease & { readonly until: number }) | undefined
+  /** For a trial to come. Usable for two thirds of its lease: a third must be left to renew it in. */
+  #permit: (TrialLease & { readonly usableUntil: number }) | undefined
   readonly #leases: (TrialLease & { readonly startedAt: number; readonly stop: () => void })[] = []
   #unanswered = 0
   #sent = 0
@@ -47,6 +48,10 @@ export class FleetMember implements CircuitMember {
     this.#ledger = ledger
     this.#settings = settings
     this.#circuit = circuit
+  }
+
+  get #renewMs(): number {
+    return this.#settings.leaseMs / 3
   }
 
   get shares(): boolean {
@@ -83,7 +88,7 @@ export class FleetMember implements CircuitMember {
 
   permit(now: number): boolean {
     const permit = this.#permit
-    if (!permit || permit.until <= now || permit.generation !== this.#known.generation) {
+    if (!permit || permit.usableUntil <= now || permit.generation !== this.#known.generation) {
       this.#acquire()
       return false
     }
@@ -92,9 +97,9 @@ export class FleetMember implements CircuitMember {
     const renew = (): void => {
       if (clock.now() - now >= rules.maxMs) return // it hangs: another may try
       void this.#lease(permit)
-      cancel = clock.setTimer(renew, this.#settings.leaseMs / 3)
+      cancel = clock.setTimer(renew, this.#renewMs)
     }
-    let cancel = clock.setTimer(renew, this.#settings.leaseMs / 3)
+    let cancel = clock.setTimer(renew, Math.max(0, permit.usableUntil - this.#renewMs - now))
     this.#leases.push({ id: permit.id, generation: permit.generation, startedAt: now, stop: () => cancel() })
     return true
   }
@@ -143,15 +148,17 @@ export class FleetMember implements CircuitMember {
   #acquire(): void {
     if (this.#isAsking) return
     this.#isAsking = true
-    const id = `${this.#node}:${++this.#ids}`
+    const { generation: known } = this.#known
+    // One that has grown too old to be used is asked for again: it is still held.
+    const id = this.#permit?.generation === known ? this.#permit.id : `${this.#node}:${++this.#ids}`
     const askedAt = this.#circuit.clock.now() // the lease runs from later on, as the server sees it
     const giveBack = ({ granted, generation }: SharedCircuit): void => {
       if (granted) this.report({ id, generation }, 'ignore', false)
     }
-    void this.#lease({ id, generation: this.#known.generation }, giveBack).then((shared) => {
+    void this.#lease({ id, generation: known }, giveBack).then((shared) => {
       this.#isAsking = false
       if (!shared?.granted) return
-      this.#permit = { id, generation: shared.generation, until: askedAt + this.#settings.leaseMs }
+      this.#permit = { id, generation: shared.generation, usableUntil: askedAt + 2 * this.#renewMs }
       this.#circuit.wake()
     })
   }
@@ -193,6 +200,7 @@ export class FleetMember implements CircuitMember {
         (shared) => {
           answered()
           if (isLate) {
+            this.#sentAt = -Infinity // it answers again: what is asked next is sent
             late?.(shared)
             if (this.#isPolling) this.#ask() // it is back, but what it said is old
             return
