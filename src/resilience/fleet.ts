@@ -200,7 +200,6 @@ export class FleetMember implements CircuitMember {
         (shared) => {
           answered()
           if (isLate) {
-            this.#sentAt = -Infinity // it answers again: what is asked next is sent
             late?.(shared)
             if (this.#isPolling) this.#ask() // it is back, but what it said is old
             return
