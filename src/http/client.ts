@@ -1,8 +1,8 @@
 import { HoldfastError } from '../kernel/errors.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
+import { httpDate, parseRetryAfter } from '../kernel/retry-after.js'
 import type { ProblemDetails } from './problem.js'
 import { parseLimits, parsePolicies, type RateLimitPolicy, type ServiceLimit } from './rate-limit-draft.js'
-import { httpDate, parseRetryAfter } from './retry-after.js'
 
 /** Headers of a response: a `Headers` object, or a plain one as Node has it, with names in small letters. */
 export type HeadersLike =

@@ -1,4 +1,5 @@
 import type { Clock } from '../kernel/clock.js'
+import { parseRetryAfter } from '../kernel/retry-after.js'
 
 /**
  * How long the other side asks to wait, in milliseconds ≥ 0; `undefined` when it does not say. Looked for in this order:
@@ -18,11 +19,7 @@ function read(outcome: unknown, clock: Pick<Clock, 'epochMs'>): number | undefin
   const { retryAfterMs, headers, response } = outcome as Record<string, unknown>
   if (typeof retryAfterMs === 'number' && retryAfterMs >= 0) return retryAfterMs
   const text = headerOf(headers) ?? headerOf((response as { headers?: unknown } | null | undefined)?.headers)
-  if (text === undefined) return undefined
-  if (/^\d+(\.\d+)?$/.test(text)) return Number(text) * 1000
-  // Date.parse alone would read '-5' as a year.
-  const at = /^[A-Za-z]{3,9},? /.test(text) ? Date.parse(text) : NaN
-  return Number.isNaN(at) ? undefined : Math.max(0, at - clock.epochMs())
+  return text === undefined ? undefined : parseRetryAfter(text, clock.epochMs())
 }
 
 function headerOf(headers: unknown): string | undefined {
