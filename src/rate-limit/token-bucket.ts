@@ -29,6 +29,7 @@ export interface TakeOptions {
 
 interface Waiter {
   readonly tokens: number
+  readonly signal: AbortSignal | undefined
   readonly admit: () => void
 }
 
@@ -113,6 +114,7 @@ export class TokenBucket {
   #wait(tokens: number, resolve: () => void, reject: (reason: unknown) => void, signal?: AbortSignal): void {
     const waiter: Waiter = {
       tokens,
+      signal,
       admit: () => {
         forget?.()
         resolve()
@@ -137,6 +139,7 @@ export class TokenBucket {
     this.#stopTimer = undefined
     const now = this.#now()
     for (const waiter of this.#waiters) {
+      if (waiter.signal?.aborted) continue // by the signal that freed the head too: it leaves when its turn to hear comes
       if (!this.#tryTakeAt(now, waiter.tokens)) {
         const { retryAfterMs } = stateOf(this.#backlog(now), waiter.tokens, this.#meter)
         this.#stopTimer = this.#clock.setTimer(() => this.#serve(), retryAfterMs, { keepAlive: true })
