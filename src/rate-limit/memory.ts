@@ -62,31 +62,42 @@ export class MemoryTokenBucketStore implements TokenBucketStore {
   take(key: string, cost: number, limits: readonly Limit[]): Taken {
     const tables = this.#open(limits)
     const micros = this.#micros()
-    const backlogs: number[] = []
-    let allowed = true
-    for (const { meter, open, blocked } of tables) {
-      const backlog = backlogOf(open.get(key) ?? blocked.get(key), ticksAt(micros, meter))
-      allowed &&= admits(backlog, cost, meter)
-      backlogs.push(backlog)
-    }
-    const buckets: BucketState[] = []
-    for (let i = 0; i < tables.length; i++) {
-      const { meter } = tables[i]!
-      if (allowed && cost > 0) {
-        backlogs[i]! += cost * meter.ticksPerToken
-        this.#put(tables[i]!, key, backlogs[i]!, micros)
-      }
-      buckets.push(stateOf(backlogs[i]!, cost, meter))
-    }
+    const taken =
+      tables.length === 1 ? this.#takeOne(tables[0]!, key, cost, micros) : this.#takeAll(tables, key, cost, micros)
     if (++this.#calls >= SWEEP_EVERY) this.#sweep(micros)
+    return taken
+  }
+
+  /** What {@link #takeAll} does, for the one limit that most limiters have: in half the time. */
+  #takeOne(table: Table, key: string, cost: number, micros: number): Taken {
+    const { meter, open, blocked } = table
+    const now = ticksAt(micros, meter)
+    const place = open.find(key)
+    let backlog = place < 0 ? backlogIn(blocked, key, now) : Math.max(0, open.at(place) - now)
+    const allowed = admits(backlog, cost, meter)
+    if (allowed && cost > 0) {
+      backlog += cost * meter.ticksPerToken
+      if (place >= 0 && admits(backlog, 1, meter)) open.setAt(place, now + backlog)
+      else this.#put(table, key, backlog, micros)
+    }
+    return { allowed, buckets: [stateOf(backlog, cost, meter)] }
+  }
+
+  #takeAll(tables: readonly Table[], key: string, cost: number, micros: number): Taken {
+    const backlogs = tables.map((table) => this.#backlog(table, key, micros))
+    const allowed = tables.every(({ meter }, i) => admits(backlogs[i]!, cost, meter))
+    const buckets = tables.map((table, i): BucketState => {
+      let backlog = backlogs[i]!
+      if (allowed && cost > 0) this.#put(table, key, (backlog += cost * table.meter.ticksPerToken), micros)
+      return stateOf(backlog, cost, table.meter)
+    })
     return { allowed, buckets }
   }
 
   adjust(key: string, tokens: number, limits: readonly Limit[]): void {
     const micros = this.#micros()
     for (const table of this.#open(limits)) {
-      const before = backlogOf(table.open.get(key) ?? table.blocked.get(key), ticksAt(micros, table.meter))
-      this.#put(table, key, adjusted(before, tokens, table.meter), micros)
+      this.#put(table, key, adjusted(this.#backlog(table, key, micros), tokens, table.meter), micros)
     }
     if (++this.#calls >= SWEEP_EVERY) this.#sweep(micros)
   }
@@ -123,6 +134,11 @@ export class MemoryTokenBucketStore implements TokenBucketStore {
     return table
   }
 
+  #backlog({ meter, open, blocked }: Table, key: string, micros: number): number {
+    const now = ticksAt(micros, meter)
+    return backlogIn(open, key, now) || backlogIn(blocked, key, now)
+  }
+
   #put({ meter, open, blocked }: Table, key: string, backlog: number, micros: number): void {
     const isBlocked = !admits(backlog, 1, meter)
     const here = isBlocked ? blocked : open
@@ -131,11 +147,14 @@ export class MemoryTokenBucketStore implements TokenBucketStore {
       if (here.delete(key) || there.delete(key)) this.#size--
       return
     }
-    if (!there.delete(key) && !here.has(key)) {
+    const fullAt = ticksAt(micros, meter) + backlog
+    const place = here.find(key)
+    if (place >= 0) return here.setAt(place, fullAt)
+    if (!there.delete(key)) {
       if (this.#size >= this.#maxKeys) this.#evict(micros)
       this.#size++
     }
-    here.set(key, ticksAt(micros, meter) + backlog)
+    here.add(key, fullAt)
   }
 
   /** Looks at some buckets, going round all of them, and forgets those that are full. */
@@ -163,5 +182,7 @@ export class MemoryTokenBucketStore implements TokenBucketStore {
 
 const blockedOf = (table: Table): { meter: Meter; shelf: Shelf } => ({ meter: table.meter, shelf: table.blocked })
 
-const backlogOf = (fullAt: number | undefined, now: number): number =>
-  fullAt === undefined || fullAt <= now ? 0 : fullAt - now
+function backlogIn(shelf: Shelf, key: string, now: number): number {
+  const place = shelf.find(key)
+  return place < 0 ? 0 : Math.max(0, shelf.at(place) - now)
+}

@@ -6,7 +6,7 @@ import { contextOf, policyOf, type CallContext, type Policy } from '../kernel/po
 import { decisionOf, RateLimitedError, type Decision } from './decision.js'
 import { checkLimits, type Limit } from './limit.js'
 import { MemoryTokenBucketStore } from './memory.js'
-import type { TokenBucketStore } from './store.js'
+import type { Taken, TokenBucketStore } from './store.js'
 import { StandIn, type StoreFailureRule } from './store-failure.js'
 
 export type { StoreFailureRule }
@@ -89,21 +89,18 @@ export class RateLimiter {
    * @param cost integer ≥ 0; 0 is {@link peek} @defaultValue 1
    * @throws InvalidOptionError when an argument is anything else: nothing has changed.
    */
-  async consume(key: string, cost: number = 1): Promise<Decision> {
-    check(key, cost)
-    let decision: Decision
+  consume(key: string, cost: number = 1): Promise<Decision> {
+    let asked: Promise<Taken>
     try {
+      check(key, cost)
       const answer = this.#store.take(key, cost, this.#stored)
-      const taken = isPromise(answer) ? await this.#inTime(answer) : answer
-      decision = decisionOf(taken, this.limits, false)
+      // A store in this process has answered already: not async, this makes one promise and nothing else.
+      if (!isPromise(answer)) return Promise.resolve(this.#told(key, cost, decisionOf(answer, this.limits, false)))
+      asked = this.#inTime(answer)
     } catch (error) {
-      if (isHoldfastError(error, 'INVALID_OPTION')) throw error
-      if (this.#events.has('storeFailed')) this.#events.emit('storeFailed', { key, error })
-      decision = this.#standIn.take(key, cost)
+      asked = Promise.reject(error)
     }
-    if (!decision.allowed && cost > 0 && this.#events.has('refused'))
-      this.#events.emit('refused', { key, cost, decision })
-    return decision
+    return this.#answered(key, cost, asked)
   }
 
   /** What a call of cost 1 would be told now. Takes nothing. @throws InvalidOptionError when `key` is no string. */
@@ -178,6 +175,26 @@ export class RateLimiter {
         if (call !== options) call.release()
       }
     })
+  }
+
+  /** The decision once the store has answered or failed. */
+  async #answered(key: string, cost: number, asked: Promise<Taken>): Promise<Decision> {
+    let decision: Decision
+    try {
+      decision = decisionOf(await asked, this.limits, false)
+    } catch (error) {
+      if (isHoldfastError(error, 'INVALID_OPTION')) throw error
+      if (this.#events.has('storeFailed')) this.#events.emit('storeFailed', { key, error })
+      decision = this.#standIn.take(key, cost)
+    }
+    return this.#told(key, cost, decision)
+  }
+
+  /** `decision`, of which listeners have heard. */
+  #told(key: string, cost: number, decision: Decision): Decision {
+    if (!decision.allowed && cost > 0 && this.#events.has('refused'))
+      this.#events.emit('refused', { key, cost, decision })
+    return decision
   }
 
   async #change(key: string, change: () => void | Promise<void>): Promise<void> {
