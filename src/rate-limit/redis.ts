@@ -1,19 +1,29 @@
 import { checkObject, checkString } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
 import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import { meterOf, stateOf, type Meter } from './gcra.js'
+import { LeasingStore, type LeaseOptions } from './lease.js'
 import type { Limit } from './limit.js'
 import { placeOf, slotOf, suffixOf } from './redis-keys.js'
 import { tokenBucketLua } from './redis.lua.js'
 import type { BucketState, Taken, TokenBucketStore } from './store.js'
 
+export type { LeaseOptions }
 export type { RedisClient }
 
 /** How a {@link RedisTokenBucketStore} names its keys. */
 export interface RedisTokenBucketStoreOptions {
   /** Stands before every key. @defaultValue `'holdfast:rate:'` */
   readonly prefix?: string | undefined
+  /**
+   * Takes tokens in blocks and decides here as long as they last: most calls are then answered at once, without the server. What
+   * is still held when the process dies is lost; `close()` gives it back. @defaultValue every call asks the server
+   */
+  readonly lease?: LeaseOptions | undefined
+  /** For the age of leases; buckets go by the server's clock. @defaultValue the process clock */
+  readonly clock?: Clock | undefined
 }
 
 const script = defineScript(tokenBucketLua)
@@ -55,27 +65,52 @@ export class RedisTokenBucketStore implements TokenBucketStore {
   #runs = 0
   #unanswered = 0
   #queue: Call[] = []
+  readonly #leasing: LeasingStore | undefined
 
   /**
    * @param client stays the caller's, who closes it. Where `client.isCluster` is true, as in ioredis, keys are sent slot by slot.
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
-  constructor(client: RedisClient, { prefix = 'holdfast:rate:' }: RedisTokenBucketStoreOptions = {}) {
+  constructor(
+    client: RedisClient,
+    { prefix = 'holdfast:rate:', lease, clock = systemClock }: RedisTokenBucketStoreOptions = {},
+  ) {
     this.#client = checkObject('client', client)
     this.#prefix = checkString('prefix', prefix, 0)
     this.#isCluster = (client as { isCluster?: unknown }).isCluster === true
+    if (lease !== undefined) this.#leasing = new LeasingStore(this.#server, lease, clock)
   }
 
-  take(key: string, cost: number, limits: readonly Limit[]): Promise<Taken> {
-    return this.#send('take', key, cost, limits) as Promise<Taken>
+  take(key: string, cost: number, limits: readonly Limit[]): Taken | Promise<Taken> {
+    return (this.#leasing ?? this.#server).take(key, cost, limits)
   }
 
   async adjust(key: string, tokens: number, limits: readonly Limit[]): Promise<void> {
-    await this.#send('adjust', key, tokens, limits)
+    await (this.#leasing ?? this.#server).adjust(key, tokens, limits)
   }
 
   async reset(key: string, limits: readonly Limit[]): Promise<void> {
-    await this.#send('reset', key, 0, limits)
+    await (this.#leasing ?? this.#server).reset(key, limits)
+  }
+
+  /**
+   * Gives leased tokens back. The store can be used on, without leases; without any there is nothing to do.
+   * @throws StoreError when the server can't be reached: they are back, or lost once their time is over.
+   */
+  async close(): Promise<void> {
+    await this.#leasing?.close()
+  }
+
+  /** {@link close}. */
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  /** The buckets themselves. */
+  readonly #server: TokenBucketStore = {
+    take: (key, cost, limits) => this.#send('take', key, cost, limits) as Promise<Taken>,
+    adjust: async (key, tokens, limits) => void (await this.#send('adjust', key, tokens, limits)),
+    reset: async (key, limits) => void (await this.#send('reset', key, 0, limits)),
   }
 
   #send(op: Call['op'], key: string, tokens: number, limits: readonly Limit[]): Promise<Taken | undefined> {

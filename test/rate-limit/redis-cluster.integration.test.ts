@@ -53,7 +53,7 @@ test('the calls of one tick go in one script call per slot', async () => {
   await store.take('warm', 1, limits)
   slots.length = 0
   const keys = ['a', 'b', 'c', '}', '']
-  const all = await Promise.all(Array.from({ length: 50 }, (_, i) => store.take(keys[i % 5]!, 1, limits)))
+  const all = await Promise.all(Array.from({ length: 50 }, async (_, i) => store.take(keys[i % 5]!, 1, limits)))
   expect(all.filter((t) => t.allowed)).toHaveLength(25)
   expect(slots).toHaveLength(5)
   expect(new Set(slots).size).toBe(5)

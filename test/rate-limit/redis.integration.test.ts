@@ -52,6 +52,22 @@ tokenBucketStoreContract('RedisTokenBucketStore', async () => {
   return { store, other, advance: sleep, close: async () => {} }
 })
 
+tokenBucketStoreContract(
+  'RedisTokenBucketStore with leases',
+  async () => {
+    const { prefix } = open()
+    const lease = { tokens: 4, ttlMs: 10_000 }
+    const [store, other] = [1, 2].map(() => new RedisTokenBucketStore(redis, { prefix, lease }))
+    return { store: store!, other: other!, advance: sleep, close: () => store!.close() }
+  },
+  {
+    'reset fills the buckets of a key under the limits named, and no others':
+      'what is known of a key under another list of limits stays known until it is too old',
+    'many keys at the same time do not disturb each other':
+      'limits in another order are another list, with leases of its own',
+  },
+)
+
 tokenBucketStoreContract('RedisTokenBucketStore, its prefix a hash tag, connections of its own', async () => {
   const prefix = `{${randomUUID()}}`
   const clients = [connect(inject('redisUrl')), connect(inject('redisUrl'))]
@@ -243,7 +259,9 @@ describe('script calls', () => {
     const { store, sent } = open()
     await store.take('warm', 1, [slow])
     const before = sent()
-    const all = await Promise.all(Array.from({ length: 2_500 }, (_, i) => store.take(`k${i}`, 1 + (i % 10), [slow])))
+    const all = await Promise.all(
+      Array.from({ length: 2_500 }, async (_, i) => store.take(`k${i}`, 1 + (i % 10), [slow])),
+    )
     expect(all.map((t) => t.buckets[0]!.remaining)).toEqual(Array.from({ length: 2_500 }, (_, i) => 9 - (i % 10)))
     expect(sent() - before).toBe(3)
   })
@@ -372,7 +390,7 @@ describe('a server that is away', () => {
 
   test('a client that keeps what it can not send is not filled without end', async () => {
     const store = new RedisTokenBucketStore({ call: () => new Promise(() => {}) })
-    for (let i = 0; i < 10_000; i++) void store.take('a', 1, [slow]).catch(() => {})
+    for (let i = 0; i < 10_000; i++) Promise.resolve(store.take('a', 1, [slow])).catch(() => {})
     await expect(store.take('a', 1, [slow])).rejects.toMatchObject({ code: 'STORE_FAILED' })
   })
 

@@ -1,0 +1,222 @@
+import { checkInteger, checkMethods, checkObject, checkPositive } from '../kernel/check.js'
+import type { Clock } from '../kernel/clock.js'
+import { admits, meterOf, stateOf, type Meter } from './gcra.js'
+import type { Limit } from './limit.js'
+import type { Taken, TokenBucketStore } from './store.js'
+
+/** Tokens that a process takes ahead of its calls. */
+export interface LeaseOptions {
+  /** How many for each key in use, at once. Integer ≥ 1; where a capacity is smaller, so many as that. */
+  readonly tokens: number
+  /** What is left of them after so many milliseconds is lost. > 0. */
+  readonly ttlMs: number
+}
+
+/** Keys with a lease in one process. More are not kept: the one that asked longest ago gives back what it holds. */
+const MAX_LEASES = 10_000
+
+/** A list of limits as leases want it. */
+interface Terms {
+  readonly limits: readonly Limit[]
+  readonly meters: readonly Meter[]
+  /** Tokens taken at once. */
+  readonly block: number
+  /** Stands before a key, so that each list of limits has leases of its own. */
+  readonly name: string
+}
+
+/** What this process holds of one key, and what it knows of its buckets. */
+interface Lease {
+  readonly key: string
+  readonly terms: Terms
+  held: number
+  /** When what is held is lost. */
+  until: number
+  /**
+   * How many ms each bucket was from full, as the shared store has told at some moment between these two: who wants to know what may
+   * be counts from the first, who tells others when to come back from the second.
+   */
+  fullInMs: readonly number[]
+  askedAt: number
+  answeredAt: number
+  /** The last call in the line for this key; `undefined` when nobody stands there. */
+  last: Promise<unknown> | undefined
+}
+
+/**
+ * A store in front of a shared one: takes blocks of tokens there, and decides by itself as long as they last. What a call takes here
+ * was taken there before, so that all processes together never admit more than the buckets gave. It may have been taken up to
+ * `ttlMs` earlier: in any span of w seconds at most capacity + refill × w + processes × `tokens` pass.
+ *
+ * A refusal is known here as long as the limits say, but no longer than `ttlMs`: a blocked key costs the server nothing. Calls of
+ * one key that need the server go one after the other. Time is this process's monotonic clock; no timer is held.
+ */
+export class LeasingStore implements TokenBucketStore {
+  readonly #shared: TokenBucketStore
+  readonly #options: LeaseOptions
+  readonly #clock: Clock
+  readonly #terms = new WeakMap<readonly Limit[], Terms>()
+  /** In the order in which the shared store was last asked. */
+  readonly #leases = new Map<string, Lease>()
+  #isClosed = false
+
+  /** @throws InvalidOptionError when an option is out of its range. */
+  constructor(shared: TokenBucketStore, options: LeaseOptions, clock: Clock) {
+    const { tokens, ttlMs } = checkObject('lease', options)
+    checkInteger('lease.tokens', tokens, 1)
+    checkPositive('lease.ttlMs', ttlMs)
+    this.#shared = shared
+    this.#options = { tokens, ttlMs }
+    this.#clock = checkMethods('clock', clock, ['now'])
+  }
+
+  take(key: string, cost: number, limits: readonly Limit[]): Taken | Promise<Taken> {
+    if (this.#isClosed) return this.#shared.take(key, cost, limits)
+    const terms = this.#termsOf(limits)
+    const lease = this.#leases.get(terms.name + key)
+    const answer = lease && !lease.last ? this.#decide(lease, cost) : undefined
+    return answer ?? this.#inTurn(key, terms, (mine) => this.#decide(mine, cost) ?? this.#ask(mine, cost))
+  }
+
+  /** What is held goes back in the same step: a penalty bites at once. */
+  async adjust(key: string, tokens: number, limits: readonly Limit[]): Promise<void> {
+    await this.#inTurn(key, this.#termsOf(limits), (lease) =>
+      this.#shared.adjust(key, tokens + this.#drop(lease), limits),
+    )
+  }
+
+  async reset(key: string, limits: readonly Limit[]): Promise<void> {
+    await this.#inTurn(key, this.#termsOf(limits), (lease) => {
+      this.#drop(lease)
+      return this.#shared.reset(key, limits)
+    })
+  }
+
+  /**
+   * Gives back what is held, once the calls under way have ended. Later ones go to the shared store.
+   * @throws StoreError when it can't be reached: what was held is back, or lost.
+   */
+  async close(): Promise<void> {
+    this.#isClosed = true
+    await Promise.all([...this.#leases.values()].map((lease) => this.#giveBack(lease)))
+  }
+
+  #termsOf(limits: readonly Limit[]): Terms {
+    let terms = this.#terms.get(limits)
+    if (!terms) {
+      const name = JSON.stringify(
+        limits.map(({ name: limit, capacity, refillPerSecond }) => [limit, capacity, refillPerSecond]),
+      )
+      const block = Math.min(this.#options.tokens, ...limits.map(({ capacity }) => capacity))
+      terms = { limits, meters: limits.map((limit) => meterOf(limit)), block, name }
+      this.#terms.set(limits, terms)
+    }
+    return terms
+  }
+
+  /** What can be said without asking: there is enough, or there can't be. */
+  #decide(lease: Lease, cost: number): Taken | undefined {
+    const now = this.#clock.now()
+    if (now >= lease.until) lease.held = 0
+    const isEnough = lease.held >= (cost || 1)
+    if (!isEnough && (now >= lease.askedAt + this.#options.ttlMs || this.#mayAdmit(lease, cost, now))) return undefined
+    if (isEnough) lease.held -= cost
+    return this.#said(lease, cost, now, isEnough)
+  }
+
+  #mayAdmit({ terms: { meters }, held, fullInMs, askedAt }: Lease, cost: number, now: number): boolean {
+    return meters.every((meter, i) => admits(ticksLeft(fullInMs[i]!, now - askedAt, meter), (cost || 1) - held, meter))
+  }
+
+  /** As the shared store would say it, what is held here counted in. */
+  #said({ terms: { meters }, held, fullInMs, answeredAt }: Lease, cost: number, now: number, allowed: boolean): Taken {
+    const buckets = meters.map((meter, i) => {
+      const backlog = ticksLeft(fullInMs[i]!, now - answeredAt, meter)
+      return stateOf(Math.max(0, backlog - held * meter.ticksPerToken), cost, meter)
+    })
+    return { allowed, buckets }
+  }
+
+  async #ask(lease: Lease, cost: number): Promise<Taken> {
+    const { key, terms } = lease
+    if (cost === 0) return this.#shared.take(key, 0, terms.limits) // nothing is held: it knows all
+    const missing = cost - lease.held
+    let wanted = Math.max(terms.block, cost) - lease.held
+    let taken = await this.#takeShared(lease, wanted)
+    if (!taken.allowed && wanted > missing) taken = await this.#takeShared(lease, (wanted = missing)) // the last tokens
+    if (taken.allowed) {
+      lease.held += wanted - cost
+      lease.until = lease.askedAt + this.#options.ttlMs
+    }
+    return this.#said(lease, cost, lease.answeredAt, taken.allowed)
+  }
+
+  async #takeShared(lease: Lease, tokens: number): Promise<Taken> {
+    const askedAt = this.#clock.now()
+    const taken = await this.#shared.take(lease.key, tokens, lease.terms.limits)
+    lease.askedAt = askedAt
+    lease.answeredAt = this.#clock.now()
+    lease.fullInMs = taken.buckets.map(({ resetMs }) => resetMs)
+    return taken
+  }
+
+  /** Runs `call` once those before it for the same key have ended. */
+  #inTurn<T>(key: string, terms: Terms, call: (lease: Lease) => T | Promise<T>): Promise<T> {
+    const lease = this.#leaseOf(key, terms)
+    const mine = lease.last ? lease.last.then(() => call(lease)) : new Promise<T>((resolve) => resolve(call(lease)))
+    const ended = mine.then(nothing, nothing)
+    lease.last = ended
+    void ended.then(() => {
+      if (lease.last !== ended) return
+      lease.last = undefined
+      if (this.#isClosed) void this.#giveBack(lease).catch(nothing)
+    })
+    return mine
+  }
+
+  /** The lease of a key, which is now the one that was used last. */
+  #leaseOf(key: string, terms: Terms): Lease {
+    const name = terms.name + key
+    const known = this.#leases.get(name)
+    const lease = known ?? {
+      key,
+      terms,
+      held: 0,
+      until: 0,
+      fullInMs: [],
+      askedAt: -Infinity,
+      answeredAt: 0,
+      last: undefined,
+    }
+    this.#leases.delete(name)
+    this.#leases.set(name, lease)
+    const now = this.#clock.now()
+    for (const [oldest, other] of this.#leases) {
+      const isOver = now >= other.until && now >= other.askedAt + this.#options.ttlMs
+      if (other.last || other === lease || (!isOver && this.#leases.size <= MAX_LEASES)) break
+      this.#leases.delete(oldest)
+      if (!isOver) void this.#giveBack(other).catch(nothing) // lost, if the store is away
+    }
+    return lease
+  }
+
+  /** Forgets what is held. @returns how much that was */
+  #drop(lease: Lease): number {
+    const held = this.#clock.now() < lease.until ? lease.held : 0
+    lease.held = 0
+    lease.askedAt = -Infinity
+    return held
+  }
+
+  async #giveBack(lease: Lease): Promise<void> {
+    await lease.last
+    const held = this.#drop(lease)
+    if (held > 0) await this.#shared.adjust(lease.key, held, lease.terms.limits)
+  }
+}
+
+/** Ticks that a bucket is from full, some time after it was told. */
+const ticksLeft = (fullInMs: number, elapsedMs: number, { ticksPerMicro }: Meter): number =>
+  Math.max(0, (fullInMs - elapsedMs) * 1_000 * ticksPerMicro)
+
+const nothing = (): void => {}
