@@ -331,14 +331,14 @@ describe('a store that fails', () => {
     await expect(limiter.consume('a')).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   })
 
-  test('a store that does not answer is decided without after storeTimeoutMs', async () => {
+  test('a store that does not answer is decided without, within storeTimeoutMs', async () => {
     const store = new SilentStore()
     const { limiter, clock } = make({ store, onStoreFailure: 'deny' })
     let decision: unknown
     void limiter.consume('a').then((d) => (decision = d))
-    await clock.advance(49)
+    await clock.advance(47.9)
     expect(decision).toBeUndefined()
-    await clock.advance(1)
+    await clock.advance(0.1) // a host's timer is late by up to two
     expect(decision).toMatchObject({ allowed: false, storeFailed: true })
   })
 
@@ -346,7 +346,7 @@ describe('a store that fails', () => {
     const store = new SilentStore()
     const { limiter, clock } = make({ store, onStoreFailure: 'deny' })
     const call = limiter.consume('a')
-    await clock.advance(49)
+    await clock.advance(47.9)
     store.asked[0]!.resolve(yes)
     expect(await call).toMatchObject({ allowed: true, remaining: 4, storeFailed: false })
     expect(clock.pendingTimers).toBe(0)
