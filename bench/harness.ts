@@ -5,6 +5,8 @@ export interface Candidate {
   readonly name: string
   /** Runs the work `n` times. */
   readonly batch: (n: number) => unknown
+  /** How many keys it holds when memory is measured, where that is not what the {@link Comparison} says. */
+  readonly keys?: number
 }
 
 /** Candidates that do the same work; the first is the yardstick of the ratios. */
@@ -17,13 +19,22 @@ export interface Comparison {
   readonly heap?: boolean
   /** Whether it is a picture on the page. */
   readonly plot?: boolean
+  /** So many callers at once, each of which waits for its answer: throughput and p99 are measured. */
+  readonly callers?: number
+  /** So many keys are filled in, one by one call of `batch`: memory per key is measured, and no time. */
+  readonly keys?: number
 }
 
-/** `candidate` takes at most `times` as long as `than`, or at most `ns`, or at most `bytes` of heap. */
+/**
+ * `candidate` takes at most `times` as long as `than`, or has at most `p99` times its p99, or does at least `rate` times as
+ * many operations per second; or takes at most `ns`, or at most `bytes` of heap.
+ */
 export interface Target {
   readonly candidate: string
   readonly than?: string
   readonly times?: number
+  readonly rate?: number
+  readonly p99?: number
   readonly ns?: number
   readonly bytes?: number
 }
@@ -34,12 +45,14 @@ export interface Figure {
   readonly ns: number
   readonly lowest: number
   readonly highest: number
-  /** Bytes that one operation leaves for the collector. */
+  /** Bytes that one operation leaves for the collector, or that one key takes. */
   readonly bytes?: number | undefined
+  /** Milliseconds in which 99 of 100 calls had their answer: the median of the rounds. */
+  readonly p99?: number | undefined
 }
 
-const BATCH = 1_000
-const ROUNDS = 7
+export const BATCH = 1_000
+export const ROUNDS = 7
 
 /** Runs the candidates in turn, {@link ROUNDS} times, so that what else the machine does meets all of them alike. */
 export async function measure({ title, candidates }: Comparison): Promise<readonly Figure[]> {
@@ -54,33 +67,8 @@ export async function measure({ title, candidates }: Comparison): Promise<readon
     }
   }
   return [...rounds].map(([name, all]) => {
-    const sorted = all.toSorted((a, b) => a - b)
-    return { name, ns: at(sorted, sorted.length >> 1), lowest: at(sorted, 0), highest: at(sorted, sorted.length - 1) }
+    return { name, ns: quantile(all, 0.5), lowest: quantile(all, 0), highest: quantile(all, 1) }
   })
-}
-
-/**
- * Bytes of heap per operation, by name: the median of {@link ROUNDS}. Only in a process with `--expose-gc` and a young
- * generation so large that nothing is collected while it is measured.
- */
-export async function measureHeap({ candidates }: Comparison): Promise<Record<string, number>> {
-  if (!globalThis.gc) throw new Error('heap is measured with --expose-gc')
-  const bytes: Record<string, number> = {}
-  for (const { name, batch } of candidates) {
-    await batch(20 * BATCH) // until it is compiled
-    const rounds: number[] = []
-    for (let round = 0; round < ROUNDS; round++) {
-      globalThis.gc()
-      const before = process.memoryUsage().heapUsed
-      await batch(BATCH)
-      rounds.push((process.memoryUsage().heapUsed - before) / BATCH)
-    }
-    bytes[name] = at(
-      rounds.toSorted((a, b) => a - b),
-      ROUNDS >> 1,
-    )
-  }
-  return bytes
 }
 
 /** Runs an async operation one after the other. */
@@ -97,43 +85,8 @@ export const synchronous =
     for (let i = 0; i < n; i++) work()
   }
 
-/** A Markdown table: nanoseconds per operation, the ratio to the first row, and heap where it was measured; then the targets. */
-export function table({ title, targets = [] }: Comparison, figures: readonly Figure[]): string {
-  const first = figures[0]?.ns ?? NaN
-  const heap = figures.some(({ bytes }) => bytes !== undefined)
-  const rows = figures.map(
-    ({ name, ns, lowest, highest, bytes }) =>
-      `| ${name} | ${round(ns)} | ${round(lowest)} – ${round(highest)} | ${(ns / first).toFixed(2)} |` +
-      (heap ? ` ${bytes === undefined ? '' : round(bytes)} |` : ''),
-  )
-  return [
-    `### ${title}`,
-    '',
-    `| | ns per operation | lowest – highest | ratio |${heap ? ' heap, bytes |' : ''}`,
-    `| --- | ---: | ---: | ---: |${heap ? ' ---: |' : ''}`,
-    ...rows,
-    '',
-    ...targets.map((target) => `- ${verdict(target, figures)}`),
-    ...(targets.length > 0 ? [''] : []),
-  ].join('\n')
+/** The number below which the part `q` of them lies. */
+export function quantile(numbers: Iterable<number>, q: number): number {
+  const sorted = Float64Array.from(numbers).sort()
+  return sorted[Math.min(sorted.length - 1, Math.floor(q * sorted.length))] ?? NaN
 }
-
-function verdict({ candidate, than, times, ns, bytes }: Target, figures: readonly Figure[]): string {
-  const of = (name: string | undefined): Figure => {
-    const figure = figures.find((one) => one.name === name)
-    if (!figure) throw new Error(`no candidate is called ${name}`)
-    return figure
-  }
-  const said = (what: string, got: number, most: number, shown: string): string =>
-    `target: ${candidate} ${what}. ${got <= most ? 'Met' : '**Missed**'}: ${shown}`
-  const figure = of(candidate)
-  if (ns !== undefined) return said(`in at most ${ns} ns`, figure.ns, ns, `${round(figure.ns)} ns`)
-  if (bytes !== undefined)
-    return said(`with at most ${bytes} bytes of heap`, figure.bytes ?? NaN, bytes, `${round(figure.bytes ?? NaN)}`)
-  const ratio = figure.ns / of(than).ns
-  const wanted = times !== undefined && times < 0.39 ? `1/${Math.round(1 / times)}` : times
-  return said(`in at most ${wanted} × ${than}`, ratio, times ?? NaN, `${ratio.toFixed(2)} ×`)
-}
-
-const at = (numbers: readonly number[], i: number): number => numbers[i] ?? NaN
-const round = (ns: number): string => Math.round(ns).toLocaleString('en-US')

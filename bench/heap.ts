@@ -1,11 +1,18 @@
-import { measureHeap } from './harness.js'
+import { measureHeap, measureKeys } from './memory.js'
 import { suites } from './suites.js'
 
-// Prints as JSON, by title and candidate, how many bytes a call takes. Started by run.ts with the flags that this needs.
+// Prints as JSON, by title and candidate, how many bytes a call takes; or, of one comparison and one candidate, how many bytes
+// a key takes. Started by run.ts with the flags that this needs.
 
-const [suite = ''] = process.argv.slice(2)
-const result: Record<string, Record<string, number>> = {}
-for (const comparison of (await suites[suite]?.()) ?? [])
-  if (comparison.heap) result[comparison.title] = await measureHeap(comparison)
-process.stdout.write(JSON.stringify(result))
+const [suite = '', title, name] = process.argv.slice(2)
+const comparisons = (await suites[suite]?.()) ?? []
+const comparison = comparisons.find((one) => one.title === title)
+const candidate = comparison?.candidates.find((one) => one.name === name)
+if (comparison && candidate) {
+  process.stdout.write(JSON.stringify(await measureKeys(candidate, candidate.keys ?? comparison.keys ?? NaN)))
+} else {
+  const result: Record<string, Record<string, number>> = {}
+  for (const one of comparisons) if (one.heap) result[one.title] = await measureHeap(one)
+  process.stdout.write(JSON.stringify(result))
+}
 process.exit(0)

@@ -1,9 +1,11 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { measure, table, type Comparison, type Figure } from './harness.js'
+import { measure, type Comparison, type Figure } from './harness.js'
+import { measureLoad } from './load.js'
 import { plot } from './plot.js'
 import { suites } from './suites.js'
+import { table } from './table.js'
 
 // npm run bench [-- SUITE [PART OF A TITLE]]: measures holdfast beside its peers; a whole run rewrites the figures in docs/benchmarks.md.
 
@@ -17,25 +19,37 @@ if (only !== undefined && !(only in suites)) {
   process.exit(1)
 }
 
-/** Heap is measured in a process of its own, whose young generation holds all that a round makes. */
-function heapOf(suite: string): Record<string, Record<string, number>> {
+/** Memory is measured in a process of its own, whose young generation holds all that a round makes. */
+function inAnother(...args: string[]): unknown {
   const flags = ['--expose-gc', '--min-semi-space-size=256', '--max-semi-space-size=256']
-  const output = execFileSync(process.execPath, [...flags, ...process.execArgv, 'bench/heap.ts', suite], {
+  const output = execFileSync(process.execPath, [...flags, ...process.execArgv, 'bench/heap.ts', ...args], {
     encoding: 'utf8',
   })
-  return JSON.parse(output) as Record<string, Record<string, number>>
+  return JSON.parse(output)
+}
+
+async function figuresOf(suite: string, comparison: Comparison): Promise<readonly Figure[]> {
+  if (comparison.callers !== undefined) return measureLoad(comparison)
+  if (comparison.keys === undefined) return measure(comparison)
+  return comparison.candidates.map(({ name }) => {
+    const bytes = inAnother(suite, comparison.title, name) as number
+    return { name, ns: NaN, lowest: NaN, highest: NaN, bytes }
+  })
 }
 
 const tables: string[] = []
 for (const [name, load] of Object.entries(suites)) {
   if (only !== undefined && name !== only) continue
   const comparisons = (await load()).filter(({ title }) => title.toLowerCase().includes(part.toLowerCase()))
-  const heap = comparisons.some((comparison) => comparison.heap) ? heapOf(name) : {}
+  const heap = (comparisons.some((comparison) => comparison.heap) ? inAnother(name) : {}) as Record<
+    string,
+    Record<string, number>
+  >
   const pictures: { comparison: Comparison; figures: readonly Figure[] }[] = []
   for (const comparison of comparisons) {
-    const figures = (await measure(comparison)).map((figure) => ({
-      ...figure,
+    const figures = (await figuresOf(name, comparison)).map((figure) => ({
       bytes: heap[comparison.title]?.[figure.name],
+      ...figure,
     }))
     const text = table(comparison, figures)
     console.log(text)

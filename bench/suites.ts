@@ -4,6 +4,7 @@ import type { Comparison } from './harness.js'
 export const suites: Record<string, () => Promise<readonly Comparison[]>> = {
   resilience: async () => (await import('./resilience.js')).resilience(),
   'rate-limit': async () => (await import('./rate-limit.js')).rateLimit(),
+  'rate-limit-redis': async () => (await import('./rate-limit-redis.js')).rateLimitRedis(),
   cache: async () => (await import('./cache.js')).cache(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
 }
