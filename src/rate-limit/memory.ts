@@ -10,7 +10,7 @@ export interface MemoryTokenBucketStoreOptions {
   /**
    * Most buckets held at once (a key under two limits has two). Integer ≥ 1. Over it, the bucket nearest to full among a
    * few is forgotten, and one that has no token left only when all are so: a flood of new keys can't free a blocked one.
-   * @defaultValue 1_000_000, about 90 MB
+   * @defaultValue 1_000_000, about 80 MB
    */
   readonly maxKeys?: number | undefined
   /** @defaultValue the process clock */
