@@ -167,9 +167,7 @@ export class LeasingStore implements TokenBucketStore {
     const ended = mine.then(nothing, nothing)
     lease.last = ended
     void ended.then(() => {
-      if (lease.last !== ended) return
-      lease.last = undefined
-      if (this.#isClosed) void this.#giveBack(lease).catch(nothing)
+      if (lease.last === ended) lease.last = undefined
     })
     return mine
   }
