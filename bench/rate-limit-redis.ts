@@ -15,6 +15,7 @@ const key = (): string => keys[at++ % keys.length] as string
 
 const RAW = 'one EVALSHA of a GCRA script (floor)'
 const OURS = 'holdfast RateLimiter.consume'
+const LEASED = 'holdfast, leases of 1,000 tokens'
 const FLEXIBLE = 'rate-limiter-flexible 11, Redis'
 
 /** The least that a limiter on Redis does. */
@@ -36,6 +37,11 @@ async function candidates(url: string): Promise<readonly Candidate[]> {
     store: new RedisTokenBucketStore(new Redis(url)),
     storeTimeoutMs: 10_000,
   })
+  const leased = new RateLimiter({
+    limits: { name: 'bench', capacity: CAPACITY, refillPerSecond: RATE },
+    store: new RedisTokenBucketStore(new Redis(url), { prefix: 'leased:', lease: { tokens: 1_000, ttlMs: 10_000 } }),
+    storeTimeoutMs: 10_000,
+  })
   const flexible = new RateLimiterRedis({ storeClient: new Redis(url), points: CAPACITY, duration: 3_600 })
   const upstash = new Ratelimit({
     redis: upstashClient(new Redis(url)),
@@ -46,6 +52,7 @@ async function candidates(url: string): Promise<readonly Candidate[]> {
   return [
     { name: RAW, batch: sequential(() => raw.evalsha(sha, 1, `raw:${key()}`, 1e6 / RATE, (CAPACITY / RATE) * 1e6)) },
     { name: OURS, batch: sequential(() => ours.consume(key())) },
+    { name: LEASED, batch: sequential(() => leased.consume(key())) },
     { name: FLEXIBLE, batch: sequential(() => flexible.consume(key())) },
     { name: '@upstash/ratelimit 2 over ioredis, token bucket', batch: sequential(() => upstash.limit(key())) },
   ]
@@ -76,6 +83,7 @@ export async function rateLimitRedis(): Promise<readonly Comparison[]> {
     targets: [
       { candidate: OURS, than: RAW, rate },
       ...(callers === '1' ? [] : [{ candidate: OURS, than: FLEXIBLE, p99: 0.6 }]),
+      { candidate: LEASED, than: FLEXIBLE, rate: 20 },
     ],
   }))
   return [...loads, down()]

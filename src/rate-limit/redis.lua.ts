@@ -4,7 +4,8 @@
  * KEYS: a mark that makes this run unique, then each call's buckets, in the order of the limits.
  * ARGV: runs of like calls, each `op, tokens, calls, limits`, then per limit `ticksPerToken, ticksPerMicro, size`.
  *
- * Returns, for each `take` in turn, 1 or 0 and then every bucket's backlog in ticks; nothing for `adjust` and `reset`.
+ * Returns, for each `take` in turn, every bucket's backlog in ticks, the first as -1 - backlog if the call was refused; nothing
+ * for `adjust` and `reset`. Numbers are whole and below 2^53: Redis writes them exactly.
  */
 export const tokenBucketLua = `
 local markMs, furthest = 1000, 2251799813685248
@@ -17,7 +18,7 @@ local time = redis.call('TIME')
 local micros = time[1] * 1000000 + time[2]
 local held = redis.call('MGET', unpack(KEYS, 2))
 local backlogs, scale, changed, reply = {}, {}, {}, {}
-local k, a = 2, 1
+local k, a, r = 2, 1, 0
 
 while a < #ARGV do
   local op, tokens, calls, limits = ARGV[a], tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2]), tonumber(ARGV[a + 3])
@@ -40,7 +41,6 @@ while a < #ARGV do
       if backlogs[key] + math.max(tokens, 1) * perToken[i] > size[i] then allowed = 0 end
     end
 
-    if op == 'take' then reply[#reply + 1] = allowed end
     for i = 1, limits do
       local key = KEYS[k + i - 1]
       local before = backlogs[key]
@@ -56,7 +56,10 @@ while a < #ARGV do
         backlogs[key] = after
         changed[key] = true
       end
-      if op == 'take' then reply[#reply + 1] = after end
+      if op == 'take' then
+        r = r + 1
+        reply[r] = (i == 1 and allowed == 0) and -1 - after or after
+      end
     end
     k = k + limits
   end

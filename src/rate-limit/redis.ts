@@ -162,8 +162,11 @@ export class RedisTokenBucketStore implements TokenBucketStore {
           resolve(undefined)
           continue
         }
-        const allowed = reply[at++] === 1
-        const buckets = limits.meters.map((meter): BucketState => stateOf(reply[at++]!, tokens, meter))
+        const allowed = reply[at]! >= 0
+        const buckets = limits.meters.map((meter, i): BucketState => {
+          const backlog = reply[at++]!
+          return stateOf(i === 0 && !allowed ? -1 - backlog : backlog, tokens, meter)
+        })
         resolve({ allowed, buckets })
       }
     } catch (error) {
