@@ -1,11 +1,11 @@
 import type { Comparison, Figure } from './harness.js'
 
-const WIDTH = 760
+const WIDTH = 780
 const NAMES = 290
 const BAR = 18
 const ROW = 24
 const HEAD = 40
-const LONGEST = WIDTH - NAMES - 90
+const LONGEST = WIDTH - NAMES - 110
 
 /** Bars of the ratio to the first candidate, on a logarithmic scale, one block for each comparison. Reads in light and in dark. */
 export function plot(parts: readonly { comparison: Comparison; figures: readonly Figure[] }[]): string {
