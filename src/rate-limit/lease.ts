@@ -25,19 +25,21 @@ interface Terms {
   readonly name: string
 }
 
-/** What this process holds of one key, and what it knows of its buckets. */
+/** What this process holds of one key, and what it knows of its buckets. Times are those of the monotonic clock. */
 interface Lease {
+  /** Whose it is. */
   readonly key: string
+  /** Under which limits. */
   readonly terms: Terms
+  /** Tokens taken there and not used here. */
   held: number
   /** When what is held is lost. */
   until: number
-  /**
-   * How many ms each bucket was from full, as the shared store has told at some moment between these two: who wants to know what may
-   * be counts from the first, who tells others when to come back from the second.
-   */
+  /** How many ms each bucket was from full, as the shared store has told at some moment between the next two. */
   fullInMs: readonly number[]
+  /** Who wants to know what may be counts from here. */
   askedAt: number
+  /** Who tells others when to come back counts from here. */
   answeredAt: number
   /** The last call in the line for this key; `undefined` when nobody stands there. */
   last: Promise<unknown> | undefined
