@@ -221,5 +221,5 @@ prop(
       return { real, model: new TextbookCircuit(config, real.clock.now()) }
     }, list)
   },
-  { numRuns: 250 },
+  { numRuns: 150 },
 )

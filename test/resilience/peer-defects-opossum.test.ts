@@ -15,7 +15,7 @@ import { ManualClock, settle } from '../../src/testing/index.js'
 import { deferred, failing } from './calls.js'
 
 // One test for each known defect of opossum 10: docs/resilience-peers.md shows both side by side. What its window costs
-// is in peer-defects-process.test.ts.
+// is in peer-defects-process.integration.test.ts.
 
 test('a success that arrives late does not close a circuit: a trial does', async () => {
   const clock = new ManualClock()
