@@ -78,7 +78,7 @@ export function gateOf<R>(options: RateLimitOptions<R>): Gate<R> {
   const policies = limiter.limits.map((limit) => policyItem(limit, nameOf(limit), quotaUnit)).join(', ')
 
   return async (request, origin) => {
-    if (skip?.(request)) return SKIPPED
+    if (skip?.(request) === true) return SKIPPED // a promise is not true: an async function must not let all pass
     const own = await key?.(request)
     const bucket = own === undefined ? clientKey(origin) : ownKey(own)
     const tokens = typeof cost === 'function' ? cost(request) : cost

@@ -206,6 +206,11 @@ export function adapterContract(framework: Framework): void {
       expect([headers.get('ratelimit'), headers.get('ratelimit-policy')]).toEqual([null, null])
     })
 
+    test('is not nothing where skip answers later: a promise is no yes', async () => {
+      const { url } = await limited(1, { skip: (async () => false) as never })
+      expect(await statuses(url, [{}, {}])).toEqual([200, 429])
+    })
+
     test('is never more than there is: 100 at once, and as many pass as the bucket holds', async () => {
       let ran = 0
       const { url } = await limited(30, { key: async () => 'all' }, { run: () => ran++ })
