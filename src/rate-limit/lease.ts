@@ -1,5 +1,6 @@
 import { checkInteger, checkMethods, checkObject, checkPositive } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
+import { StoreError, withoutStack } from '../kernel/errors.js'
 import { admits, meterOf, stateOf, type Meter } from './gcra.js'
 import type { Limit } from './limit.js'
 import type { Taken, TokenBucketStore } from './store.js'
@@ -14,6 +15,9 @@ export interface LeaseOptions {
 
 /** Keys with a lease in one process. More are not kept: the one that asked longest ago gives back what it holds. */
 const MAX_LEASES = 10_000
+
+/** Calls in all lines, above which new ones fail at once: behind a server that does not answer they would pile up without end. */
+const MAX_WAITING = 10_000
 
 /** A list of limits as leases want it. */
 interface Terms {
@@ -60,6 +64,7 @@ export class LeasingStore implements TokenBucketStore {
   readonly #terms = new WeakMap<readonly Limit[], Terms>()
   /** In the order in which the shared store was last asked. */
   readonly #leases = new Map<string, Lease>()
+  #waiting = 0
   #isClosed = false
 
   /** @throws InvalidOptionError when an option is out of its range. */
@@ -164,11 +169,17 @@ export class LeasingStore implements TokenBucketStore {
 
   /** Runs `call` once those before it for the same key have ended. */
   #inTurn<T>(key: string, terms: Terms, call: (lease: Lease) => T | Promise<T>): Promise<T> {
+    if (this.#waiting >= MAX_WAITING)
+      return Promise.reject(
+        withoutStack(() => new StoreError(`${MAX_WAITING} calls wait for the store: this one does not`)),
+      )
+    this.#waiting++
     const lease = this.#leaseOf(key, terms)
     const mine = lease.last ? lease.last.then(() => call(lease)) : new Promise<T>((resolve) => resolve(call(lease)))
     const ended = mine.then(nothing, nothing)
     lease.last = ended
     void ended.then(() => {
+      this.#waiting--
       if (lease.last === ended) lease.last = undefined
     })
     return mine

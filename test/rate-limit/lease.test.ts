@@ -149,6 +149,14 @@ describe('a lease', () => {
     expect(await allowed(first)).toBe(true)
   })
 
+  test('that never comes fills no memory: above ten thousand calls that wait, more fail at once', async () => {
+    const clock = new ManualClock()
+    const silent = { take: () => new Promise<never>(() => {}), adjust: () => {}, reset: () => {} }
+    const store = new LeasingStore(silent, { tokens: 10, ttlMs: 1_000 }, clock)
+    for (let i = 0; i < 10_000; i++) void store.take(`k${i % 3}`, 1, limits)
+    await expect(store.take('k0', 1, limits)).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  })
+
   test('is looked at without being used', async () => {
     const { first, server } = processes(1)
     await allowed(first)
