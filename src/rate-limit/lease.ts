@@ -74,7 +74,7 @@ export class LeasingStore implements TokenBucketStore {
     checkPositive('lease.ttlMs', ttlMs)
     this.#shared = shared
     this.#options = { tokens, ttlMs }
-    this.#clock = checkMethods('clock', clock, ['now'])
+    this.#clock = checkMethods('clock', clock, ['now', 'setTimer'])
   }
 
   take(key: string, cost: number, limits: readonly Limit[]): Taken | Promise<Taken> {
@@ -101,11 +101,22 @@ export class LeasingStore implements TokenBucketStore {
 
   /**
    * Gives back what is held, once the calls under way have ended. Later ones go to the shared store.
-   * @throws StoreError when it can't be reached: what was held is back, or lost.
+   * @throws StoreError when it can't be reached, or has not answered within `ttlMs`: what was held is back, or lost.
    */
   async close(): Promise<void> {
     this.#isClosed = true
-    await Promise.all([...this.#leases.values()].map((lease) => this.#giveBack(lease)))
+    const { ttlMs } = this.#options
+    const late = withoutStack(() => new StoreError(`the store has not taken the leases back within ${ttlMs} ms`))
+    let cancel = nothing
+    const timeIsUp = new Promise<never>((_, reject) => {
+      cancel = this.#clock.setTimer(() => reject(late), ttlMs, { keepAlive: true })
+    })
+    const allBack = Promise.all([...this.#leases.values()].map((lease) => this.#giveBack(lease)))
+    try {
+      await Promise.race([allBack, timeIsUp])
+    } finally {
+      cancel()
+    }
   }
 
   #termsOf(limits: readonly Limit[]): Terms {

@@ -95,7 +95,7 @@ export class RedisTokenBucketStore implements TokenBucketStore {
 
   /**
    * Gives leased tokens back. The store can be used on, without leases; without any there is nothing to do.
-   * @throws StoreError when the server can't be reached: they are back, or lost once their time is over.
+   * @throws StoreError when the server can't be reached, or has not answered within `lease.ttlMs`: they are back, or lost.
    */
   async close(): Promise<void> {
     await this.#leasing?.close()

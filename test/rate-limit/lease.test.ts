@@ -157,6 +157,16 @@ describe('a lease', () => {
     await expect(store.take('k0', 1, limits)).rejects.toMatchObject({ code: 'STORE_FAILED' })
   })
 
+  test('that a server does not take back holds up no one who closes for longer than its time', async () => {
+    const { first, clock, server, left } = processes(1)
+    await allowed(first)
+    server.delayMs = 1e9
+    const closed = expect(first.close()).rejects.toMatchObject({ code: 'STORE_FAILED' })
+    await clock.advance(1_000)
+    await closed
+    expect(left()).toBe(91)
+  })
+
   test('is looked at without being used', async () => {
     const { first, server } = processes(1)
     await allowed(first)
