@@ -122,6 +122,7 @@ export function hedge(options: HedgeOptions): Policy {
             let another: boolean
             try {
               if (!hedgeOn(error)) most = attempts
+              if (ended) return // `hedgeOn` has aborted the call
               another = mayBegin()
             } catch (thrown) {
               end()

@@ -268,3 +268,17 @@ prop(
     expect(getEventListeners(controller.signal, 'abort')).toEqual([])
   },
 )
+
+test('after hedgeOn has aborted the call no attempt begins, and no timer is left', async () => {
+  const { clock, policy } = make({ maxAttempts: 3, hedgeOn: () => (controller.abort('enough'), true) })
+  const controller = new AbortController()
+  let runs = 0
+  const operation = (): never => {
+    runs++
+    throw new Error('no')
+  }
+  await expect(policy.execute(operation, { signal: controller.signal })).rejects.toBe('enough')
+  expect(clock.pendingTimers).toBe(0)
+  await clock.advance(1_000)
+  expect(runs).toBe(1)
+})
