@@ -19,7 +19,7 @@ export function compose<P extends readonly (Policy | FallbackPolicy<unknown>)[]>
       invalid(`policies[${i}]`, 'a policy', policy)
   }
   const [outermost, ...inner] = policies as readonly unknown[] as readonly Policy[] // what comes out is typed by `Composed`
-  if (!outermost) return policyOf(async (operation, options) => operation(contextOf(options)))
+  if (!outermost) return policyOf(runAlone)
 
   // Each policy gets the context of the one around it as its options, so that a signal nobody reads is never made.
   const last = inner.length - 1
@@ -33,4 +33,14 @@ export function compose<P extends readonly (Policy | FallbackPolicy<unknown>)[]>
     attempt: (operation, options) => outermost.attempt(runInside(0, operation), options),
     wrap: (fn) => wrapWith(execute, fn),
   } satisfies Policy
+}
+
+async function runAlone<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> {
+  const context = contextOf(options)
+  if (context.aborted) throw context.reason
+  try {
+    return await operation(context)
+  } finally {
+    if (context !== options) context.release()
+  }
 }

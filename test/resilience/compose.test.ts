@@ -186,3 +186,15 @@ test('wrap passes arguments and this on', async () => {
   }
   await expect(cart.total(40)).resolves.toBe(42)
 })
+
+test('without policies an abort still comes before the start, and no listener is left', async () => {
+  const controller = new AbortController()
+  const { signal } = controller
+  const seen = await compose().execute((context) => context.signal, { signal })
+  expect(getEventListeners(signal, 'abort')).toHaveLength(0)
+  controller.abort('enough')
+  expect(seen.aborted).toBe(false)
+  let ran = false
+  await expect(compose().execute(() => (ran = true), { signal })).rejects.toBe('enough')
+  expect(ran).toBe(false)
+})
