@@ -178,20 +178,22 @@ export class CircuitBreaker implements Policy {
     this.#fleet?.called()
     if (this.#state.kind === 'closed') return this.#run(operation, context, context !== options, this.#state)
     const now = this.#clock.now()
-    const began = this.#admit(now)
+    const began = this.#admit(now, context)
     if (began) return this.#run(operation, context, context !== options, began)
+    if (context.aborted) return Promise.reject(context.reason) // by a listener
     const { waitMs } = this.#rules
     if (waitMs === undefined || this.#state.kind !== 'half-open') return this.#refuse(now)
     return this.#wait(operation, context, context !== options, waitMs)
   }
 
-  /** The state in which a call may begin; `undefined`: none. */
-  #admit(now: number): State | undefined {
+  /** The state in which a call may begin; `undefined`: none, or a listener has aborted the call. */
+  #admit(now: number, context: CallContext): State | undefined {
     const state = this.#stateAt(now)
+    if (context.aborted) return undefined
     if (state.kind === 'closed') return state // perhaps because a listener has just reset it
     if (state.kind === 'open' && state.until <= now) {
       this.#to(trying())
-      return this.#admit(now)
+      return this.#admit(now, context)
     }
     if (state.kind !== 'half-open') return undefined
     const isFree = this.#fleet?.shares
@@ -365,9 +367,9 @@ export class CircuitBreaker implements Policy {
       }
       const decide = (late: boolean): (() => void) | undefined => {
         const now = this.#clock.now()
-        const began = late ? undefined : this.#admit(now)
+        const began = late ? undefined : this.#admit(now, context)
         if (began) return () => resolve(this.#run(operation, context, owns, began))
-        if (!late && this.#state.kind === 'half-open') return undefined
+        if (!late && (context.aborted || this.#state.kind === 'half-open')) return undefined
         const { error } = this.#refuse(now)
         return () => fail(error)
       }

@@ -299,3 +299,32 @@ test('a call passes when a listener resets the circuit that has just opened behi
   await clock.advance(100)
   await expect(breaker.execute(() => 'ran')).resolves.toBe('ran')
 })
+
+test('a call that a listener aborts as the trials begin does not start, and takes no permit', async () => {
+  const { circuit } = await due({})
+  const controller = new AbortController()
+  circuit.on('stateChange', () => controller.abort('enough'))
+  const first = start(circuit, controller.signal)
+  expect(await first.done).toEqual({ error: 'enough' })
+  expect(first.began()).toBe(false)
+  await circuit.execute(ok)
+  expect(circuit.state).toBe('closed')
+})
+
+test('a call that waits, and that a listener aborts as it is to enter, does not start; the next one does', async () => {
+  const { circuit, clock } = await due({ maxMs: 50, others: { waitMs: 500 } })
+  start(circuit)
+  const controller = new AbortController()
+  const waits = start(circuit, controller.signal)
+  await clock.advance(1)
+  const behind = start(circuit)
+  const told: unknown[] = []
+  circuit.on('refused', (event) => told.push(event))
+  circuit.on('stateChange', ({ to }) => to === 'half-open' && controller.abort('enough'))
+  await clock.advance(499)
+  expect(await waits.done).toEqual({ error: 'enough' })
+  expect([waits.began(), behind.began(), told]).toEqual([false, true, []])
+  behind.resolve('good')
+  expect(await behind.done).toEqual({ value: 'good' })
+  expect(clock.pendingTimers).toBe(0)
+})
