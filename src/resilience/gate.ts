@@ -85,8 +85,10 @@ export class Gate implements Bulkhead {
     const context = contextOf(options)
     const owns = context !== options
     if (context.aborted) return Promise.reject(context.reason)
-    if (this.#running < this.#limit) return this.#run(operation, context, owns) // nobody waits while a place is free
-    if (this.#line.length >= this.#options.maxQueued) return this.#refuse(0)
+    const free = this.#limit - this.#running
+    const ahead = this.#line.length // nobody, while a place is free: unless the limit has just grown and lets them in, of whom one calls
+    if (free > 0 && ahead === 0) return this.#run(operation, context, owns)
+    if (ahead >= this.#options.maxQueued + Math.max(0, free)) return this.#refuse(0)
     return this.#wait(operation, context, owns)
   }
 

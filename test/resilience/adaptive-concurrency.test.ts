@@ -217,3 +217,32 @@ test.each([
 ])('options %j: %s', (options, message) => {
   expect(() => adaptiveConcurrency(options as AdaptiveConcurrencyOptions)).toThrow(message)
 })
+
+test('who enters when the limit grows, and calls again at once, does not overtake those behind', async () => {
+  const clock = new ManualClock()
+  const limiter = adaptiveConcurrency({ algorithm: 'aimd', initial: 1, maxQueued: 2, clock })
+  for (let i = 0; i < 9; i++) await limiter.execute(ok)
+  const order: string[] = []
+  const held = deferred()
+  const enter = (name: string) => limiter.execute(() => (order.push(name), held.promise))
+  const last = limiter.execute(ok)
+  const newcomers: Promise<unknown>[] = []
+  const waiting = [limiter.execute(() => newcomers.push(enter('newcomer'))), enter('second')]
+  await last
+  held.resolve('ok')
+  await Promise.all([...waiting, ...newcomers])
+  expect([limiter.limit, order]).toEqual([2, ['second', 'newcomer']])
+})
+
+test.each(algorithms)(
+  '%s: when all calls are dropped the limit falls to its least, and never grows',
+  async (algorithm) => {
+    const clock = new ManualClock()
+    const limiter = adaptiveConcurrency({ algorithm, initial: 20, clock, isDropped: () => true, random: () => 0.5 })
+    const grown: unknown[] = []
+    limiter.on('limitChange', (change) => change.to > change.from && grown.push(change))
+    for (let round = 0; round < 60; round++)
+      await Promise.allSettled(Array.from({ length: limiter.limit * 10 }, () => limiter.execute(failing('no'))))
+    expect([limiter.limit, grown]).toEqual([1, []])
+  },
+)
