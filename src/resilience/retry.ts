@@ -178,10 +178,13 @@ export function retry(settings: RetryOptions = {}): Policy {
     const startedAt = maxElapsedMs === undefined ? 0 : clock.now()
     const first = context.attempt === 1 ? context : contextInside(context, 1)
     const more = (result: unknown, returned: boolean): Promise<T> => {
-      if (first !== context) first.release()
       const tries: Tries = { attempt: 1, startedAt, previousMs: undefined, retryAfterMs: undefined, errors: [] }
-      const ended = goOn({ operation, context, tries }, result, returned)
-      return context === options ? ended : ended.finally(() => context.release())
+      // The signal of the first try must not abort once that is over: so the rest has a context of its own.
+      const rest = context === options ? context : contextOf(options)
+      if (first !== context) first.release()
+      if (rest !== context) context.release()
+      const ended = goOn({ operation, context: rest, tries }, result, returned)
+      return rest === options ? ended : ended.finally(() => rest.release())
     }
     return started(operation, first).then(
       (value) => {

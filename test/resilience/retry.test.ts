@@ -137,6 +137,26 @@ test('a signal of one try never aborts after the try, and leaves no listener on 
   expect(signals.map((s) => s.aborted)).toEqual([false, false, false])
 })
 
+test('an abort during a wait or a later try does not reach the signal of the first, and leaves no listener', async () => {
+  for (const options of [{}, { attempt: 2 }]) {
+    const clock = new ManualClock()
+    const controller = new AbortController()
+    const signals: AbortSignal[] = []
+    const result = retry({ backoff: constant(10), clock }).execute(
+      ({ signal }) => {
+        signals.push(signal)
+        return failing('no')()
+      },
+      { ...options, signal: controller.signal },
+    )
+    await settle()
+    controller.abort('enough')
+    await expect(result).rejects.toBe('enough')
+    expect(signals.map((s) => s.aborted)).toEqual([false])
+    expect(getEventListeners(controller.signal, 'abort')).toHaveLength(0)
+  }
+})
+
 test('a signal that an abort reaches is that of the try under way, not those of tries before', async () => {
   const controller = new AbortController()
   const signals: AbortSignal[] = []
@@ -238,6 +258,22 @@ test.each([
   const { begins } = await run({ backoff: constant(10), attempts: 2 }, always(error()))
   expect(begins).toEqual([0, waitMs])
 })
+
+test.each(['Thu, 01 Jan 2026 00:00:05 GMT', 'Thursday, 01-Jan-26 00:00:05 GMT', 'Thu Jan  1 00:00:05 2026'])(
+  'each of the three forms of an HTTP date is in GMT, wherever the process runs: %s',
+  async (date) => {
+    const zone = process.env['TZ']
+    process.env['TZ'] = 'America/New_York'
+    try {
+      expect(new Date('2026-01-01T00:00:00Z').getTimezoneOffset()).toBe(300)
+      const { begins } = await run({ attempts: 2 }, always({ headers: { 'retry-after': date } }))
+      expect(begins).toEqual([0, 5_000])
+    } finally {
+      if (zone === undefined) delete process.env['TZ']
+      else process.env['TZ'] = zone
+    }
+  },
+)
 
 test('above maxRetryAfterMs it gives up at once, and says so', async () => {
   const busy = { retryAfterMs: 5_001 }
