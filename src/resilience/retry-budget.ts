@@ -67,7 +67,7 @@ export class RetryBudget {
   }
 
   #expire(): void {
-    const now = Math.floor(this.#clock.now() / this.#sliceMs)
+    const now = Math.min(Math.floor(this.#clock.now() / this.#sliceMs), Number.MAX_SAFE_INTEGER) // beyond it `slice++` stands still
     for (let slice = Math.max(this.#last, now - SLICES) + 1; slice <= now; slice++) {
       this.#firsts[slice % SLICES] = 0
       this.#extras[slice % SLICES] = 0

@@ -120,3 +120,10 @@ prop(
     }
   },
 )
+
+test('a window shorter than the clock can tell does not hang', () => {
+  const clock = new ManualClock({ now: 1e9 })
+  const budget = new RetryBudget({ ratio: 1, minPerSecond: 0, windowMs: 1e-9, clock })
+  budget.deposit()
+  expect([budget.withdraw(), budget.withdraw()]).toEqual([true, false])
+})
