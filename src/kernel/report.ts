@@ -9,14 +9,11 @@ export function reportError(error: unknown): void {
     process?: { emitWarning?: (warning: Error) => void }
     reportError?: (e: unknown) => void
   }
-  if (host.process?.emitWarning) host.process.emitWarning(isError(error) ? error : new Error(messageOf(error)))
-  else host.reportError?.(error)
-}
-
-function isError(value: unknown): value is Error {
   try {
-    return value instanceof Error
+    if (host.process?.emitWarning)
+      host.process.emitWarning(error instanceof Error ? error : new Error(messageOf(error)))
+    else host.reportError?.(error)
   } catch {
-    return false // a revoked proxy
+    host.process?.emitWarning?.(new Error('something that has no text')) // a revoked proxy, or one with a trap that throws
   }
 }

@@ -67,3 +67,21 @@ test('a listener may throw anything at all', () => {
   expect(warn).toHaveBeenCalledTimes(4)
   warn.mockRestore()
 })
+
+test('an error that can’t be looked at is reported all the same, and changes nothing', async () => {
+  const warnings: string[] = []
+  const warned = (warning: Error): unknown => warnings.push(warning.message)
+  process.on('warning', warned)
+  const emitter = new Emitter<{ tick: number }>()
+  emitter.on('tick', () => {
+    throw new Proxy(new Error('p'), {
+      get() {
+        throw new Error('trap')
+      },
+    })
+  })
+  emitter.emit('tick', 1)
+  await settle()
+  process.off('warning', warned)
+  expect(warnings).toEqual(['something that has no text'])
+})
