@@ -143,6 +143,7 @@ export class Gate implements Bulkhead {
       const forget = context.onAbort(() => giveUp(() => context.reason))
       this.#line.add(waiting)
       this.#events?.emit('queued', { running: this.#running, queued: this.#line.length })
+      this.#admit() // when a place is free, and only those before this call kept it from it
     })
   }
 

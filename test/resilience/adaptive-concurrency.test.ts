@@ -6,6 +6,7 @@ import {
   isHoldfastError,
   timeout,
   type AdaptiveConcurrencyOptions,
+  type Clock,
   type Policy,
 } from '../../src/resilience/index.js'
 import { ManualClock, seededRandom, settle } from '../../src/testing/index.js'
@@ -246,3 +247,25 @@ test.each(algorithms)(
     expect([limiter.limit, grown]).toEqual([1, []])
   },
 )
+
+test('an error of the clock as a call ends holds up nobody for longer than the next call', async () => {
+  const clock = new ManualClock()
+  let broken = false
+  const now = (): number => {
+    if (!broken) return clock.now()
+    broken = false
+    throw new Error('no time')
+  }
+  const own: Clock = { now, epochMs: () => 0, setTimer: clock.setTimer.bind(clock), sleep: clock.sleep.bind(clock) }
+  const limiter = adaptiveConcurrency({ algorithm: 'aimd', initial: 1, maxQueued: 2, clock: own })
+  const held = deferred()
+  const first = limiter.execute(() => held.promise)
+  const second = limiter.execute(ok)
+  broken = true
+  held.resolve('ok')
+  await expect(first).rejects.toThrow('no time')
+  expect(limiter.queued).toBe(1)
+  expect(await limiter.execute(ok)).toBe('ok')
+  expect(await second).toBe('ok')
+  expect([limiter.running, limiter.queued]).toEqual([0, 0])
+})
