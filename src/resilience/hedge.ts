@@ -143,4 +143,6 @@ export function hedge(options: HedgeOptions): Policy {
 const mayHelp = (error: unknown): boolean => !['invalid', 'rejected'].includes(familyOf(error)!)
 
 const checkQuantile = (quantile: number): number =>
-  quantile > 0 && quantile < 1 ? quantile : invalid('delayQuantile', 'a number in (0, 1)', quantile)
+  typeof quantile === 'number' && quantile > 0 && quantile < 1
+    ? quantile
+    : invalid('delayQuantile', 'a number in (0, 1)', quantile)

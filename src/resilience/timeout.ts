@@ -1,4 +1,4 @@
-import { checkNumber, checkObject, checkOneOf, invalid } from '../kernel/check.js'
+import { checkMethods, checkNumber, checkObject, checkOneOf, invalid } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { TimeoutError, withoutStack } from '../kernel/errors.js'
 import { contextInside, policyOf, started, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
@@ -29,7 +29,7 @@ export function timeout(limit: number | TimeoutOptions): Policy {
     strategy = 'aggressive',
     clock = systemClock,
   } = typeof limit === 'object' ? checkObject('options', limit) : { ms: limit }
-  checkObject('clock', clock)
+  checkMethods('clock', clock, ['setTimer'])
   if (checkNumber('ms', ms, 0) === 0) invalid('ms', 'a number > 0', ms)
   const aggressive = checkOneOf('strategy', strategy, ['aggressive', 'cooperative']) === 'aggressive'
 

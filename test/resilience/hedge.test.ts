@@ -202,6 +202,7 @@ test.each([
   [{}, 'delayMs: expected a number ≥ 0, or delayQuantile, got undefined'],
   [{ delayMs: -1 }, 'delayMs: expected a number ≥ 0, got -1'],
   [{ delayQuantile: 1 }, 'delayQuantile: expected a number in (0, 1), got 1'],
+  [{ delayQuantile: '0.5' }, 'delayQuantile: expected a number in (0, 1), got "0.5"'],
   [{ delayMs: 1, maxAttempts: 0 }, 'maxAttempts: expected an integer ≥ 1, got 0'],
   [{ delayMs: 1, budget: {} }, 'budget.deposit: expected a function, got undefined'],
   [{ delayMs: 1, clock: {} }, 'clock.now: expected a function, got undefined'],
