@@ -159,7 +159,7 @@ export class CircuitBreaker implements Policy {
     const state = this.#stateAt(now)
     return {
       state: state.kind,
-      ...(state.kind === 'open' ? { openUntil: Math.ceil(this.#clock.epochMs() + state.until - now) } : {}),
+      ...(state.kind === 'open' && { openUntil: Math.ceil(this.#clock.epochMs() + state.until - now) }),
       openings: this.#openings,
       ...this.#window.counts(now),
     }
@@ -179,8 +179,8 @@ export class CircuitBreaker implements Policy {
     if (this.#state.kind === 'closed') return this.#run(operation, context, context !== options, this.#state)
     const now = this.#clock.now()
     const began = this.#admit(now, context)
-    if (began) return this.#run(operation, context, context !== options, began)
     if (context.aborted) return Promise.reject(context.reason) // by a listener
+    if (began) return this.#run(operation, context, context !== options, began)
     const { waitMs } = this.#rules
     if (waitMs === undefined || this.#state.kind !== 'half-open') return this.#refuse(now)
     return this.#wait(operation, context, context !== options, waitMs)
@@ -369,7 +369,7 @@ export class CircuitBreaker implements Policy {
         const now = this.#clock.now()
         const began = late ? undefined : this.#admit(now, context)
         if (began) return () => resolve(this.#run(operation, context, owns, began))
-        if (!late && (context.aborted || this.#state.kind === 'half-open')) return undefined
+        if (!late && this.#state.kind === 'half-open') return undefined
         const { error } = this.#refuse(now)
         return () => fail(error)
       }

@@ -1,6 +1,14 @@
 import { checkObject, invalid } from '../kernel/check.js'
 import type { FallbackOf, FallbackPolicy } from './fallback.js'
-import { contextOf, policyOf, wrapWith, type ExecuteOptions, type Operation, type Policy } from '../kernel/policy.js'
+import {
+  contextInside,
+  policyOf,
+  started,
+  wrapWith,
+  type ExecuteOptions,
+  type Operation,
+  type Policy,
+} from '../kernel/policy.js'
 
 /** What `compose` makes: a `Policy`, or with a fallback among them one that may also end with its value. */
 export type Composed<P extends readonly unknown[]> = [FallbackOf<P[number]>] extends [never]
@@ -19,7 +27,13 @@ export function compose<P extends readonly (Policy | FallbackPolicy<unknown>)[]>
       invalid(`policies[${i}]`, 'a policy', policy)
   }
   const [outermost, ...inner] = policies as readonly unknown[] as readonly Policy[] // what comes out is typed by `Composed`
-  if (!outermost) return policyOf(runAlone)
+  if (!outermost)
+    return policyOf((operation, options) => {
+      const context = contextInside(options)
+      return context.aborted
+        ? Promise.reject(context.reason)
+        : started(operation, context).finally(() => context.release())
+    })
 
   // Each policy gets the context of the one around it as its options, so that a signal nobody reads is never made.
   const last = inner.length - 1
@@ -33,14 +47,4 @@ export function compose<P extends readonly (Policy | FallbackPolicy<unknown>)[]>
     attempt: (operation, options) => outermost.attempt(runInside(0, operation), options),
     wrap: (fn) => wrapWith(execute, fn),
   } satisfies Policy
-}
-
-async function runAlone<T>(operation: Operation<T>, options?: ExecuteOptions): Promise<T> {
-  const context = contextOf(options)
-  if (context.aborted) throw context.reason
-  try {
-    return await operation(context)
-  } finally {
-    if (context !== options) context.release()
-  }
 }

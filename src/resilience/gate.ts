@@ -85,10 +85,9 @@ export class Gate implements Bulkhead {
     const context = contextOf(options)
     const owns = context !== options
     if (context.aborted) return Promise.reject(context.reason)
-    const free = this.#limit - this.#running
-    const ahead = this.#line.length // nobody, while a place is free: unless the limit has just grown and lets them in, of whom one calls
-    if (free > 0 && ahead === 0) return this.#run(operation, context, owns)
-    if (ahead >= this.#options.maxQueued + Math.max(0, free)) return this.#refuse(0)
+    this.#admit() // who waits is first: nobody does while a place is free, unless the limit has just grown, and one it lets in calls
+    if (this.#running < this.#limit) return this.#run(operation, context, owns)
+    if (this.#line.length >= this.#options.maxQueued) return this.#refuse(0)
     return this.#wait(operation, context, owns)
   }
 
@@ -127,7 +126,7 @@ export class Gate implements Bulkhead {
         behind: undefined,
       }
       const leave = (): void => {
-        cancel?.()
+        cancel()
         forget()
       }
       const giveUp = (reason: () => unknown): void => {
@@ -136,14 +135,14 @@ export class Gate implements Bulkhead {
         if (owns) context.release()
         reject(reason())
       }
-      const cancel =
-        queueTimeoutMs === Infinity
-          ? undefined
-          : clock.setTimer(() => giveUp(() => this.#refuse(queueTimeoutMs).error), queueTimeoutMs, { keepAlive: true })
+      const cancel = clock.setTimer(
+        () => giveUp(() => this.#refuse(queueTimeoutMs).error),
+        queueTimeoutMs, // `Infinity` is no timer
+        { keepAlive: true },
+      )
       const forget = context.onAbort(() => giveUp(() => context.reason))
       this.#line.add(waiting)
       this.#events?.emit('queued', { running: this.#running, queued: this.#line.length })
-      this.#admit() // when a place is free, and only those before this call kept it from it
     })
   }
 

@@ -153,8 +153,8 @@ export function retry(settings: RetryOptions = {}): Policy {
         throw result
       }
       tries.previousMs = decision
-      if (decision > 0) await pause(decision, context, clock)
-      if (context.aborted) throw context.reason
+      if (decision > 0 && !context.aborted) await pause(decision, context, clock)
+      if (context.aborted) throw context.reason // perhaps by `retryOn` or `backoff`
 
       const own = contextInside(context, ++tries.attempt)
       returned = false
@@ -180,11 +180,10 @@ export function retry(settings: RetryOptions = {}): Policy {
     const more = (result: unknown, returned: boolean): Promise<T> => {
       const tries: Tries = { attempt: 1, startedAt, previousMs: undefined, retryAfterMs: undefined, errors: [] }
       // The signal of the first try must not abort once that is over: so the rest has a context of its own.
-      const rest = context === options ? context : contextOf(options)
+      const rest = contextInside(options)
       if (first !== context) first.release()
-      if (rest !== context) context.release()
-      const ended = goOn({ operation, context: rest, tries }, result, returned)
-      return rest === options ? ended : ended.finally(() => rest.release())
+      if (context !== options) context.release()
+      return goOn({ operation, context: rest, tries }, result, returned).finally(() => rest.release())
     }
     return started(operation, first).then(
       (value) => {
@@ -226,7 +225,6 @@ function remember(failure: unknown, { errors, attempt, retryAfterMs }: Tries, st
 /** Resolves after `ms`; rejects with the reason as soon as the call is aborted. Makes no signal. */
 function pause(ms: number, context: CallContext, clock: Clock): Promise<void> {
   return new Promise((resolve, reject) => {
-    if (context.aborted) return reject(context.reason) // by `retryOn` or `backoff`
     const cancel = clock.setTimer(
       () => {
         forget()
