@@ -13,6 +13,7 @@ export default defineConfig({
         test: {
           name: 'unit',
           isolate: false,
+          testTimeout: 20_000, // properties, on a machine that does other things too
           include: ['test/**/*.test.ts'],
           exclude: ['test/**/*.integration.test.ts', 'test/package.test.ts', 'test/docs.test.ts'],
         },
