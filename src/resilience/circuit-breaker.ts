@@ -255,8 +255,8 @@ export class CircuitBreaker implements Policy {
     }
     const isNews = began === this.#state
     const lease = began.kind === 'half-open' ? this.#fleet?.ended(startedAt!) : undefined
+    if (lease && (failed === 'ignore' || !isNews)) this.#fleet!.report(lease, 'ignore', false)
     if (failed === 'ignore') {
-      if (lease) this.#fleet!.report(lease, failed, false)
       if (isNews) this.#waiters?.wake() // its permit is back
       return
     }
@@ -318,15 +318,16 @@ export class CircuitBreaker implements Policy {
       adopt: ({ state, openForMs, openings }) => {
         if (this.#state.kind === 'isolated') return
         if (state === 'open') this.#to({ kind: 'open', until: this.#clock.now() + openForMs }, openForMs)
+        else if (state === 'half-open') this.#to(trying())
         else if (state === this.#state.kind) return
-        else if (state === 'closed') this.#close()
-        else this.#to(trying())
+        else this.#close()
         this.#openings = openings
       },
       decide: (failed, slow) => {
         if (this.#state.kind === 'half-open') this.#decide(this.#state, failed, slow)
       },
       wake: () => this.#waiters?.wake(),
+      waits: () => this.#waiters !== undefined && this.#waiters.size > 0,
       lost: (error) => this.#events?.emit('storeFailed', { error }),
     }
   }

@@ -1,24 +1,23 @@
-import { checkInteger, checkObject, checkPositive } from '../kernel/check.js'
 import { StoreError, withoutStack } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
-import type { CircuitLedger, CircuitMember, FleetOptions, TrialLease, LocalCircuit, SharedCircuit } from './store.js'
-
-/** {@link FleetOptions}, checked. */
-export type FleetSettings = Required<{ readonly [K in keyof FleetOptions]: number }>
-
-/** @throws InvalidOptionError when an option is out of its range. */
-export function fleetSettings(options: FleetOptions): FleetSettings {
-  const { quorum = 1, syncMs = 500, leaseMs = 5_000, storeTimeoutMs = 250 } = checkObject('options', options)
-  return {
-    quorum: checkInteger('quorum', quorum, 1),
-    syncMs: checkPositive('syncMs', syncMs),
-    leaseMs: checkPositive('leaseMs', leaseMs),
-    storeTimeoutMs: checkPositive('storeTimeoutMs', storeTimeoutMs),
-  }
-}
+import { UNKNOWN, type FleetSettings } from './fleet-settings.js'
+import { HeldLeases } from './held-leases.js'
+import type { CircuitLedger, CircuitMember, TrialLease, LocalCircuit, SharedCircuit } from './store.js'
 
 /** A store that has not answered is sent nothing more for so long: what a client can't send, it keeps. */
 const PATIENCE_MS = 10_000
+
+/**
+ * A permit that ran out before the next call is kept longer the next time, but for no longer than this: others want it too. Who is
+ * called even more rarely tries without one in the end, or would never try at all.
+ */
+const RARE_MS = 60_000
+
+/** A lease that no trial has taken yet. */
+interface Permit extends TrialLease {
+  readonly askedAt: number
+  readonly leaseMs: number
+}
 
 /**
  * One circuit among those of its name. What it decides, it decides at once by what it knows: nothing ever waits for the store.
@@ -36,18 +35,26 @@ export class FleetMember implements CircuitMember {
   #isPolling = false
   #isAsking = false
   #ids = 0
-  /** For a trial to come. Usable for two thirds of its lease: a third must be left to renew it in. */
-  #permit: (TrialLease & { readonly usableUntil: number }) | undefined
-  readonly #leases: (TrialLease & { readonly startedAt: number; readonly stop: () => void })[] = []
+  #permit: Permit | undefined
+  #refused = { generation: -1, until: 0 }
+  readonly #leases: HeldLeases
   #unanswered = 0
   #sent = 0
   #read = 0
   #sentAt = 0
+  #readAt = 0
 
   constructor(ledger: CircuitLedger, settings: FleetSettings, circuit: LocalCircuit) {
     this.#ledger = ledger
     this.#settings = settings
     this.#circuit = circuit
+    const { clock, rules } = circuit
+    this.#leases = new HeldLeases(clock, settings.leaseMs / 3, (lease, startedAt) => {
+      if (clock.now() - startedAt >= rules.maxMs) return false // it hangs: another may try
+      if (lease.generation < this.#known.generation) return false // it is old news
+      void this.#lease(lease, settings.leaseMs)
+      return true
+    })
   }
 
   get #renewMs(): number {
@@ -71,11 +78,10 @@ export class FleetMember implements CircuitMember {
 
   opened(): void {
     const { rules } = this.#circuit
-    if (this.#leases.length === 0) return this.#ask()
-    for (const { startedAt } of [...this.#leases]) {
-      const lease = this.ended(startedAt) // of a trial that has taken too long
-      if (lease) this.report(lease, true, rules.slowToOpen < Infinity)
-    }
+    const leases = this.#leases.endAll(this.#known.generation)
+    if (leases.length === 0) return this.#ask()
+    // One of the trials has taken too long.
+    for (const lease of leases) this.report(lease, true, rules.slowToOpen < Infinity)
   }
 
   reset(): void {
@@ -83,33 +89,27 @@ export class FleetMember implements CircuitMember {
   }
 
   rejoin(): void {
-    if (this.shares) this.#circuit.adopt(this.#known)
+    const known = this.#known
+    if (known.state === 'closed') return
+    const passedMs = this.#circuit.clock.now() - this.#readAt
+    this.#circuit.adopt({ ...known, openForMs: Math.max(0, known.openForMs - passedMs) })
   }
 
   permit(now: number): boolean {
+    if (this.#permit?.generation !== this.#known.generation) this.#permit = undefined
     const permit = this.#permit
-    if (!permit || permit.usableUntil <= now || permit.generation !== this.#known.generation) {
-      this.#acquire()
+    const ageMs = permit ? now - permit.askedAt : 0
+    if (!permit || (ageMs >= permit.leaseMs && ageMs < RARE_MS)) {
+      this.#acquire(permit, ageMs)
       return false
     }
     this.#permit = undefined
-    const { clock, rules } = this.#circuit
-    const renew = (): void => {
-      if (clock.now() - now >= rules.maxMs) return // it hangs: another may try
-      void this.#lease(permit)
-      cancel = clock.setTimer(renew, this.#renewMs)
-    }
-    let cancel = clock.setTimer(renew, Math.max(0, permit.usableUntil - this.#renewMs - now))
-    this.#leases.push({ id: permit.id, generation: permit.generation, startedAt: now, stop: () => cancel() })
+    this.#leases.hold(permit, now, ageMs)
     return true
   }
 
   ended(startedAt: number): TrialLease | undefined {
-    const i = this.#leases.findIndex((lease) => lease.startedAt === startedAt)
-    if (i < 0) return undefined
-    const [lease] = this.#leases.splice(i, 1)
-    lease?.stop()
-    return lease
+    return this.#leases.ended(startedAt)
   }
 
   report({ id, generation }: TrialLease, failed: boolean | 'ignore', slow: boolean): void {
@@ -121,12 +121,12 @@ export class FleetMember implements CircuitMember {
     })
   }
 
-  /** Asks now, and again as long as calls come. */
+  /** Asks now, and again as long as calls come, or wait. */
   #poll(): void {
     this.#isActive = false
     this.#ask()
     this.#circuit.clock.setTimer(() => {
-      if (this.#isActive) this.#poll()
+      if (this.#isActive || this.#circuit.waits()) this.#poll()
       else this.#isPolling = false
     }, this.#settings.syncMs)
   }
@@ -142,30 +142,46 @@ export class FleetMember implements CircuitMember {
     }
     const { generation } = this.#known
     const vote = { node: this.#node, generation, openMs, quorum: this.#settings.quorum }
-    void this.#send(() => this.#ledger.vote(name, vote))
+    const takeBack = (late: SharedCircuit): void => {
+      if (!late.granted || this.#circuit.state().kind !== 'closed') return
+      this.#sentAt = -Infinity // the store is there: be patient no longer
+      void this.#send(() => this.#ledger.close(name, late.generation))
+    }
+    void this.#send(() => this.#ledger.vote(name, vote), takeBack)
   }
 
-  #acquire(): void {
-    if (this.#isAsking) return
-    this.#isAsking = true
-    const { generation: known } = this.#known
-    // One that has grown too old to be used is asked for again: it is still held.
-    const id = this.#permit?.generation === known ? this.#permit.id : `${this.#node}:${++this.#ids}`
+  /** @param unused the permit that has run out, `ageMs` after it was asked for */
+  #acquire(unused: Permit | undefined, ageMs: number): void {
     const askedAt = this.#circuit.clock.now() // the lease runs from later on, as the server sees it
-    const giveBack = ({ granted, generation }: SharedCircuit): void => {
-      if (granted) this.report({ id, generation }, 'ignore', false)
+    const { generation } = this.#known
+    const { syncMs } = this.#settings
+    if (this.#isAsking || (this.#refused.generation === generation && askedAt < this.#refused.until)) return
+    this.#isAsking = true
+    const id = unused?.id ?? `${this.#node}:${++this.#ids}`
+    const leaseMs = Math.max(this.#settings.leaseMs, Math.min(2 * ageMs, RARE_MS))
+    const giveBack = (late: SharedCircuit): void => {
+      if (late.granted) this.report({ id, generation: late.generation }, 'ignore', false)
     }
-    void this.#lease({ id, generation: known }, giveBack).then((shared) => {
+    void this.#lease({ id, generation }, leaseMs, giveBack).then((shared) => {
       this.#isAsking = false
-      if (!shared?.granted) return
-      this.#permit = { id, generation: shared.generation, usableUntil: askedAt + 2 * this.#renewMs }
-      this.#circuit.wake()
+      if (!shared) return
+      if (shared.granted) {
+        this.#permit = { id, generation: shared.generation, askedAt, leaseMs }
+        this.#circuit.wake()
+      } else if (shared.generation === generation) {
+        const waitMs = Math.min(syncMs, shared.openForMs || shared.leasedForMs || syncMs)
+        this.#refused = { generation, until: this.#circuit.clock.now() + waitMs }
+      }
     })
   }
 
-  #lease({ id, generation }: TrialLease, late?: (shared: SharedCircuit) => void): Promise<SharedCircuit | undefined> {
+  #lease(
+    { id, generation }: TrialLease,
+    leaseMs: number,
+    late?: (shared: SharedCircuit) => void,
+  ): Promise<SharedCircuit | undefined> {
     const { name, rules } = this.#circuit
-    const ask = { id, generation, trials: rules.trials, leaseMs: this.#settings.leaseMs }
+    const ask = { id, generation, trials: rules.trials, leaseMs }
     return this.#send(() => this.#ledger.acquire(name, ask), late)
   }
 
@@ -224,31 +240,22 @@ export class FleetMember implements CircuitMember {
   }
 
   #follow(number: number, shared: SharedCircuit): void {
-    if (number < this.#read) return // overtaken by a later answer
-    this.#read = number
     const before = this.#known
+    if (number < this.#read && shared.generation <= before.generation) return // overtaken by a later answer
+    this.#read = Math.max(this.#read, number)
+    const { name, clock } = this.#circuit
     const wasAlone = this.#alone
     this.#known = shared
+    this.#readAt = clock.now()
     this.#alone = false
     if (shared.generation > before.generation) return this.#circuit.adopt(shared)
 
     const { kind, until } = this.#circuit.state()
-    const isOpen = kind === 'open' && until > this.#circuit.clock.now()
-    if (isOpen && shared.state === 'closed') {
+    if (kind === 'closed' && shared.state !== 'closed') {
+      // Its own trial has worked without the store, or the store has gone back to what it knew before.
+      void this.#send(() => this.#ledger.close(name, shared.generation))
+    } else if (kind === 'open' && until > clock.now() && shared.state === 'closed') {
       if (wasAlone || shared.generation < before.generation) this.#ask() // votes
-    } else if (wasAlone && kind === 'closed' && shared.state !== 'closed') {
-      // It has tried by itself meanwhile, and it worked.
-      void this.#send(() => this.#ledger.close(this.#circuit.name, shared.generation))
-    }
+    } else if (kind === 'half-open') this.#circuit.wake() // others may have given a permit back
   }
-}
-
-/** A fleet of which nothing is known. */
-export const UNKNOWN: SharedCircuit = {
-  generation: 0,
-  state: 'closed',
-  openForMs: 0,
-  openings: 0,
-  granted: false,
-  leasedForMs: 0,
 }

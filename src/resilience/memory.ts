@@ -1,7 +1,8 @@
 import { checkMethods } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { weighTrials } from './circuit-state.js'
-import { FleetMember, fleetSettings, UNKNOWN, type FleetSettings } from './fleet.js'
+import { FleetMember } from './fleet.js'
+import { fleetSettings, UNKNOWN, type FleetSettings } from './fleet-settings.js'
 import type {
   CircuitBreakerStore,
   CircuitLedger,
@@ -65,8 +66,9 @@ export class MemoryCircuitBreakerStore implements CircuitBreakerStore, CircuitLe
     this.#fleets.set(name, voting)
     voting.votes.set(node, now + openMs)
     forgetBefore(voting.votes, now)
-    if (voting.votes.size >= quorum) this.#open(voting, now + openMs)
-    return this.#seen(voting)
+    const granted = voting.votes.size >= quorum
+    if (granted) this.#open(voting, now + openMs)
+    return { ...this.#seen(voting), granted }
   }
 
   async acquire(
@@ -79,7 +81,9 @@ export class MemoryCircuitBreakerStore implements CircuitBreakerStore, CircuitLe
     if (fleet.state === 'open' && fleet.openUntil <= now) this.#go(fleet, 'half-open')
     if (fleet.state !== 'half-open') return this.#seen(fleet)
     forgetBefore(fleet.leases, now)
-    const granted = fleet.leases.has(id) || fleet.leases.size + fleet.settled < trials
+    const { size } = fleet.leases
+    // While none is held one is always given: a fleet to which circuits with fewer trials have come must not get stuck.
+    const granted = fleet.leases.has(id) || size + fleet.settled < trials || size === 0
     if (granted) fleet.leases.set(id, now + leaseMs)
     return { ...this.#seen(fleet), granted }
   }

@@ -1,7 +1,7 @@
 /**
  * One change of a fleet, or a look at it, by the server's clock. A fleet is a hash: `g` generation, `s` state, `u` open until,
- * `o` for how long, `n` openings, `settled`, `failures`, `slow` of its trials, `v:NODE` and `l:LEASE` when a vote or a lease ends. Times
- * are epoch milliseconds of the server.
+ * `n` openings, `settled`, `failures`, `slow` of its trials, `v:NODE` and `l:LEASE` when a vote or a lease ends, `t` when it was
+ * last looked at. Times are epoch milliseconds of the server.
  *
  * KEYS: the fleet. ARGV: what to do, the generation it is based on (`-1`: whichever it is), then
  * `view` · `vote` node, openMs, quorum · `acquire` lease, trials, leaseMs ·
@@ -29,6 +29,14 @@ end
 local function drop(field)
   fleet[field] = nil
   redis.call('HDEL', key, field)
+end
+
+-- The clock was put back, or after a fail-over it is another's that is behind: what is to end does not take longer for that.
+local back = number('t') - now
+if back > 0 then
+  for field, ends in pairs(fleet) do
+    if field == 'u' or string.find(field, '^[vl]:') then put(field, string.format('%.0f', ends - back)) end
+  end
 end
 
 -- Calls see(id, ends) for each that has not ended, and forgets the others.
@@ -84,13 +92,17 @@ local what, based = ARGV[1], tonumber(ARGV[2])
 if based == generation or based == -1 then
   if what == 'vote' and state == 'closed' then
     put('v:' .. ARGV[3], string.format('%.0f', now + ARGV[4]))
-    if count('v:') >= tonumber(ARGV[5]) then open(ARGV[4]) end
+    if count('v:') >= tonumber(ARGV[5]) then
+      open(ARGV[4])
+      granted = 1
+    end
   elseif what == 'acquire' then
     if state == 'open' and number('u') <= now then go('half-open') end
     if state == 'half-open' then
       local lease = 'l:' .. ARGV[3]
-      local held = count('l:', ARGV[5])
-      if fleet[lease] or held + number('settled') < tonumber(ARGV[4]) then
+      local held = count('l:')
+      -- While none is held one is always given: a fleet to which circuits with fewer trials have come must not get stuck.
+      if fleet[lease] or held + number('settled') < tonumber(ARGV[4]) or held == 0 then
         put(lease, string.format('%.0f', now + ARGV[5]))
         granted = 1
       end
@@ -124,7 +136,10 @@ each('l:', function(_, ends)
   if leasedForMs == 0 or ends - now < leasedForMs then leasedForMs = ends - now end
 end)
 -- A day longer than it stays open: who comes back later finds it closed, as one that has never been.
-if next(fleet) then redis.call('PEXPIRE', key, string.format('%.0f', openForMs + keptMs)) end
+if next(fleet) then
+  if number('t') ~= now then put('t', string.format('%.0f', now)) end
+  redis.call('PEXPIRE', key, string.format('%.0f', openForMs + keptMs))
+end
 
 return { generation, state, openForMs, number('n'), granted, leasedForMs }
 `

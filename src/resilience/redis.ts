@@ -1,6 +1,7 @@
 import { checkObject, checkString } from '../kernel/check.js'
 import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
-import { FleetMember, fleetSettings, type FleetSettings } from './fleet.js'
+import { FleetMember } from './fleet.js'
+import { fleetSettings, type FleetSettings } from './fleet-settings.js'
 import { circuitLua } from './redis.lua.js'
 import type {
   CircuitBreakerStore,
@@ -83,9 +84,18 @@ export class RedisCircuitBreakerStore implements CircuitBreakerStore, CircuitLed
 
   async #run(name: string, what: string, generation: number, ...args: RedisArg[]): Promise<SharedCircuit> {
     const reply = await script.run(this.#client, [this.#prefix + name], [what, generation, ...args])
-    const [now, state, openForMs, openings, granted, leasedForMs] = reply as Reply
-    return { generation: now, state, openForMs, openings, granted: granted === 1, leasedForMs }
+    const [now, state, ...others] = reply as Reply
+    const [openForMs, openings, granted, leasedForMs] = others.map(Number) // a client may have been told to give strings
+    return {
+      generation: Number(now),
+      state,
+      openForMs: openForMs!,
+      openings: openings!,
+      granted: granted === 1,
+      leasedForMs: leasedForMs!,
+    }
   }
 }
 
-type Reply = readonly [number, SharedCircuitState, number, number, 0 | 1, number]
+type Int = number | string
+type Reply = readonly [Int, SharedCircuitState, Int, Int, Int, Int]

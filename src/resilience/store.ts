@@ -25,6 +25,8 @@ export interface LocalCircuit {
   decide(failed: boolean, slow: boolean): void
   /** Lets calls that wait look again: a permit may be there. */
   wake(): void
+  /** Whether calls wait for a permit. */
+  waits(): boolean
   /** Tells that the store has failed: from here on the circuit is alone, until the store answers. */
   lost(error: unknown): void
 }
@@ -72,7 +74,7 @@ export interface SharedCircuit {
   readonly openForMs: number
   /** How often it has opened since it was last closed. */
   readonly openings: number
-  /** Whether the lease that was asked for is held. */
+  /** Whether the lease that was asked for is held, or this vote has opened the fleet. */
   readonly granted: boolean
   /** Milliseconds until the first of the leases that are held runs out; 0 when none is. */
   readonly leasedForMs: number
@@ -92,7 +94,7 @@ export interface CircuitLedger {
    */
   vote(name: string, vote: { node: string; generation: number; openMs: number; quorum: number }): Promise<SharedCircuit>
   /**
-   * Takes, or keeps, lease `id` for `leaseMs`, if fewer than `trials` are held or settled. An open fleet whose time is over
+   * Takes, or keeps, lease `id` for `leaseMs`, if fewer than `trials` are held or settled, or none is held. An open fleet whose time is over
    * is half-open first. A lease that has run out is nobody's: its trial may be made by another.
    */
   acquire(name: string, ask: TrialLease & { trials: number; leaseMs: number }): Promise<SharedCircuit>

@@ -18,6 +18,11 @@ export class Waiters {
   readonly #waiting = new Set<(late?: boolean) => boolean>()
   #passes = 0
 
+  /** How many wait. */
+  get size(): number {
+    return this.#waiting.size
+  }
+
   /** @param settle brings the circuit up to date when the time of one is up, which may let others in */
   add(waiter: Waiter, clock: Clock, settle: () => void): void {
     const { context, waitMs } = waiter

@@ -152,6 +152,23 @@ export function circuitLedgerContract(adapter: string, open: () => Promise<Circu
     expect((await settle('c', { slow: true })).state).toBe('open')
   })
 
+  law('a vote is told whether it was this one that opened the fleet', async ({ ledger }) => {
+    const vote = (node: string) => ledger.vote('c', { node, generation: 0, openMs: LONG, quorum: 2 })
+    expect((await vote('a')).granted).toBe(false)
+    expect((await vote('b')).granted).toBe(true)
+    expect((await vote('a')).granted).toBe(false)
+  })
+
+  law('a fleet of which some have tried goes on with circuits of fewer trials', async (h) => {
+    const { generation } = await trying(h, 5)
+    const five = { ...rules, trials: 5, failuresToOpen: 3 }
+    await h.ledger.settle('c', result('a', generation, { rules: five }))
+    const ask = (id: string) => h.ledger.acquire('c', { id, generation, trials: 1, leaseMs: LONG })
+    expect((await ask('b')).granted).toBe(true)
+    expect((await ask('c')).granted).toBe(false)
+    expect((await h.ledger.settle('c', result('b', generation))).state).toBe('closed')
+  })
+
   law('closing by hand closes whatever it is, and forgets the votes', async ({ ledger }) => {
     await opened(ledger, LONG)
     expect((await ledger.close('c', undefined)).state).toBe('closed')
