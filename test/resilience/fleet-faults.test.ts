@@ -236,3 +236,50 @@ test('a trial that ends while its circuit is isolated gives its lease back', asy
   await call(1) // asks for the permit
   expect(await call(1)).toBe('ok')
 })
+
+test('a trial that is over leaves no timer', async () => {
+  const { clock, call, fail } = fleet(1)
+  await call(0)
+  await fail(0)
+  await clock.advance(1_000)
+  await call(0)
+  expect(await call(0)).toBe('ok')
+  await clock.advance(1_100) // its last looks
+  expect(clock.pendingTimers).toBe(0)
+})
+
+test('a permit that comes late is given back', async () => {
+  const { clock, wires, call, fail } = fleet(2)
+  await call(0)
+  await call(1)
+  await fail(0)
+  await clock.advance(1_000)
+  wires[0]!.passage = (command) => (command === 'acquire' ? { answerMs: 300 } : {})
+  await call(0)
+  await clock.advance(310)
+  await call(1) // learns of it
+  await call(1) // asks
+  expect(await call(1)).toBe('ok')
+})
+
+test('an answer that a later one has overtaken changes nothing', async () => {
+  const { clock, wires, fail, states, shared } = fleet(1)
+  wires[0]!.passage = (command) => (command === 'view' ? { answerMs: 200 } : {})
+  await fail(0)
+  expect([states()[0], await shared()]).toEqual(['open', 'open'])
+  await clock.advance(210)
+  expect(wires[0]!.sent).toEqual(['view', 'vote'])
+})
+
+test('a circuit whose store is lost while it tries judges the trial by itself', async () => {
+  const { clock, wires, call, fail, states } = fleet(1)
+  await call(0)
+  await fail(0)
+  await clock.advance(1_000)
+  await call(0)
+  wires[0]!.passage = () => ({ lost: 'ask' })
+  expect(await call(0)).toBe('ok')
+  expect(states()).toEqual(['half-open'])
+  await clock.advance(250)
+  expect(states()).toEqual(['closed'])
+})

@@ -17,6 +17,8 @@ export class Wire implements CircuitBreakerStore {
   passage: (command: keyof CircuitLedger) => Passage = () => ({})
   /** Every command that was sent. */
   readonly sent: (keyof CircuitLedger)[] = []
+  /** Generation of the lease that was last granted. */
+  granted = 0
   readonly #clock: ManualClock
   readonly #ledger: CircuitLedger
   readonly #options: FleetOptions
@@ -32,7 +34,11 @@ export class Wire implements CircuitBreakerStore {
     const wired: CircuitLedger = {
       view: (...args) => this.#through('view', () => ledger.view(...args)),
       vote: (...args) => this.#through('vote', () => ledger.vote(...args)),
-      acquire: (...args) => this.#through('acquire', () => ledger.acquire(...args)),
+      acquire: async (...args) => {
+        const shared = await this.#through('acquire', () => ledger.acquire(...args))
+        if (shared.granted) this.granted = shared.generation
+        return shared
+      },
       settle: (...args) => this.#through('settle', () => ledger.settle(...args)),
       close: (...args) => this.#through('close', () => ledger.close(...args)),
     }
@@ -55,6 +61,7 @@ export class Wire implements CircuitBreakerStore {
 /** A ledger that may lose what it knows, or become another that knows something else, as in a fail-over. */
 export class FailingOver implements CircuitLedger {
   now: MemoryCircuitBreakerStore
+  #before: MemoryCircuitBreakerStore | undefined
   readonly #clock: ManualClock
 
   constructor(clock: ManualClock) {
@@ -62,9 +69,17 @@ export class FailingOver implements CircuitLedger {
     this.now = new MemoryCircuitBreakerStore({ clock })
   }
 
-  /** All it knows. */
+  /** Forgets all it knows. */
   lose(): void {
+    this.#before = this.now
     this.now = new MemoryCircuitBreakerStore({ clock: this.#clock })
+  }
+
+  /** Becomes what it was when it last was lost or replaced. */
+  fallBack(): void {
+    const { now } = this
+    this.now = this.#before ?? now
+    this.#before = now
   }
 
   view: CircuitLedger['view'] = (...args) => this.now.view(...args)
