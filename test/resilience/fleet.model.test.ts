@@ -36,7 +36,7 @@ class Simulation {
   readonly #wires: Wire[]
   /** Errors that no call should have thrown, and trials that should not have begun. */
   readonly wrong: unknown[] = []
-  /** When the last thing happened after which the ledger and the circuits may disagree. */
+  /** When the last trouble was mended. `Infinity` until then: a circuit learns that something is over only when it is called. */
   troubledAt = -Infinity
   readonly #hanging: ReturnType<typeof deferred<unknown>>[] = []
   readonly #trials = new Set<{ readonly at: number; readonly generation: number }>()
@@ -185,7 +185,6 @@ prop(
   async (setup, { calm, callMs, works }, dice, steps) => {
     const sim = new Simulation(setup, dice)
     const { clock, ledger, circuits, health } = sim
-    const isTroubled = (): boolean => health.some((each) => each !== 'good')
     for (const { who, what, ms } of steps) {
       const isCall = CALLS.some((each) => each === what)
       if (calm && !isCall) continue
@@ -204,9 +203,8 @@ prop(
       else if (what === 'lose') ledger.lose()
       else if (what === 'fall back') ledger.fallBack()
       else health[who] = what
-      if (isTroubled() || BY_HAND.some((each) => each === what)) sim.troubledAt = clock.now()
+      if (!isCall) sim.troubledAt = Infinity
       await clock.advance(ms)
-      if (isTroubled()) sim.troubledAt = clock.now()
     }
 
     sim.mend()
