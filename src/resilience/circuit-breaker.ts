@@ -319,15 +319,15 @@ export class CircuitBreaker implements Policy {
         if (this.#state.kind === 'isolated') return
         if (state === 'open') this.#to({ kind: 'open', until: this.#clock.now() + openForMs }, openForMs)
         else if (state === 'half-open') this.#to(trying())
-        else if (state === this.#state.kind) return
-        else this.#close()
+        else if (this.#state.kind !== 'closed') this.#close()
+        else return
         this.#openings = openings
       },
       decide: (failed, slow) => {
         if (this.#state.kind === 'half-open') this.#decide(this.#state, failed, slow)
       },
       wake: () => this.#waiters?.wake(),
-      waits: () => this.#waiters !== undefined && this.#waiters.size > 0,
+      waits: () => Boolean(this.#waiters?.size),
       lost: (error) => this.#events?.emit('storeFailed', { error }),
     }
   }
