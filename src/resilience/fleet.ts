@@ -57,10 +57,6 @@ export class FleetMember implements CircuitMember {
     })
   }
 
-  get #renewMs(): number {
-    return this.#settings.leaseMs / 3
-  }
-
   get shares(): boolean {
     return !this.#alone && this.#known.state !== 'closed'
   }

@@ -50,13 +50,9 @@ local function each(kind, see)
   for _, field in ipairs(ended) do drop(field) end
 end
 
--- How many there are that have not ended. If the clock was set back, none lasts longer than \`longestMs\` from now for that.
-local function count(kind, longestMs)
+local function count(kind)
   local n = 0
-  each(kind, function(field, ends)
-    n = n + 1
-    if longestMs and ends > now + longestMs then put(field, string.format('%.0f', now + longestMs)) end
-  end)
+  each(kind, function() n = n + 1 end)
   return n
 end
 
@@ -77,7 +73,6 @@ end
 local function open(openMs)
   put('n', number('n') + 1)
   put('u', string.format('%.0f', now + openMs))
-  put('o', openMs)
   go('open')
 end
 
@@ -85,8 +80,6 @@ local function close()
   put('n', 0)
   go('closed')
 end
-
-if fleet['o'] and number('u') > now + number('o') then put('u', string.format('%.0f', now + number('o'))) end -- the clock was set back
 
 local what, based = ARGV[1], tonumber(ARGV[2])
 if based == generation or based == -1 then
