@@ -52,8 +52,8 @@ interface Prepared {
 
 /**
  * Buckets in Redis ≥ 6.2, one server or Cluster, shared by all who use this server and prefix. Time is the server's. All
- * calls of one turn of the event loop go in one script call (on a Cluster, one per slot), which is one atomic step. A key
- * lives until its bucket is full. A call that the client sends again because the connection broke is recognized for a second
+ * calls of one turn of the event loop go in one script call (on a Cluster, one per slot), which is one atomic step; the first
+ * after a silence does not wait for the turn to end. A key lives until its bucket is full. A call that the client sends again because the connection broke is recognized for a second
  * and not counted twice.
  */
 export class RedisTokenBucketStore implements TokenBucketStore {
@@ -117,9 +117,10 @@ export class RedisTokenBucketStore implements TokenBucketStore {
     return new Promise((resolve, reject) => {
       if (this.#unanswered >= MAX_UNANSWERED)
         return reject(new StoreError(`Redis has left ${MAX_UNANSWERED} calls unanswered: this one was not sent`))
-      this.#unanswered++
+      // With none under way, as soon as the running code has asked all it wants; behind others there is time to gather more.
+      const soon = this.#unanswered++ === 0 ? process.nextTick : setImmediate
       const call = { op, tokens, place: placeOf(this.#prefix, key), limits: this.#prepare(limits), resolve, reject }
-      if (this.#queue.push(call) === 1) setImmediate(() => this.#flush())
+      if (this.#queue.push(call) === 1) soon(() => this.#flush())
     })
   }
 
