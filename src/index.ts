@@ -131,8 +131,10 @@ export {
 } from './rate-limit/index.js'
 export {
   CacheManager,
+  MemoryCacheBackplane,
   MemoryCacheStore,
   type Ack,
+  type CacheBackplane,
   type CacheEvents,
   type CacheLease,
   type CacheManagerOptions,
@@ -148,6 +150,7 @@ export {
   type MemoryCacheStoreOptions,
   type StaleValue,
   type StoredEntry,
+  type OnInvalidation,
   type Wrapped,
 } from './cache/index.js'
 export {

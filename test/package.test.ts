@@ -122,6 +122,7 @@ describe('a subpath', () => {
     'holdfast/rate-limit': /^(kernel|rate-limit)\//,
     'holdfast/rate-limit/redis': /^(kernel|rate-limit)\//,
     'holdfast/cache': /^(kernel|cache)\//,
+    'holdfast/cache/redis': /^(kernel|cache)\//,
     'holdfast/event-sourcing': /^(kernel|event-sourcing)\//,
     'holdfast/event-sourcing/postgres': /^(kernel|event-sourcing)\//,
     'holdfast/messaging': /^(kernel|messaging)\//,

@@ -1,5 +1,5 @@
 import { CorruptDataError } from '../kernel/errors.js'
-import type { CacheLease, CacheStore, StoredEntry } from './store.js'
+import type { CacheLease, CacheStore, Invalidation, StoredEntry } from './store.js'
 
 /*
  * A store is somebody else's code and data. An answer that is none makes the call fail like any other, instead of breaking
@@ -37,6 +37,14 @@ export const checkSeq = (answer: number): number => (Number.isSafeInteger(answer
 /** @throws CorruptDataError unless it has an epoch and a number. */
 export const checkState = (answer: State): State =>
   typeof answer?.epoch === 'string' && Number.isSafeInteger(answer.seq) ? answer : corrupt('state')
+
+/** Whether a message of another process says what to take away. */
+export function isInvalidation(value: unknown): value is Invalidation {
+  const { kind, keys, tags } = (value ?? {}) as { kind?: unknown; keys?: unknown; tags?: unknown }
+  if (kind === 'all') return true
+  const names = kind === 'keys' ? keys : kind === 'tags' ? tags : undefined
+  return Array.isArray(names) && names.every((name) => typeof name === 'string')
+}
 
 function isEntry(value: unknown): boolean {
   if (typeof value !== 'object' || value === null) return false

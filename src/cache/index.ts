@@ -1,5 +1,7 @@
 export { CacheManager, type Expiry, type Wrapped } from './manager.js'
 export { MemoryCacheStore, type MemoryCacheStoreOptions } from './memory.js'
+export { MemoryCacheBackplane } from './memory-backplane.js'
+export type { CacheBackplane, OnInvalidation } from './backplane.js'
 export type { ManyLoader } from './bulk.js'
 export type { CacheEvents, CacheStats } from './events.js'
 export type { Ack } from './journal.js'

@@ -31,7 +31,7 @@ export interface Basis {
 export type Change = WriteChange | Invalidation
 
 /** A change that the store took: its number, and the generation it was sent in. */
-interface Sent {
+export interface Sent {
   readonly seq: number
   readonly generation: number
 }
@@ -51,15 +51,15 @@ export class Journal {
   #draining: Promise<void> | undefined
 
   /**
-   * @param applied told of each change that the store took, with its number there and the generation it was sent in, and of the
-   * change itself if it had to wait
+   * @param applied told of each change that the store took, with its number there and the generation it was sent in, and whether
+   * it had to wait
    */
   constructor(
     private readonly remote: Remote,
     private readonly clock: Clock,
     private readonly origin: string,
     private readonly coherence: Pick<Coherence, 'generation' | 'basis' | 'verify'>,
-    private readonly applied: (seq: number, generation: number, waited?: Change) => void,
+    private readonly applied: (change: Change, sent: Sent, waited: boolean) => void,
   ) {}
 
   /** How many changes wait. */
@@ -82,7 +82,7 @@ export class Journal {
     if (this.#waiting.size === 0) {
       const sent = await this.#send(change, budget)
       if (sent) {
-        this.applied(sent.seq, sent.generation)
+        this.applied(change, sent, false)
         return 'applied'
       }
     }
@@ -115,7 +115,7 @@ export class Journal {
       const sent = await this.#send(change, this.remote.budget(), true)
       if (!sent) break
       if (this.#waiting.get(id) === change) this.#waiting.delete(id) // else a newer one has taken its place
-      this.applied(sent.seq, sent.generation, change)
+      this.applied(change, sent, true)
     }
     this.#draining = undefined // in the same breath as the last look at what waits
   }

@@ -12,6 +12,7 @@ import { Journal, type Ack, type Change, type WriteChange } from './journal.js'
 import { LocalEntry, LocalLevel } from './local.js'
 import { l1Of, planOf, type CacheManagerOptions, type Plan } from './options.js'
 import { Remote, type Budget } from './remote.js'
+import { News } from './news.js'
 import type { Invalidation, StoredEntry } from './store.js'
 
 /** A value out of the second level. */
@@ -36,6 +37,12 @@ export interface Keeping {
 /** The share of the load's time beyond which an early reload by chance is out of the question: chance e^-14. */
 const XFETCH_REACH = 14
 
+/** After this part of `maxStalenessMs` a hit has it confirmed in the background that the first level is current. */
+const ASK_AHEAD_RATIO = 0.25
+
+/** The part of `l2TimeoutMs` for which messages may still be on their way. */
+const PATIENCE_RATIO = 0.5
+
 /** The two levels of one cache and the rules by which values pass between them. Keys and tags are full names here. */
 export class Levels {
   readonly clock: Clock
@@ -51,6 +58,7 @@ export class Levels {
   readonly serveUnverified: boolean
   readonly #journal: Journal | undefined
   readonly #coherence: Coherence | undefined
+  readonly #news: News | undefined
 
   /** @param changed told of each invalidation, before it is acted on further */
   constructor(
@@ -58,7 +66,9 @@ export class Levels {
     private readonly changed: (what: Invalidation) => void,
   ) {
     const { l1 = {}, l2, codec = jsonCodec, clock = systemClock, random = systemRandom, partition = 'load' } = options
+    const { backplane } = options
     if (l1 === false && !l2) invalid('l1', 'a first level, or else a second one', l1)
+    if (backplane && !l2) invalid('backplane', 'a second level (l2) whose changes it tells', backplane)
     this.clock = clock
     this.random = random
     this.codec = codec
@@ -67,7 +77,7 @@ export class Levels {
     this.serveUnverified = checkOneOf('partition', partition, ['load', 'serve']) === 'serve'
     const timeoutMs = checkNumber('l2TimeoutMs', options.l2TimeoutMs ?? 50, Number.MIN_VALUE)
     planOf(options.defaults, undefined) // mistakes in the defaults show at once
-    const local = (this.local = new LocalLevel(l1 === false ? undefined : l1Of(l1), clock))
+    const local = (this.local = new LocalLevel(l1 === false ? undefined : l1Of(l1), clock, () => this.#askAhead()))
     this.fences = new Fences(() => local.cells())
     if (!l2) return
 
@@ -88,6 +98,7 @@ export class Levels {
       () => remote.call('state', async (store) => checkState(await store.state([])), remote.budget()),
       (until) => {
         local.coherentUntil = until
+        local.askAt = until - this.maxStalenessMs * (1 - ASK_AHEAD_RATIO)
       },
       (reason) => {
         this.changed({ kind: 'all' })
@@ -95,13 +106,31 @@ export class Levels {
         this.fences.drop()
         if (reason !== 'start') this.emitter.emit('dropped', { reason })
       },
+      backplane ? timeoutMs * PATIENCE_RATIO : 0,
     ))
-    const journal = (this.#journal = new Journal(remote, clock, randomId(), coherence, (seq, generation, waited) => {
-      coherence.observe(seq, generation)
-      if (!waited) return
-      this.apply(waited.kind === 'write' ? { kind: 'keys', keys: [waited.key] } : waited)
-      this.emitter.emit('replayed', { queued: journal.size })
-    }))
+    const origin = randomId()
+    const news =
+      backplane &&
+      new News(backplane, origin, clock, (operation, error) => this.emitter.emit('l2Error', { operation, error }))
+    const journal = (this.#journal = new Journal(
+      remote,
+      clock,
+      origin,
+      coherence,
+      (change, { seq, generation }, waited) => {
+        const what: Invalidation = change.kind === 'write' ? { kind: 'keys', keys: [change.key] } : change
+        coherence.observe(seq, generation)
+        news?.tell(seq, what, generation === coherence.generation ? coherence.basis.epoch : undefined)
+        if (!waited) return
+        this.apply(what)
+        this.emitter.emit('replayed', { queued: journal.size })
+      },
+    ))
+    news?.listen((seq, what, epoch) => {
+      this.apply(what)
+      coherence.heard(seq, epoch)
+    })
+    this.#news = news
   }
 
   /** How many changes wait for the second level. */
@@ -119,6 +148,13 @@ export class Levels {
     const began = this.clock.now()
     const answered = await this.#coherence?.verify()
     this.remote?.spend(budget, began, answered ?? false)
+  }
+
+  #askAhead(): void {
+    const { local, clock, maxStalenessMs } = this
+    void this.#coherence?.verify().then((isCurrent) => {
+      if (!isCurrent) local.askAt = clock.now() + maxStalenessMs * ASK_AHEAD_RATIO
+    })
   }
 
   /** What one call may spend on waiting for the second level. */
@@ -249,6 +285,7 @@ export class Levels {
   /** Sends what waits, if the second level answers within a call's budget, and lets go of all timers. */
   async close(): Promise<void> {
     const { remote } = this
+    this.#news?.close()
     if (remote?.available) await this.#journal?.drainWithin(remote.budget().leftMs)
     remote?.close()
     this.local.close()

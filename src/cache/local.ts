@@ -33,6 +33,8 @@ export class LocalEntry {
 export class LocalLevel {
   /** Monotonic time until which entries are known to be current; `Infinity` without a second level. */
   coherentUntil = Infinity
+  /** Monotonic time from which a hit has that confirmed anew, beforehand. */
+  askAt = Infinity
   #lru: LRUCache<string, LocalEntry> | undefined
   readonly #isolate: Isolation
   readonly #sized: boolean
@@ -40,6 +42,8 @@ export class LocalLevel {
   constructor(
     options: { maxEntries: number; maxBytes: number | undefined; isolate: Isolation } | undefined,
     private readonly clock: Clock,
+    /** Told once when a hit comes after {@link askAt}. */
+    private readonly ask: () => void = () => {},
   ) {
     this.#isolate = options?.isolate ?? 'share'
     this.#sized = options?.maxBytes !== undefined
@@ -59,6 +63,10 @@ export class LocalLevel {
     if (entry === undefined) return undefined
     const now = this.clock.now()
     if (now >= entry.freshUntil || now >= this.coherentUntil) return undefined
+    if (now >= this.askAt) {
+      this.askAt = Infinity
+      this.ask()
+    }
     return entry.cells !== undefined && moved(entry.cells, entry.born, 'any') ? undefined : entry
   }
 

@@ -2,6 +2,7 @@ import { checkInteger, checkNumber, checkObject, checkOneOf, checkString, invali
 import type { Clock } from '../kernel/clock.js'
 import type { Codec } from '../kernel/codec.js'
 import type { Random } from '../kernel/random.js'
+import type { CacheBackplane } from './backplane.js'
 import type { CacheStore } from './store.js'
 
 /** How one entry is kept and renewed. Each option falls back to the manager's `defaults`, then to its own default. */
@@ -89,6 +90,11 @@ export interface CacheManagerOptions {
   readonly l1?: L1Options | false | undefined
   /** The second level, shared with other managers. It is never closed by the manager. @defaultValue none */
   readonly l2?: CacheStore | undefined
+  /**
+   * Tells this manager at once what others change in the second level. It is never closed by the manager.
+   * @defaultValue none: others' changes are found out within `maxStalenessMs`, and then the first level is emptied
+   */
+  readonly backplane?: CacheBackplane | undefined
   /** Encodes values for the second level. @defaultValue `jsonCodec` */
   readonly codec?: Codec | undefined
   /** Options of entries that a call leaves out. */

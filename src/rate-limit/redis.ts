@@ -118,9 +118,11 @@ export class RedisTokenBucketStore implements TokenBucketStore {
       if (this.#unanswered >= MAX_UNANSWERED)
         return reject(new StoreError(`Redis has left ${MAX_UNANSWERED} calls unanswered: this one was not sent`))
       // With none under way, as soon as the running code has asked all it wants; behind others there is time to gather more.
-      const soon = this.#unanswered++ === 0 ? process.nextTick : setImmediate
+      const isFirst = this.#unanswered++ === 0
       const call = { op, tokens, place: placeOf(this.#prefix, key), limits: this.#prepare(limits), resolve, reject }
-      if (this.#queue.push(call) === 1) soon(() => this.#flush())
+      if (this.#queue.push(call) > 1) return
+      if (isFirst) process.nextTick(() => this.#flush())
+      else setImmediate(() => this.#flush())
     })
   }
 

@@ -1,4 +1,4 @@
-import type { CacheStore } from '../../src/cache/index.js'
+import type { CacheBackplane, CacheStore, MemoryCacheBackplane } from '../../src/cache/index.js'
 import type { ManualClock } from '../../src/testing/index.js'
 
 /** What happens to one call: milliseconds on the way there and back; lost on one of the ways, it never settles. */
@@ -34,6 +34,25 @@ export function behindLine(store: CacheStore, clock: ManualClock, journey: (meth
     write: (items, origin) => line('write', () => store.write(items, origin)),
     invalidate: (what, origin) => line('invalidate', () => store.invalidate(what, origin)),
     state: (tags) => line('state', () => store.state(tags)),
+    [Symbol.asyncDispose]: async () => {},
+  }
+}
+
+/**
+ * One manager's end of a backplane. Messages overtake each other; each copy of one arrives after its own time.
+ * @param copies milliseconds until each copy of one message is here: none when it is lost
+ */
+export function behindNetwork(
+  backplane: MemoryCacheBackplane,
+  clock: ManualClock,
+  copies: () => readonly number[],
+): CacheBackplane {
+  return {
+    publish: (...message) => backplane.publish(...message),
+    subscribe: (onMessage) =>
+      backplane.subscribe((...message) => {
+        for (const ms of copies()) clock.setTimer(() => onMessage(...message), ms)
+      }),
     [Symbol.asyncDispose]: async () => {},
   }
 }

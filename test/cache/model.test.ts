@@ -1,10 +1,12 @@
 import { expect } from 'vitest'
-import { CacheManager, MemoryCacheStore, type Ack } from '../../src/cache/index.js'
+import { CacheManager, MemoryCacheBackplane, MemoryCacheStore, type Ack } from '../../src/cache/index.js'
 import { ManualClock, seededRandom } from '../../src/testing/index.js'
 import { fc, prop } from '../support/prop.js'
-import { behindLine } from './faulty-store.js'
+import { behindLine, behindNetwork } from './faulty-store.js'
 
 const STALENESS_MS = 400
+/** Good messages take less. */
+const GOOD_MS = 15
 const KEYS = ['a', 'b', 'c'] as const
 type Key = (typeof KEYS)[number]
 type Cached = CacheManager<Record<Key, number>>
@@ -29,7 +31,10 @@ interface Read {
 interface World {
   readonly managers: number
   readonly levels: 'first' | 'both' | 'second'
+  /** Processes are cut off from the second level, and calls and answers are lost. */
   readonly faults: boolean
+  /** How managers hear of each other's changes: not at all, or by messages that are lost, doubled and late, or not lost and soon. */
+  readonly messages?: 'none' | 'poor' | 'good'
   readonly seed: number
   readonly steps: number
 }
@@ -38,7 +43,7 @@ interface World {
  * Several managers on one store, an origin whose values are version numbers, and readers and writers that act at random times
  * over a slow line. Of every read it is known what the oldest version is that it may return.
  */
-async function run({ managers: count, levels, faults, seed, steps }: World): Promise<void> {
+async function run({ managers: count, levels, faults, messages = 'none', seed, steps }: World): Promise<void> {
   const random = seededRandom(seed)
   const below = (n: number): number => Math.floor(random() * n)
   const clock = new ManualClock()
@@ -49,9 +54,17 @@ async function run({ managers: count, levels, faults, seed, steps }: World): Pro
       const cut = clock.now() < (cutUntil[manager] as number)
       return { thereMs: below(4), backMs: below(8), lost: cut ? (below(2) ? 'there' : 'back') : undefined }
     })
+  const backplane = new MemoryCacheBackplane()
+  const copies = (manager: number) => (): number[] => {
+    if (messages === 'good') return [below(GOOD_MS)]
+    if (clock.now() < cutUntil[manager]! || below(7) === 0) return []
+    return Array.from({ length: 1 + below(2) }, () => below(60))
+  }
+  let gaps = 0
   const caches: Cached[] = Array.from({ length: levels === 'first' ? 1 : count }, (_, i) => {
-    return new CacheManager<Record<Key, number>>({
+    const cache = new CacheManager<Record<Key, number>>({
       ...(levels === 'first' ? {} : { l2: line(i) }),
+      ...(messages === 'none' ? {} : { backplane: behindNetwork(backplane, clock, copies(i)) }),
       ...(levels === 'second' ? { l1: false as const } : {}),
       clock,
       random,
@@ -59,7 +72,10 @@ async function run({ managers: count, levels, faults, seed, steps }: World): Pro
       leaseMs: 5_000,
       defaults: { ttlMs: 3_000, tags: ['all'] },
     })
+    cache.on('dropped', () => gaps++)
+    return cache
   })
+  if (messages === 'good') await Promise.all([clock.advance(100), ...caches.map((cache) => cache.has('a'))]) // all know where it stands
   const origin: Record<Key, number> = { a: 0, b: 0, c: 0 }
   const writing = new Set<Key>()
   const changes: Change[] = []
@@ -129,7 +145,8 @@ async function run({ managers: count, levels, faults, seed, steps }: World): Pro
       const what = `version ${r.version} read by ${r.manager} at ${r.began}, but ${c.version} was ${c.ack} by ${c.manager} at ${c.resolvedAt}`
       const own = c.manager === r.manager && c.resolvedAt < r.began
       if (own) expect.unreachable(`own change: ${what}`)
-      if (c.ack === 'applied' && r.began > c.resolvedAt + STALENESS_MS) expect.unreachable(`bounded staleness: ${what}`)
+      const boundMs = messages === 'good' ? GOOD_MS : STALENESS_MS
+      if (c.ack === 'applied' && r.began > c.resolvedAt + boundMs) expect.unreachable(`bounded staleness: ${what}`)
     }
     const id = `${r.manager}${r.key}`
     const before = told.get(id) ?? []
@@ -140,6 +157,7 @@ async function run({ managers: count, levels, faults, seed, steps }: World): Pro
       )
     told.set(id, [...before, r])
   }
+  if (messages === 'good') expect(gaps).toBe(0)
   await Promise.all(caches.map((cache) => cache.close()))
   expect(clock.pendingTimers).toBe(0)
 }
@@ -160,5 +178,19 @@ prop(
   'nor does it when processes are cut off from the second level and calls or answers are lost',
   [seed, fc.integer({ min: 1, max: 3 }), fc.constantFrom('both', 'second')],
   (s, managers, levels) => run({ managers, levels, faults: true, seed: s, steps: 120 }),
+  { numRuns: 12 },
+)
+
+prop(
+  'nor does it with messages that are lost, doubled and late, whether calls are lost too or not',
+  [seed, fc.integer({ min: 2, max: 3 }), fc.boolean()],
+  (s, managers, faults) => run({ managers, levels: 'both', faults, messages: 'poor', seed: s, steps: 120 }),
+  { numRuns: 12 },
+)
+
+prop(
+  'with messages that arrive soon, no read is older than they take, and no first level is emptied for a gap',
+  [seed, fc.integer({ min: 2, max: 3 })],
+  (s, managers) => run({ managers, levels: 'both', faults: false, messages: 'good', seed: s, steps: 120 }),
   { numRuns: 12 },
 )

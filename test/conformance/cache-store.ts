@@ -46,9 +46,42 @@ export function cacheStoreContract(
     })
 
   law('an entry comes back with every field as it was written, stamped with the number of the write', async (t) => {
-    const entry = t.entry('é\u0000"', { tags: ['a', 'b'], etag: 'W/"1"', loadMs: 12 })
+    const entry = t.entry('é\u0000"\n', { tags: ['a', 'b\n', '\ud800'], etag: 'W/"1"', loadMs: 12 })
     const seq = await t.store.write([{ key: 'k', entry, ms: LONG_MS }], 'me')
-    expect(await t.store.read(['k'])).toEqual({ entries: [{ ...entry, stamp: seq }], seq })
+    const read = await t.store.read(['k'])
+    expect(read).toEqual({ entries: [{ ...entry, stamp: seq, freshUntil: NEAR, storedAt: NEAR }], seq })
+    // A store that keeps time by its own clock is off by what a call takes.
+    expect(Math.abs(read.entries[0]!.freshUntil - entry.freshUntil)).toBeLessThan(SLACK_MS)
+    expect(Math.abs(read.entries[0]!.storedAt - entry.storedAt)).toBeLessThan(SLACK_MS)
+  })
+
+  law('a payload may be any bytes, and any text', async (t) => {
+    const bytes = Uint8Array.from({ length: 256 }, (_, i) => i)
+    const payloads = [bytes, new Uint8Array(), '', '\ud800 \n', 'x'.repeat(100_000)]
+    for (const payload of payloads) {
+      await t.store.write([{ key: 'k', entry: { ...t.entry(''), payload }, ms: LONG_MS }], 'me')
+      expect(await t.payload('k')).toEqual(payload)
+    }
+  })
+
+  law('an entry with a great many tags is found, and goes with any of them', async (t) => {
+    const tags = Array.from({ length: 9_000 }, (_, i) => `tag ${i}`)
+    await t.put('k', 'v', { tags })
+    expect(await t.payload('k')).toBe('v')
+    await t.store.invalidate({ kind: 'tags', tags: tags.slice(-1) }, 'me')
+    expect(await t.payload('k')).toBeUndefined()
+  })
+
+  law('a great many keys are read, and taken away, at once', async (t) => {
+    const keys = Array.from({ length: 9_000 }, (_, i) => `key ${i}`)
+    await t.store.write(
+      keys.map((key) => ({ key, entry: t.entry(key), ms: LONG_MS })),
+      'me',
+    )
+    const { entries } = await t.store.read(keys)
+    expect(entries.filter((entry, i) => entry?.payload === keys[i]).length).toBeGreaterThanOrEqual(64) // all that fit
+    await t.store.invalidate({ kind: 'keys', keys }, 'me')
+    expect((await t.store.read(keys)).entries.some(Boolean)).toBe(false)
   })
 
   law('a read answers in the order of its keys, repeated ones too, with nothing where nothing is', async (t) => {
@@ -73,6 +106,8 @@ export function cacheStoreContract(
       '\u0000',
       '\n',
       '😀',
+      '\ud800',
+      '\ud801',
       'x'.repeat(9000),
     ]
     await t.store.write(
@@ -259,3 +294,7 @@ export function cacheStoreContract(
 
 /** Longer than any test. */
 const LONG_MS = 600_000
+
+/** How far the times of an entry may be off. */
+const SLACK_MS = 1_000
+const NEAR: unknown = expect.any(Number)
