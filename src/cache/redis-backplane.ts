@@ -81,17 +81,20 @@ export class RedisCacheBackplane implements CacheBackplane {
   }
 }
 
-/** `seq epoch {"origin":…,"what":…}`; anything else on the channel is not ours. */
+/** The epoch, then for each change a line of `seq {"origin":…,"what":…}`; anything else on the channel is not ours. */
 function hear(message: string, onMessage: OnInvalidation): void {
-  const [, seq, epoch, json] = MESSAGE.exec(message) ?? []
-  if (json === undefined) return
-  let body: { readonly origin: string; readonly what: Invalidation }
-  try {
-    body = JSON.parse(json) as typeof body
-  } catch {
-    return
+  const [epoch, ...changes] = message.split('\n')
+  for (const change of changes) {
+    const [, seq, json] = CHANGE.exec(change) ?? []
+    if (json === undefined) continue
+    let body: { readonly origin: string; readonly what: Invalidation }
+    try {
+      body = JSON.parse(json) as typeof body
+    } catch {
+      continue
+    }
+    onMessage(Number(seq), body.what, body.origin, epoch)
   }
-  onMessage(Number(seq), body.what, body.origin, epoch)
 }
 
-const MESSAGE = /^(\d+) (\S+) (\{.*\})$/s
+const CHANGE = /^(\d+) (\{.*\})$/
