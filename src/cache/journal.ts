@@ -145,9 +145,11 @@ export class Journal {
     const { generation } = coherence
     const before = await remote.call('read', async (store) => checkEntries(await store.read([key]), 1), remote.budget())
     if (!before) return undefined
+    const there = before.entries[0]
+    if (there?.payload === entry.payload && there.freshUntil > 0) return { seq: there.stamp, generation } // it had arrived after all
     const seq = await this.#invalidate({ kind: 'keys', keys: [key] }, remote.budget())
     if (seq === undefined) return undefined
-    const stamp = before.entries[0]?.stamp ?? Infinity // what is not there may have been deleted
+    const stamp = there?.stamp ?? before.seq // what is not there may have been deleted by any change
     const ms = Math.ceil(keepUntil - this.clock.now())
     if (ms > 0 && stamp <= basis.seq && coherence.basis.epoch === basis.epoch && seq === before.seq + 1) {
       const lease = await remote.call(

@@ -126,8 +126,8 @@ export class Levels {
         this.emitter.emit('replayed', { queued: journal.size })
       },
     ))
-    news?.listen((seq, what, epoch) => {
-      this.apply(what)
+    news?.listen((seq, what, epoch, isOwn) => {
+      if (!isOwn) this.apply(what)
       coherence.heard(seq, epoch)
     })
     this.#news = news
@@ -208,7 +208,9 @@ export class Levels {
   async write(change: Omit<WriteChange, 'basis'>, otherwise: (change: WriteChange) => Change): Promise<Ack> {
     if (!this.#journal || !this.#coherence || !this.remote) return 'applied'
     const write = { ...change, basis: this.#coherence.basis }
-    return this.#journal.submit(write, this.remote.budget(), () => otherwise(write))
+    const ack = this.#journal.submit(write, this.remote.budget(), () => otherwise(write))
+    if (write.basis.epoch === undefined) void this.#coherence.verify() // after it, so that it counts: later ones need a basis
+    return ack
   }
 
   /** Whether the second level's word on this key counts for nothing until a queued change has reached it. */

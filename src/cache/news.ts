@@ -14,7 +14,7 @@ export class News {
   #closed = false
   #cancel = (): void => {}
 
-  /** @param origin names this manager: it does not hear itself */
+  /** @param origin names this manager */
   constructor(
     private readonly backplane: CacheBackplane,
     private readonly origin: string,
@@ -29,11 +29,12 @@ export class News {
     publish().catch((error: unknown) => this.failed('publish', error))
   }
 
-  listen(hear: (seq: number, what: Invalidation, epoch: string | undefined) => void): void {
+  /** @param hear told of each change; one of our own may be news too, if the client sent it twice or its answer was lost */
+  listen(hear: (seq: number, what: Invalidation, epoch: string | undefined, isOwn: boolean) => void): void {
     const subscribe = async (): Promise<void> =>
       this.backplane.subscribe((seq, what, origin, epoch) => {
-        if (!this.#closed && origin !== this.origin && Number.isSafeInteger(seq) && isInvalidation(what))
-          hear(seq, what, epoch)
+        if (!this.#closed && Number.isSafeInteger(seq) && isInvalidation(what))
+          hear(seq, what, epoch, origin === this.origin)
       })
     subscribe().catch((error: unknown) => {
       if (this.#closed) return

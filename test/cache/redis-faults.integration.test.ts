@@ -1,0 +1,299 @@
+import { fork } from 'node:child_process'
+import { randomUUID } from 'node:crypto'
+import { Redis } from 'ioredis'
+import { afterAll, expect, onTestFinished, test } from 'vitest'
+import { Servers, type Server } from '../../scripts/servers.mjs'
+import { CacheManager, type CacheManagerOptions } from '../../src/cache/index.js'
+import { RedisCacheBackplane, RedisCacheStore } from '../../src/cache/redis.js'
+import { Proxy } from '../support/proxy.js'
+import type { Job, Outcome } from './cache-worker.js'
+
+// Managers, each on its own line to one real Redis, while lines are cut or fall silent and the server dies, stands still or is
+// replaced. Bounds are those that the library promises, with room for a busy machine where they count the time of an answer.
+
+const servers = new Servers()
+afterAll(() => servers.stop())
+
+const STALENESS_MS = 2_000
+const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
+
+interface Member {
+  readonly cache: CacheManager<Record<string, string>>
+  /** The line of commands, and that of messages. */
+  readonly commands: Proxy
+  readonly messages: Proxy
+}
+
+async function member(server: Server, prefix: string, options: CacheManagerOptions = {}): Promise<Member> {
+  const [commands, messages] = [await Proxy.to(server.port), await Proxy.to(server.port)]
+  // Default clients; only the time between two tries to connect is shorter, because a test waits for it.
+  const clients = [commands, messages].map(
+    ({ port }) => new Redis({ port, retryStrategy: (times) => Math.min(50 * times, 200) }),
+  )
+  for (const client of clients) client.on('error', () => {})
+  const cache = new CacheManager<Record<string, string>>({
+    l2: new RedisCacheStore(clients[0]!, { prefix }),
+    backplane: new RedisCacheBackplane(clients[1]!, { prefix }),
+    ...options,
+  })
+  onTestFinished(async () => {
+    await cache.close()
+    for (const client of clients) client.disconnect()
+    commands.close()
+    messages.close()
+  })
+  await until(async () => (await cache.set('ready', 'yes')) === 'applied')
+  return { cache, commands, messages }
+}
+
+async function two(options?: CacheManagerOptions): Promise<{ server: Server; a: Member; b: Member }> {
+  const server = await servers.redis()
+  const prefix = `${randomUUID()}:`
+  return { server, a: await member(server, prefix, options), b: await member(server, prefix, options) }
+}
+
+/** Waits until `check` holds. @returns how many milliseconds that took */
+async function until(check: () => boolean | Promise<boolean>, limitMs = 20_000): Promise<number> {
+  const began = performance.now()
+  while (!(await check())) {
+    if (performance.now() - began > limitMs) throw new Error(`not within ${limitMs} ms`)
+    await sleep(2)
+  }
+  return performance.now() - began
+}
+
+const loader = (value: string) => async (): Promise<string> => value
+
+test('what one changes is gone from the first level of another, by key, tag and all', async () => {
+  const { a, b } = await two({ maxStalenessMs: 60_000 }) // so that it is the messages that do it
+  await a.cache.set('k', '1', { tags: ['t'] })
+  const changes = [
+    () => a.cache.set('k', '2', { tags: ['t'] }),
+    () => a.cache.delete('k'),
+    () => a.cache.invalidateTags('t'),
+    () => a.cache.expire({ keys: ['k'] }),
+    () => a.cache.clear(),
+  ]
+  for (const change of changes) {
+    await b.cache.getOrSet('k', loader('old'), { tags: ['t'] })
+    expect(b.cache.peek('k')).toBeDefined()
+    expect(await change()).toBe('applied')
+    await until(() => b.cache.peek('k') === undefined)
+  }
+  expect(b.cache.stats()).toMatchObject({ coherent: true, l2Up: true })
+})
+
+test.each(['cut', 'silent'] as const)(
+  'messages that do not come through (%s): the bound on staleness holds',
+  async (line) => {
+    const { a, b } = await two()
+    await a.cache.set('k', '1')
+    expect(await b.cache.get('k')).toBe('1')
+    b.messages.set(line)
+    await a.cache.set('k', '2')
+    await sleep(STALENESS_MS)
+    expect(await b.cache.get('k')).toBe('2')
+    b.messages.set('open')
+    await until(async () => {
+      await a.cache.set('k', '3')
+      await sleep(50)
+      return b.cache.peek('k') === undefined // the messages are back
+    })
+  },
+)
+
+test('a process that is cut off says what it could not do, does it later, and reads nothing older meanwhile or after', async () => {
+  const { a, b } = await two()
+  for (const key of ['k1', 'k2', 'k3', 'k4']) {
+    await a.cache.set(key, 'v1')
+    expect(await b.cache.get(key)).toBe('v1')
+  }
+  await sleep(100) // the messages of all that are here
+  b.commands.set('silent')
+  b.messages.set('silent')
+  const changed = performance.now()
+  expect(await a.cache.set('k1', 'v2')).toBe('applied')
+  expect(await a.cache.delete('k2')).toBe('applied')
+  expect(await b.cache.delete('k3')).toBe('queued')
+  expect(await b.cache.set('k4', 'v4')).toBe('queued')
+  expect([await b.cache.get('k3'), b.cache.peek('k4')]).toEqual([undefined, 'v4']) // its own changes it knows
+  await sleep(STALENESS_MS - (performance.now() - changed) + 1)
+  expect([await b.cache.get('k1'), await b.cache.get('k2')]).toEqual([undefined, undefined]) // not known to be current
+  expect(await b.cache.getOrSet('k1', loader('loaded'))).toBe('loaded')
+  b.commands.set('open')
+  b.messages.set('open')
+  await until(() => b.cache.stats().queued === 0)
+  await sleep(STALENESS_MS)
+  for (const { cache } of [a, b]) {
+    expect(await cache.get('k1')).toBe('v2')
+    expect(await cache.get('k2')).toBeUndefined()
+    expect(await cache.get('k3')).toBeUndefined()
+    expect(await cache.get('k4')).toBe('v4')
+  }
+})
+
+/** What a server that does not answer costs, and that it is used again. */
+async function outage(begin: (server: Server) => Promise<void> | void, end: (server: Server) => Promise<void> | void) {
+  const { server, a, b } = await two()
+  await a.cache.set('later', 'v')
+  await a.cache.set('k', 'v')
+  expect(await b.cache.get('k')).toBe('v')
+  await begin(server)
+  const waits: number[] = []
+  for (let i = 0; i < 50; i++) {
+    const began = performance.now()
+    expect(await a.cache.getOrSet(`new ${i}`, loader('loaded'))).toBe('loaded')
+    waits.push(performance.now() - began)
+  }
+  const began = performance.now()
+  expect([await a.cache.delete('k'), await a.cache.set('later', 'set')]).toEqual(['queued', 'queued'])
+  expect(performance.now() - began).toBeLessThan(500)
+  expect(waits[0]).toBeLessThan(500) // one call waits, for its budget, ...
+  expect(waits.toSorted((x, y) => x - y)[25]).toBeLessThan(25) // ... the others do not
+  await end(server)
+  await until(() => a.cache.stats().l2Up && a.cache.stats().queued === 0)
+  await until(() => b.cache.stats().l2Up)
+  await sleep(STALENESS_MS)
+  expect(await b.cache.get('k')).toBeUndefined()
+  expect(a.cache.stats().loadErrors).toBe(0)
+  expect(await a.cache.set('after', 'it')).toBe('applied')
+  expect(await b.cache.get('after')).toBe('it')
+  return { a, b }
+}
+
+test('a server that stands still, then goes on', async () => {
+  const { b } = await outage(
+    ({ pid }) => void process.kill(pid, 'SIGSTOP'),
+    ({ pid }) => void process.kill(pid, 'SIGCONT'),
+  )
+  expect(await b.cache.get('later')).toBe('set') // what was queued
+})
+
+test('a server that is killed, and comes back empty', async () => {
+  const { a, b } = await outage(
+    ({ pid }) => void process.kill(pid, 'SIGKILL'),
+    async ({ port }) => void (await servers.redis({ port })),
+  )
+  // Others may have changed it, or not: the store does not know any more, so nobody is told.
+  expect([await a.cache.get('later'), await b.cache.get('later')]).toEqual([undefined, undefined])
+})
+
+test('a server that lost everything: what it lost is read nowhere for longer than the bound, and loads from before are not stored', async () => {
+  const { server, a, b } = await two()
+  await a.cache.set('k', 'old')
+  expect(await b.cache.get('k')).toBe('old')
+  let loaded = (_: string): void => {}
+  const slow = a.cache.getOrSet('slow', () => new Promise<string>((resolve) => (loaded = resolve)))
+  const admin = new Redis(server.port)
+  onTestFinished(() => admin.disconnect())
+  await until(() => a.cache.stats().loads === 1)
+  await admin.flushall()
+  loaded('before')
+  await slow
+  await sleep(STALENESS_MS)
+  expect(await b.cache.get('slow')).toBeUndefined()
+  expect([await a.cache.get('k'), await b.cache.get('k')]).toEqual([undefined, undefined])
+})
+
+test('state or tags that were evicted: entries count as lost, none comes back that was invalidated', async () => {
+  const { server, a, b } = await two()
+  const admin = new Redis(server.port)
+  onTestFinished(() => admin.disconnect())
+  for (const evicted of ['*:}s', '*:}t0', '*:}t1']) {
+    await a.cache.set('k', evicted, { tags: ['t'] })
+    await a.cache.set('plain', evicted)
+    const [name] = await admin.keys(evicted)
+    await a.cache.invalidateTags('t')
+    await admin.del(name!)
+    expect(await b.cache.get('k')).toBeUndefined()
+    await sleep(STALENESS_MS)
+    expect(await a.cache.get('k')).toBeUndefined()
+    expect(await a.cache.set('k', 'again', { tags: ['t'] })).toBe('applied')
+    expect(await b.cache.get('k')).toBe('again')
+  }
+})
+
+test('a fail-over to a replica: used at once, and what it had not heard of is found out', async () => {
+  const { server, a, b } = await two()
+  const other = await servers.redis()
+  const [master, replica] = [new Redis(server.port), new Redis(other.port)]
+  onTestFinished(() => {
+    master.disconnect()
+    replica.disconnect()
+  })
+  await replica.replicaof('127.0.0.1', server.port)
+  await until(async () => (await replica.info('replication')).includes('master_link_status:up'))
+  await a.cache.set('k', 'old')
+  await until(async () => (await replica.dbsize()) === (await master.dbsize()))
+  expect(await b.cache.get('k')).toBe('old')
+  await replica.call('replicaof', 'no', 'one')
+  for (const { commands, messages } of [a, b]) for (const line of [commands, messages]) line.lead(other.port)
+  await until(async () => (await a.cache.delete('k')) === 'applied')
+  expect(await a.cache.set('k', 'new')).toBe('applied')
+  await sleep(STALENESS_MS)
+  expect([await a.cache.get('k'), await b.cache.get('k')]).toEqual(['new', 'new'])
+})
+
+test('scripts that the server forgets are sent again', async () => {
+  const { server, a, b } = await two()
+  const admin = new Redis(server.port)
+  onTestFinished(() => admin.disconnect())
+  for (let i = 0; i < 10; i++) {
+    await admin.script('FLUSH')
+    expect(await a.cache.set('k', String(i))).toBe('applied')
+    await admin.script('FLUSH')
+    expect(await b.cache.getOrSet(`load ${i}`, loader('loaded'))).toBe('loaded')
+  }
+  await until(async () => (await b.cache.get('k')) === '9')
+})
+
+test('four processes with 250 callers each make one load of a key', async () => {
+  const server = await servers.redis()
+  const prefix = `${randomUUID()}:`
+  const keys = Array.from({ length: 5 }, (_, i) => `key ${i}`)
+  const workers = Array.from({ length: 4 }, () =>
+    fork('test/cache/cache-worker.ts', [], { execArgv: ['--import', 'tsx'] }),
+  )
+  onTestFinished(() => {
+    for (const worker of workers) worker.kill('SIGKILL')
+  })
+  const told = <T>(): Promise<T[]> =>
+    Promise.all(workers.map((worker) => new Promise<T>((resolve) => worker.once('message', (it) => resolve(it as T)))))
+  await told<'ready'>()
+  const outcomes = told<Outcome>()
+  for (const worker of workers)
+    worker.send({ port: server.port, prefix, keys, callers: 250, loadMs: 100 } satisfies Job)
+  const all = await outcomes
+  expect(all.reduce((sum, { loads }) => sum + loads, 0)).toBe(keys.length)
+  expect(new Set(all.flatMap(({ values }) => values)).size).toBe(keys.length)
+})
+
+test('a thousand changes in the middle of loads: none is followed by what was there before', async () => {
+  const { a, b } = await two({ l2TimeoutMs: 5_000 })
+  let version = 0
+  const load = async (): Promise<string> => {
+    const read = String(version)
+    await sleep(Math.random() * 3)
+    return read
+  }
+  let stale = 0
+  for (let i = 0; i < 1_000; i++) {
+    const [changing, other] = i % 2 ? [a, b] : [b, a]
+    const loads = [
+      changing.cache.getOrSet('k', load, { tags: ['t'] }),
+      other.cache.getOrSet('k', load, { tags: ['t'] }),
+    ]
+    if (i % 3 === 0) await sleep(Math.random() * 3)
+    version++
+    const kind = i % 4
+    if (kind === 0) await changing.cache.delete('k')
+    else if (kind === 1) await changing.cache.set('k', String(version), { tags: ['t'] })
+    else if (kind === 2) await changing.cache.invalidateTags('t')
+    else await changing.cache.expire({ keys: ['k'] })
+    if (Number(await changing.cache.getOrSet('k', load, { tags: ['t'] })) < version) stale++
+    await Promise.all(loads)
+  }
+  expect(stale).toBe(0)
+  await sleep(STALENESS_MS)
+  for (const { cache } of [a, b]) expect(await cache.getOrSet('k', load)).toBe(String(version))
+})
