@@ -1,3 +1,4 @@
+export { cached, type CachedOptions } from './cached.js'
 export { CacheManager, type Expiry, type Wrapped } from './manager.js'
 export { MemoryCacheStore, type MemoryCacheStoreOptions } from './memory.js'
 export { MemoryCacheBackplane } from './memory-backplane.js'

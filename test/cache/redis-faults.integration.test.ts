@@ -182,7 +182,7 @@ test('a server that lost everything: what it lost is read nowhere for longer tha
   const { server, a, b } = await two()
   await a.cache.set('k', 'old')
   expect(await b.cache.get('k')).toBe('old')
-  let loaded = (_: string): void => {}
+  let loaded: (value: string) => void = () => {}
   const slow = a.cache.getOrSet('slow', () => new Promise<string>((resolve) => (loaded = resolve)))
   const admin = new Redis(server.port)
   onTestFinished(() => admin.disconnect())
