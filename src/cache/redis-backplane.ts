@@ -41,7 +41,9 @@ export interface RedisCacheBackplaneOptions {
 export class RedisCacheBackplane implements CacheBackplane {
   readonly #subscriber: RedisSubscriber
   readonly #channel: string
-  readonly #ends: (() => Promise<unknown>)[] = []
+  readonly #heard = new Set<OnInvalidation>()
+  #subscribed: Promise<void> | undefined
+  #end: () => Promise<unknown> = async () => {}
 
   /**
    * @param subscriber a client of its own, because one that listens can do nothing else; stays the caller's, who closes it
@@ -56,33 +58,49 @@ export class RedisCacheBackplane implements CacheBackplane {
   async publish(): Promise<void> {}
 
   async subscribe(onMessage: OnInvalidation): Promise<void> {
-    const subscriber = this.#subscriber
-    const channel = this.#channel
-    const listener = (message: string): void => hear(message, onMessage)
-    if ('call' in subscriber) {
-      const ofChannel = (from: string, message: string): void => {
-        if (from === channel) listener(message)
-      }
-      subscriber.on('message', ofChannel)
-      this.#ends.push(async () => {
-        subscriber.off('message', ofChannel)
-        await subscriber.unsubscribe(channel)
-      })
-      await subscriber.subscribe(channel)
-    } else {
-      this.#ends.push(() => subscriber.unsubscribe(channel, listener))
-      await subscriber.subscribe(channel, listener)
-    }
+    this.#heard.add(onMessage)
+    await (this.#subscribed ??= this.#subscribe())
   }
 
   /** Ends all subscriptions. Rejects when the client can't be told. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await Promise.all(this.#ends.splice(0).map((end) => end()))
+    this.#heard.clear()
+    this.#subscribed = undefined
+    await this.#end()
+  }
+
+  /** Once for all who listen. */
+  async #subscribe(): Promise<void> {
+    const subscriber = this.#subscriber
+    const channel = this.#channel
+    const hear = (message: string): void => {
+      for (const onMessage of this.#heard) tell(message, onMessage)
+    }
+    try {
+      if ('call' in subscriber) {
+        const ofChannel = (from: string, message: string): void => {
+          if (from === channel) hear(message)
+        }
+        this.#end = async () => {
+          subscriber.off('message', ofChannel)
+          await subscriber.unsubscribe(channel)
+        }
+        subscriber.on('message', ofChannel)
+        await subscriber.subscribe(channel)
+      } else {
+        this.#end = () => subscriber.unsubscribe(channel, hear)
+        await subscriber.subscribe(channel, hear)
+      }
+    } catch (error) {
+      this.#subscribed = undefined // the next who asks tries again
+      void this.#end().catch(() => {})
+      throw error
+    }
   }
 }
 
 /** The epoch, then for each change a line of `seq {"origin":…,"what":…}`; anything else on the channel is not ours. */
-function hear(message: string, onMessage: OnInvalidation): void {
+function tell(message: string, onMessage: OnInvalidation): void {
   const [epoch, ...changes] = message.split('\n')
   for (const change of changes) {
     const [, seq, json] = CHANGE.exec(change) ?? []

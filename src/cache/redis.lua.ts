@@ -71,8 +71,8 @@ end
 
 -- Of an entry from its 49th character on.
 local function tagsOf(rest)
-  if string.sub(rest, 1, 1) == '0' then return {} end
-  return cjson.decode(string.match(rest, '{[^\\n]*')).tags
+  if string.sub(rest, 1, 1) ~= '1' then return {} end
+  return cjson.decode(string.match(rest, '{[^\\n]*') or '{}').tags or {}
 end
 
 -- Four arguments make an entry: for how long it is fresh, how old it is, for how long it is to be kept, and the rest of it.
@@ -92,8 +92,8 @@ local calls = {}
 -- KEYS: entry, lease. ARGV: token, milliseconds, force (1, 0). Returns the number, and the entry, 1 for granted or 0 for busy.
 function calls.lease(k, _, a)
   local entry = redis.call('GET', KEYS[k])
-  if entry and ARGV[a + 2] == '0' and (tonumber(string.sub(entry, 17, 32)) or 0) > now then
-    local stamp = tonumber(string.sub(entry, 1, 16))
+  local stamp = entry and string.find(entry, '\\n', 50, true) and tonumber(string.sub(entry, 1, 16)) -- else it is not ours
+  if stamp and ARGV[a + 2] == '0' and (tonumber(string.sub(entry, 17, 32)) or 0) > now then
     local _, _, any = invalidated(tagsOf(string.sub(entry, 49)))
     if stamp >= clear and stamp >= any then return { seq, entry } end
   end

@@ -1,16 +1,149 @@
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
-import { afterAll, inject } from 'vitest'
-import { RedisCacheStore } from '../../src/cache/redis.js'
+import { createClient } from 'redis'
+import { afterAll, beforeAll, expect, inject, onTestFinished, test } from 'vitest'
+import { CacheManager } from '../../src/cache/index.js'
+import { RedisCacheBackplane, RedisCacheStore, type RedisSubscriber } from '../../src/cache/redis.js'
 import { systemClock } from '../../src/kernel/clock.js'
+import { ManualClock } from '../../src/testing/index.js'
 import { cacheStoreContract } from '../conformance/cache-store.js'
 
 const redis = new Redis(inject('redisUrl'))
-afterAll(() => redis.disconnect())
+const nodeRedis = createClient({ url: inject('redisUrl') })
+const nodeSubscriber = nodeRedis.duplicate()
+beforeAll(async () => {
+  await nodeRedis.connect()
+  await nodeSubscriber.connect()
+})
+afterAll(() => {
+  redis.disconnect()
+  nodeRedis.destroy()
+  nodeSubscriber.destroy()
+})
 
-cacheStoreContract('RedisCacheStore', async () => ({
-  store: new RedisCacheStore(redis, { prefix: `${randomUUID()}:` }),
-  advance: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
-  epochMs: () => systemClock.epochMs(),
-  close: async () => {},
-}))
+for (const [name, client] of [
+  ['ioredis', redis],
+  ['node-redis', nodeRedis],
+] as const) {
+  cacheStoreContract(`RedisCacheStore, ${name}`, async () => ({
+    store: new RedisCacheStore(client, { prefix: `${randomUUID()}:` }),
+    advance: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
+    epochMs: () => systemClock.epochMs(),
+    close: async () => {},
+  }))
+}
+
+/** Waits until `check` holds. */
+async function until(check: () => boolean): Promise<void> {
+  for (const end = performance.now() + 10_000; !check(); await new Promise((resolve) => setTimeout(resolve, 2)))
+    if (performance.now() > end) throw new Error('not within 10 s')
+}
+
+test.each([
+  ['ioredis', () => redis.duplicate()],
+  ['node-redis', () => nodeSubscriber],
+] as const)('%s: a backplane hears each change, its own prefix only, until it is disposed of', async (_, connect) => {
+  const prefix = `${randomUUID()}:`
+  const subscriber: RedisSubscriber = connect()
+  if (subscriber instanceof Redis) onTestFinished(() => subscriber.disconnect())
+  const backplane = new RedisCacheBackplane(subscriber, { prefix })
+  const heard: unknown[] = []
+  const alsoHeard: unknown[] = []
+  await backplane.subscribe((...message) => heard.push(message))
+  await backplane.subscribe((...message) => alsoHeard.push(message))
+  const store = new RedisCacheStore(redis, { prefix })
+  const { epoch, seq } = await store.state([])
+  await new RedisCacheStore(redis, { prefix: `${prefix}2` }).invalidate({ kind: 'all' }, 'other')
+  await redis.publish(`{${prefix}:}changes`, 'nonsense\n12 {\n{}')
+  await Promise.all([
+    store.invalidate({ kind: 'keys', keys: ['a\n', '\ud800'], soft: true }, 'me'),
+    store.invalidate({ kind: 'tags', tags: ['t'] }, 'you'),
+  ])
+  await store.invalidate({ kind: 'all' }, 'me')
+  await until(() => heard.length === 3)
+  expect(heard).toEqual([
+    [seq + 1, { kind: 'keys', keys: ['a\n', '\ud800'], soft: true }, 'me', epoch],
+    [seq + 2, { kind: 'tags', tags: ['t'] }, 'you', epoch],
+    [seq + 3, { kind: 'all' }, 'me', epoch],
+  ])
+  expect(alsoHeard).toEqual(heard)
+  await backplane[Symbol.asyncDispose]()
+  await store.invalidate({ kind: 'all' }, 'me')
+  await new Promise((resolve) => setTimeout(resolve, 50))
+  expect(heard).toHaveLength(3)
+})
+
+test('all calls of a tick but reads are one command, and reads are one', async () => {
+  const commands: string[] = []
+  const counting = {
+    call: (command: string, ...args: (string | number | Buffer)[]) => {
+      commands.push(command)
+      return redis.call(command, ...args)
+    },
+  }
+  const cache = new CacheManager<Record<string, number>>({
+    l1: false,
+    l2: new RedisCacheStore(counting, { prefix: `${randomUUID()}:` }),
+    l2TimeoutMs: 5_000,
+  })
+  onTestFinished(() => cache.close())
+  await cache.set('warm', 1)
+  await cache.get('warm')
+  const keys = Array.from({ length: 100 }, (_, i) => `k${i}`)
+  commands.length = 0
+  await Promise.all(keys.map((key) => cache.set(key, 1)))
+  expect(commands).toEqual(['evalsha'])
+  commands.length = 0
+  expect((await cache.getMany(keys)).size).toBe(100)
+  expect(commands).toEqual(['mget'])
+  commands.length = 0
+  await Promise.all(keys.map((key) => cache.getOrSet(`new ${key}`, () => 1)))
+  expect(commands).toEqual(['mget', 'evalsha', 'evalsha']) // is it there, may I load, and here it is
+})
+
+test('a clock that is a day off changes nothing: times are the server’s', async () => {
+  const prefix = `${randomUUID()}:`
+  const early = new ManualClock({ epochMs: Date.now() - 86_400_000 })
+  const late = new ManualClock({ epochMs: Date.now() + 86_400_000 })
+  const [one, two] = [early, late].map((clock) => new RedisCacheStore(redis, { prefix, clock }))
+  const entry = {
+    payload: 'v',
+    stamp: 0,
+    freshUntil: early.epochMs() + 10_000,
+    storedAt: early.epochMs() - 500,
+    tags: [],
+  }
+  await one!.write([{ key: 'k', entry, ms: 60_000 }], 'me')
+  const { entries } = await two!.read(['k'])
+  expect(Math.abs(entries[0]!.freshUntil - late.epochMs() - 10_000)).toBeLessThan(1_000)
+  expect(Math.abs(late.epochMs() - entries[0]!.storedAt - 500)).toBeLessThan(1_000)
+  expect((await two!.lease('k', 1_000)).kind).toBe('hit')
+})
+
+test('what is no entry of ours counts as none, and is replaced', async () => {
+  const prefix = `${randomUUID()}:`
+  const store = new RedisCacheStore(redis, { prefix })
+  await store.state([])
+  for (const junk of ['', 'x', '{"a":1}', '9'.repeat(48), `${'9'.repeat(48)}1`, `${'x'.repeat(48)}0\nv`]) {
+    await redis.set(`{${prefix}:}e:k`, junk)
+    expect((await store.read(['k'])).entries).toEqual([undefined])
+    const lease = await store.lease('k', 1_000)
+    expect(lease.kind).toBe('granted')
+    if (lease.kind === 'granted') await store.fill('k', lease.token, undefined, 0)
+  }
+})
+
+test('tags are forgotten when every entry that may carry them is past', async () => {
+  const prefix = `${randomUUID()}:`
+  const store = new RedisCacheStore(redis, { prefix })
+  const now = systemClock.epochMs()
+  const entry = { payload: 'v', stamp: 0, freshUntil: now + 100, storedAt: now, tags: ['t'] }
+  for (let round = 0; round < 4; round++) {
+    await store.write([{ key: 'k', entry, ms: 100 }], 'me')
+    for (let i = 0; i < 10; i++) await store.invalidate({ kind: 'tags', tags: [`${round} ${i}`] }, 'me')
+    await new Promise((resolve) => setTimeout(resolve, 150))
+  }
+  const kept = (await redis.hlen(`{${prefix}:}t0`)) + (await redis.hlen(`{${prefix}:}t1`)) - 2
+  expect(kept).toBeLessThanOrEqual(20)
+  expect(kept).toBeGreaterThanOrEqual(10)
+})
