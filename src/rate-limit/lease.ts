@@ -23,6 +23,8 @@ const MAX_WAITING = 10_000
 interface Terms {
   readonly limits: readonly Limit[]
   readonly meters: readonly Meter[]
+  /** The smallest capacity: what costs more never passes. */
+  readonly most: number
   /** Tokens taken at once. */
   readonly block: number
   /** Stands before a key, so that each list of limits has leases of its own. */
@@ -125,8 +127,9 @@ export class LeasingStore implements TokenBucketStore {
       const name = JSON.stringify(
         limits.map(({ name: limit, capacity, refillPerSecond }) => [limit, capacity, refillPerSecond]),
       )
-      const block = Math.min(this.#options.tokens, ...limits.map(({ capacity }) => capacity))
-      terms = { limits, meters: limits.map((limit) => meterOf(limit)), block, name }
+      const most = Math.min(...limits.map(({ capacity }) => capacity))
+      const block = Math.min(this.#options.tokens, most)
+      terms = { limits, meters: limits.map((limit) => meterOf(limit)), most, block, name }
       this.#terms.set(limits, terms)
     }
     return terms
@@ -142,7 +145,8 @@ export class LeasingStore implements TokenBucketStore {
     return this.#said(lease, cost, now, isEnough)
   }
 
-  #mayAdmit({ terms: { meters }, held, fullInMs, askedAt }: Lease, cost: number, now: number): boolean {
+  #mayAdmit({ terms: { meters, most }, held, fullInMs, askedAt }: Lease, cost: number, now: number): boolean {
+    if (cost > most) return false // not even by what is held on top of a full bucket
     return meters.every((meter, i) => admits(ticksLeft(fullInMs[i]!, now - askedAt, meter), (cost || 1) - held, meter))
   }
 
@@ -158,8 +162,9 @@ export class LeasingStore implements TokenBucketStore {
   async #ask(lease: Lease, cost: number): Promise<Taken> {
     const { key, terms } = lease
     if (cost === 0) return this.#shared.take(key, 0, terms.limits) // nothing is held: it knows all
-    const missing = cost - lease.held
-    let wanted = Math.max(terms.block, cost) - lease.held
+    const held = cost > terms.most ? 0 : lease.held
+    const missing = cost - held
+    let wanted = Math.max(terms.block, cost) - held
     let taken = await this.#takeShared(lease, wanted)
     if (!taken.allowed && wanted > missing) taken = await this.#takeShared(lease, (wanted = missing)) // the last tokens
     if (taken.allowed) {

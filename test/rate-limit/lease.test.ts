@@ -50,6 +50,20 @@ describe('a lease', () => {
     expect(await allowed(stores[1]!)).toBe(false)
   })
 
+  test('does not make a cost pass that is above the capacity: not with a full bucket behind it either', async () => {
+    const { first, clock, left } = processes(1, { tokens: 10, ttlMs: 60_000 })
+    await allowed(first)
+    await clock.advance(20_000)
+    expect(left()).toBe(100)
+    const refused = { allowed: false, buckets: [{ remaining: 100, retryAfterMs: Infinity }] }
+    for (let i = 0; i < 2; i++) expect(await first.take('a', 105, limits)).toMatchObject(refused)
+    await clock.advance(30_000)
+    expect(first.take('a', 105, limits)).toMatchObject(refused) // known here
+    await clock.advance(30_000)
+    expect(await first.take('a', 101, limits)).toMatchObject(refused)
+    expect(left()).toBe(100)
+  })
+
   test('is lost once its time is over, and never longer than that', async () => {
     const { first, clock, server, left } = processes(1)
     await allowed(first)
