@@ -87,11 +87,13 @@ export class LeasingStore implements TokenBucketStore {
     return answer ?? this.#inTurn(key, terms, (mine) => this.#decide(mine, cost) ?? this.#ask(mine, cost))
   }
 
-  /** What is held goes back in the same step: a penalty bites at once. */
+  /** What is held goes back just before: a penalty bites at once, and a full bucket does not soften it by what is held. */
   async adjust(key: string, tokens: number, limits: readonly Limit[]): Promise<void> {
-    await this.#inTurn(key, this.#termsOf(limits), (lease) =>
-      this.#shared.adjust(key, tokens + this.#drop(lease), limits),
-    )
+    await this.#inTurn(key, this.#termsOf(limits), async (lease) => {
+      const held = this.#drop(lease)
+      const back = held > 0 && this.#shared.adjust(key, held, limits)
+      await Promise.all([back, this.#shared.adjust(key, tokens, limits)])
+    })
   }
 
   async reset(key: string, limits: readonly Limit[]): Promise<void> {

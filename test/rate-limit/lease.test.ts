@@ -107,6 +107,14 @@ describe('a lease', () => {
     expect([await allowed(first), left()]).toEqual([true, 90])
   })
 
+  test('does not soften a penalty: one of the whole capacity leaves nothing, also where the bucket has filled up behind it', async () => {
+    const { first, clock, left } = processes(1, { tokens: 10, ttlMs: 60_000 })
+    await allowed(first)
+    await clock.advance(20_000)
+    await first.adjust('a', -100, limits)
+    expect([left(), await allowed(first)]).toEqual([0, false])
+  })
+
   test('goes back when the store is closed, which then asks the server each time', async () => {
     const { first, server, left } = processes(1)
     await allowed(first)
