@@ -3,7 +3,7 @@ import type { Clock } from '../kernel/clock.js'
 import { StoreError, withoutStack } from '../kernel/errors.js'
 import { admits, meterOf, stateOf, type Meter } from './gcra.js'
 import type { Limit } from './limit.js'
-import type { Taken, TokenBucketStore } from './store.js'
+import type { BucketState, Taken, TokenBucketStore } from './store.js'
 
 /** Tokens that a process takes ahead of its calls. */
 export interface LeaseOptions {
@@ -41,8 +41,8 @@ interface Lease {
   held: number
   /** When what is held is lost. */
   until: number
-  /** How many ms each bucket was from full, as the shared store has told at some moment between the next two. */
-  fullInMs: readonly number[]
+  /** How many ticks each bucket was from full, as the shared store has told at some moment between the next two. */
+  backlogs: readonly number[]
   /** Who wants to know what may be counts from here. */
   askedAt: number
   /** Who tells others when to come back counts from here. */
@@ -147,15 +147,15 @@ export class LeasingStore implements TokenBucketStore {
     return this.#said(lease, cost, now, isEnough)
   }
 
-  #mayAdmit({ terms: { meters, most }, held, fullInMs, askedAt }: Lease, cost: number, now: number): boolean {
+  #mayAdmit({ terms: { meters, most }, held, backlogs, askedAt }: Lease, cost: number, now: number): boolean {
     if (cost > most) return false // not even by what is held on top of a full bucket
-    return meters.every((meter, i) => admits(ticksLeft(fullInMs[i]!, now - askedAt, meter), (cost || 1) - held, meter))
+    return meters.every((meter, i) => admits(ticksLeft(backlogs[i]!, now - askedAt, meter), (cost || 1) - held, meter))
   }
 
   /** As the shared store would say it, what is held here counted in. */
-  #said({ terms: { meters }, held, fullInMs, answeredAt }: Lease, cost: number, now: number, allowed: boolean): Taken {
+  #said({ terms: { meters }, held, backlogs, answeredAt }: Lease, cost: number, now: number, allowed: boolean): Taken {
     const buckets = meters.map((meter, i) => {
-      const backlog = ticksLeft(fullInMs[i]!, now - answeredAt, meter)
+      const backlog = ticksLeft(backlogs[i]!, now - answeredAt, meter)
       return stateOf(Math.max(0, backlog - held * meter.ticksPerToken), cost, meter)
     })
     return { allowed, buckets }
@@ -181,7 +181,7 @@ export class LeasingStore implements TokenBucketStore {
     const taken = await this.#shared.take(lease.key, tokens, lease.terms.limits)
     lease.askedAt = askedAt
     lease.answeredAt = this.#clock.now()
-    lease.fullInMs = taken.buckets.map(({ resetMs }) => resetMs)
+    lease.backlogs = taken.buckets.map((bucket, i) => backlogOf(bucket, lease.terms.meters[i]!))
     return taken
   }
 
@@ -212,7 +212,7 @@ export class LeasingStore implements TokenBucketStore {
       terms,
       held: 0,
       until: 0,
-      fullInMs: [],
+      backlogs: [],
       askedAt: -Infinity,
       answeredAt: 0,
       last: undefined,
@@ -244,8 +244,14 @@ export class LeasingStore implements TokenBucketStore {
   }
 }
 
+const ticksIn = (ms: number, { ticksPerMicro }: Meter): number => ms * 1_000 * ticksPerMicro
+
+/** The most ticks that a bucket can be from full. A millisecond may be more than fills it, so whole tokens count as well. */
+const backlogOf = ({ remaining, resetMs }: BucketState, meter: Meter): number =>
+  Math.min(ticksIn(resetMs, meter), remaining > 0 ? meter.size - remaining * meter.ticksPerToken : Infinity)
+
 /** Ticks that a bucket is from full, some time after it was told. */
-const ticksLeft = (fullInMs: number, elapsedMs: number, { ticksPerMicro }: Meter): number =>
-  Math.max(0, (fullInMs - elapsedMs) * 1_000 * ticksPerMicro)
+const ticksLeft = (backlog: number, elapsedMs: number, meter: Meter): number =>
+  Math.max(0, backlog - ticksIn(elapsedMs, meter))
 
 const nothing = (): void => {}

@@ -87,6 +87,17 @@ describe('a lease', () => {
     expect(await allowed(first, 3)).toBe(true)
   })
 
+  test('is had to the last token, and tells how many are left, also where a bucket fills in less than a millisecond', async () => {
+    const { first, left } = processes(1, { tokens: 2, ttlMs: 1_000 })
+    const quick = [{ name: 'quick', capacity: 5, refillPerSecond: 10_000 }]
+    const seen: unknown[] = []
+    for (let i = 0; i < 6; i++) {
+      const { allowed: passes, buckets } = await first.take('a', 1, quick)
+      seen.push([passes, buckets[0]!.remaining])
+    }
+    expect([seen, left(quick)]).toEqual([[4, 3, 2, 1, 0, 0].map((n, i) => [i < 5, n]), 0])
+  })
+
   test('does not keep a refusal for longer than its time: who is let off elsewhere is let in here', async () => {
     const { first, stores, clock } = processes(2)
     await first.take('a', 100, limits)
