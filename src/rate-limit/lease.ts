@@ -7,7 +7,10 @@ import type { BucketState, Taken, TokenBucketStore } from './store.js'
 
 /** Tokens that a process takes ahead of its calls. */
 export interface LeaseOptions {
-  /** How many for each key in use, at once. Integer ≥ 1; where a capacity is smaller, so many as that. */
+  /**
+   * How many for each key in use, at once. Integer ≥ 1; where a capacity is smaller, so many as that. As many as are waited for,
+   * where that is more.
+   */
   readonly tokens: number
   /** What is left of them after so many milliseconds is lost. > 0. */
   readonly ttlMs: number
@@ -49,6 +52,15 @@ interface Lease {
   answeredAt: number
   /** The last call in the line for this key; `undefined` when nobody stands there. */
   last: Promise<unknown> | undefined
+  /** What each in that line wants to take, but for the one whose turn it is. */
+  readonly costs: number[]
+}
+
+/** What waits in line for its turn. */
+interface Turn<T> {
+  /** Tokens it wants to take. */
+  readonly cost: number
+  readonly call: (lease: Lease) => T | Promise<T>
 }
 
 /**
@@ -84,23 +96,26 @@ export class LeasingStore implements TokenBucketStore {
     const terms = this.#termsOf(limits)
     const lease = this.#leases.get(terms.name + key)
     const answer = lease && !lease.last ? this.#decide(lease, cost) : undefined
-    return answer ?? this.#inTurn(key, terms, (mine) => this.#decide(mine, cost) ?? this.#ask(mine, cost))
+    if (answer) return answer
+    return this.#inTurn(key, terms, { cost, call: (mine) => this.#decide(mine, cost) ?? this.#ask(mine, cost) })
   }
 
   /** What is held goes back just before: a penalty bites at once, and a full bucket does not soften it by what is held. */
   async adjust(key: string, tokens: number, limits: readonly Limit[]): Promise<void> {
-    await this.#inTurn(key, this.#termsOf(limits), async (lease) => {
+    const call = async (lease: Lease): Promise<void> => {
       const held = this.#drop(lease)
       const back = held > 0 && this.#shared.adjust(key, held, limits)
       await Promise.all([back, this.#shared.adjust(key, tokens, limits)])
-    })
+    }
+    await this.#inTurn(key, this.#termsOf(limits), { cost: 0, call })
   }
 
   async reset(key: string, limits: readonly Limit[]): Promise<void> {
-    await this.#inTurn(key, this.#termsOf(limits), (lease) => {
+    const call = (lease: Lease): void | Promise<void> => {
       this.#drop(lease)
       return this.#shared.reset(key, limits)
-    })
+    }
+    await this.#inTurn(key, this.#termsOf(limits), { cost: 0, call })
   }
 
   /**
@@ -162,13 +177,20 @@ export class LeasingStore implements TokenBucketStore {
   }
 
   async #ask(lease: Lease, cost: number): Promise<Taken> {
-    const { key, terms } = lease
-    if (cost === 0) return this.#shared.take(key, 0, terms.limits) // nothing is held: it knows all
-    const held = cost > terms.most ? 0 : lease.held
+    const { key, costs } = lease
+    const { limits, most, block } = lease.terms
+    if (cost === 0) return this.#shared.take(key, 0, limits) // nothing is held: it knows all
+    const held = cost > most ? 0 : lease.held
     const missing = cost - held
-    let wanted = Math.max(terms.block, cost) - held
+    // For those behind as well: one after the other they would be no quicker than a block per round trip.
+    let wanted = Math.max(block, cost + sumWithin(most - cost, costs)) - held
     let taken = await this.#takeShared(lease, wanted)
-    if (!taken.allowed && wanted > missing) taken = await this.#takeShared(lease, (wanted = missing)) // the last tokens
+    if (!taken.allowed && wanted > missing) {
+      const left = Math.min(...taken.buckets.map(({ remaining }) => remaining))
+      wanted = missing + sumWithin(left - missing, costs) // the last tokens are for those who wait: none is kept
+      taken = await this.#takeShared(lease, wanted)
+    }
+    if (!taken.allowed && wanted > missing) taken = await this.#takeShared(lease, (wanted = missing)) // others were quicker
     if (taken.allowed) {
       lease.held += wanted - cost
       lease.until = lease.askedAt + this.#options.ttlMs
@@ -185,15 +207,20 @@ export class LeasingStore implements TokenBucketStore {
     return taken
   }
 
-  /** Runs `call` once those before it for the same key have ended. */
-  #inTurn<T>(key: string, terms: Terms, call: (lease: Lease) => T | Promise<T>): Promise<T> {
+  /** Runs a call once those before it for the same key have ended. */
+  #inTurn<T>(key: string, terms: Terms, { cost, call }: Turn<T>): Promise<T> {
     if (this.#waiting >= MAX_WAITING)
       return Promise.reject(
         withoutStack(() => new StoreError(`${MAX_WAITING} calls wait for the store: this one does not`)),
       )
     this.#waiting++
     const lease = this.#leaseOf(key, terms)
-    const mine = lease.last ? lease.last.then(() => call(lease)) : new Promise<T>((resolve) => resolve(call(lease)))
+    lease.costs.push(cost)
+    const begin = (): T | Promise<T> => {
+      lease.costs.shift()
+      return call(lease)
+    }
+    const mine = lease.last ? lease.last.then(begin) : new Promise<T>((resolve) => resolve(begin()))
     const ended = mine.then(nothing, nothing)
     lease.last = ended
     void ended.then(() => {
@@ -216,6 +243,7 @@ export class LeasingStore implements TokenBucketStore {
       askedAt: -Infinity,
       answeredAt: 0,
       last: undefined,
+      costs: [],
     }
     this.#leases.delete(name)
     this.#leases.set(name, lease)
@@ -242,6 +270,16 @@ export class LeasingStore implements TokenBucketStore {
     const held = this.#drop(lease)
     if (held > 0) await this.#shared.adjust(lease.key, held, lease.terms.limits)
   }
+}
+
+/** The sum of the first of `costs`, of as many as keep it within `most`. */
+function sumWithin(most: number, costs: readonly number[]): number {
+  let sum = 0
+  for (const cost of costs) {
+    if (sum + cost > most) break
+    sum += cost
+  }
+  return sum
 }
 
 const ticksIn = (ms: number, { ticksPerMicro }: Meter): number => ms * 1_000 * ticksPerMicro

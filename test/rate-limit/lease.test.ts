@@ -13,9 +13,12 @@ function processes(count: number, options: LeaseOptions = { tokens: 10, ttlMs: 1
   const server = { asked: 0, isDown: false, delayMs: 0 }
   const reach = async <T>(call: () => T): Promise<T> => {
     server.asked++
-    if (server.delayMs > 0) await clock.sleep(server.delayMs)
+    const { delayMs } = server
+    if (delayMs > 0) await clock.sleep(delayMs / 2)
     if (server.isDown) throw new Error('connection refused')
-    return call()
+    const answer = call()
+    if (delayMs > 0) await clock.sleep(delayMs / 2)
+    return answer
   }
   const shared = {
     take: (key: string, cost: number, list: readonly Limit[]) => reach(() => buckets.take(key, cost, list)),
@@ -159,6 +162,45 @@ describe('a lease', () => {
     expect([order, server.asked]).toEqual([[0, 1, 2, 3, 4, 5, 6, 7, 8, 9], 1])
   })
 
+  test('is as large as what is waited for: a crowd has its answers in two round trips, not one per block', async () => {
+    const { first, server, clock, left } = processes(1)
+    server.delayMs = 50
+    const calls = Array.from({ length: 90 }, () => allowed(first))
+    await clock.advance(100)
+    expect((await Promise.all(calls)).filter(Boolean)).toHaveLength(90)
+    expect([server.asked, left()]).toEqual([2, 10]) // the first did not know of the others
+  })
+
+  test('gives the last tokens to those who wait, in order, and keeps none', async () => {
+    const { first, server, clock, left } = processes(1)
+    server.delayMs = 5
+    const calls = [88, 1, 2, 4, 3, 7, 2].map((cost) => allowed(first, cost))
+    await clock.advance(25)
+    expect(await Promise.all(calls)).toEqual([true, true, true, true, true, false, true])
+    expect([server.asked, left()]).toEqual([5, 0])
+  })
+
+  test('never leaves more in one process than a block, whatever those who wait want', async () => {
+    const { first, server, clock, left } = processes(1, { tokens: 1, ttlMs: 60_000 })
+    server.delayMs = 50
+    const calls = [1, 60, 60, 5].map((cost) => allowed(first, cost))
+    await clock.advance(400)
+    expect(await Promise.all(calls)).toEqual([true, true, false, true])
+    expect(left()).toBe(34)
+    expect(first.take('a', 1, limits)).toBeInstanceOf(Promise)
+  })
+
+  test('is had by the first in line as long as there is enough for it, also when others are quicker', async () => {
+    const { first, server, clock, buckets } = processes(1)
+    await first.take('a', 92, limits)
+    server.delayMs = 5
+    const calls = Array.from({ length: 9 }, () => allowed(first))
+    await clock.advance(7) // there were 8 for them
+    buckets.take('a', 4, limits)
+    await clock.advance(100)
+    expect(await Promise.all(calls)).toEqual([true, true, true, true, false, false, false, false, false])
+  })
+
   test('is not used by a small call that comes while a large one asks for more', async () => {
     const { first, server, clock, left } = processes(1)
     await first.take('a', 8, limits)
@@ -233,7 +275,7 @@ prop(
       fc.record<Step>({
         do: fc.constantFrom('take', 'take', 'take', 'take', 'wait', 'wait', 'down', 'penalize', 'close'),
         who: fc.nat(2),
-        amount: fc.integer({ min: 1, max: 12 }),
+        amount: fc.oneof({ weight: 9, arbitrary: fc.integer({ min: 1, max: 12 }) }, fc.integer({ min: 13, max: 25 })),
       }),
       { maxLength: 80, size: 'max' },
     ),
@@ -268,6 +310,7 @@ prop(
     await clock.advance(1_000)
     await Promise.all(calls)
     for (const [i, { at: from }] of passed.entries()) {
+      expect(passed[i]!.cost).toBeLessThanOrEqual(limit.capacity)
       let sum = 0
       for (const { at, cost } of passed.slice(i)) {
         sum += cost
