@@ -248,11 +248,15 @@ export class LeasingStore implements TokenBucketStore {
     this.#leases.delete(name)
     this.#leases.set(name, lease)
     const now = this.#clock.now()
+    let spared = 2 // one for which the store has no answer must not keep the others here, nor cost each call a long search
     for (const [oldest, other] of this.#leases) {
       const isOver = now >= other.until && now >= other.askedAt + this.#options.ttlMs
-      if (other.last || other === lease || (!isOver && this.#leases.size <= MAX_LEASES)) break
+      const isFull = this.#leases.size > MAX_LEASES
+      if (other === lease || (!isOver && !isFull)) break
+      if (other.last && (!isFull || --spared < 0)) break
       this.#leases.delete(oldest)
-      if (!isOver) void this.#giveBack(other).catch(nothing) // lost, if the store is away
+      if (other.last) this.#leases.set(oldest, other) // at work: its turn comes again
+      else if (!isOver) void this.#giveBack(other).catch(nothing) // lost, if the store is away
     }
     return lease
   }

@@ -258,6 +258,21 @@ describe('a lease', () => {
     expect([leftOf('k0'), leftOf('k49'), leftOf('k50'), leftOf('k10049')]).toEqual([99, 99, 90, 90])
   })
 
+  test('that is still asked for stays, and keeps no others from being given back', async () => {
+    const { first, server, buckets, clock } = processes(1, { tokens: 10, ttlMs: 1e9 })
+    const leftOf = (key: string): number => buckets.take(key, 0, limits).buckets[0]!.remaining
+    server.delayMs = 1_000
+    const calls = ['x', 'y', 'z'].map(async (key) => (await first.take(key, 1, limits)).allowed)
+    server.delayMs = 0
+    for (let i = 0; i < 10_050; i++) await first.take(`k${i}`, 1, limits)
+    expect([leftOf('k0'), leftOf('k49'), leftOf('k10049')]).toEqual([99, 99, 90])
+    await clock.advance(1_000)
+    expect(await Promise.all(calls)).toEqual([true, true, true])
+    const before = server.asked
+    for (const key of ['x', 'y', 'z']) await first.take(key, 9, limits)
+    expect(server.asked).toBe(before)
+  })
+
   test.each([0, 1.5, NaN, '5'])('of %s tokens is refused at construction', (tokens) => {
     expect(() => processes(1, { tokens: tokens as number, ttlMs: 1 })).toThrow('lease.tokens: expected an integer')
   })
