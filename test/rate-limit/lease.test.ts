@@ -75,6 +75,40 @@ describe('a lease', () => {
     await clock.advance(1)
     await allowed(first)
     expect([server.asked, left()]).toEqual([2, 81]) // one has come back
+    await clock.advance(1_000)
+    await first.close()
+    expect(left()).toBe(82) // what is lost is not given back
+  })
+
+  test('counts its time from when it was asked for: an answer on the way makes it no longer', async () => {
+    const { first, server, clock } = processes(1)
+    server.delayMs = 400
+    await Promise.all([allowed(first), clock.advance(400)])
+    await clock.advance(599)
+    expect(first.take('a', 1, limits)).toMatchObject({ allowed: true })
+    await clock.advance(1)
+    expect(first.take('a', 1, limits)).toBeInstanceOf(Promise)
+    await clock.advance(800)
+  })
+
+  test('tells those it refuses to come back no earlier than the answer allows, and asks again no later', async () => {
+    const { first, server, clock } = processes(1, { tokens: 10, ttlMs: 60_000 })
+    server.delayMs = 400
+    const [, refused] = [first.take('a', 100, limits), first.take('a', 1, limits)]
+    await clock.advance(400)
+    expect(await refused).toMatchObject({ allowed: false, buckets: [{ retryAfterMs: 1_000 }] })
+    await clock.advance(599) // 999 after the question, 599 after the answer
+    expect(first.take('a', 1, limits)).toMatchObject({ allowed: false, buckets: [{ retryAfterMs: 401 }] })
+    await clock.advance(1)
+    expect(first.take('a', 1, limits)).toBeInstanceOf(Promise)
+    await clock.advance(400)
+  })
+
+  test('of a small bucket takes the whole of it, at once', async () => {
+    const { first, server, left } = processes(1)
+    const few = [{ name: 'few', capacity: 5, refillPerSecond: 1 }]
+    for (let i = 0; i < 5; i++) expect((await first.take('a', 1, few)).allowed).toBe(true)
+    expect([server.asked, left(few)]).toEqual([1, 0])
   })
 
   test('of a key that is refused costs the server nothing until a token may be back', async () => {
@@ -103,12 +137,15 @@ describe('a lease', () => {
 
   test('does not keep a refusal for longer than its time: who is let off elsewhere is let in here', async () => {
     const { first, stores, clock } = processes(2)
-    await first.take('a', 100, limits)
-    expect(await allowed(first)).toBe(false)
-    await stores[1]!.reset('a', limits)
-    expect(await allowed(first)).toBe(false)
-    await clock.advance(1_000)
-    expect(await allowed(first)).toBe(true)
+    const perHour = [{ name: 'h', capacity: 100, refillPerSecond: 1 / 36 }]
+    const passes = async (): Promise<boolean> => (await first.take('a', 1, perHour)).allowed
+    await first.take('a', 100, perHour)
+    expect(await passes()).toBe(false)
+    await stores[1]!.reset('a', perHour)
+    await clock.advance(999)
+    expect(await passes()).toBe(false)
+    await clock.advance(1)
+    expect(await passes()).toBe(true)
   })
 
   test('goes back with a penalty, which bites at once, and with a reset', async () => {
@@ -127,14 +164,17 @@ describe('a lease', () => {
     await clock.advance(20_000)
     await first.adjust('a', -100, limits)
     expect([left(), await allowed(first)]).toEqual([0, false])
+    await first.adjust('a', -50, limits)
+    const refused = { allowed: false, buckets: [{ retryAfterMs: 51_000 }] }
+    for (let i = 0; i < 2; i++) expect(await first.take('a', 1, limits)).toMatchObject(refused)
   })
 
   test('goes back when the store is closed, which then asks the server each time', async () => {
-    const { first, server, left } = processes(1)
+    const { first, clock, server, left } = processes(1)
     await allowed(first)
     expect(left()).toBe(90)
     await first.close()
-    expect(left()).toBe(99)
+    expect([left(), clock.pendingTimers]).toEqual([99, 0])
     await allowed(first)
     expect([server.asked, left()]).toEqual([3, 98])
   })
@@ -212,6 +252,8 @@ describe('a lease', () => {
     await Promise.all([large, small])
     expect(order).toEqual(['large', 'small'])
     expect(left()).toBe(82) // filled up to a block, not by one
+    for (let i = 0; i < 3; i++) expect(first.take('a', 1, limits)).toMatchObject({ allowed: true })
+    expect(first.take('a', 1, limits)).toBeInstanceOf(Promise)
   })
 
   test('that can’t be had is the store’s failure, and what is held still counts', async () => {
