@@ -139,7 +139,10 @@ export class TokenBucket {
     this.#stopTimer = undefined
     const now = this.#now()
     for (const waiter of this.#waiters) {
-      if (waiter.signal?.aborted) continue // by the signal that freed the head too: it leaves when its turn to hear comes
+      if (waiter.signal?.aborted) {
+        this.#leave(waiter) // by the signal that freed the head too: its caller is told when its turn to hear comes
+        continue
+      }
       if (!this.#tryTakeAt(now, waiter.tokens)) {
         const { retryAfterMs } = stateOf(this.#backlog(now), waiter.tokens, this.#meter)
         this.#stopTimer = this.#clock.setTimer(() => this.#serve(), retryAfterMs, { keepAlive: true })

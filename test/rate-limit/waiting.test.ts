@@ -168,6 +168,20 @@ describe('TokenBucket.take', () => {
     expect(clock.pendingTimers).toBe(0)
   })
 
+  test('however many one signal aborts, each is looked at once', async () => {
+    const { bucket } = make({ initial: 0 })
+    const { signal, abort } = shared()
+    let isAborted = false
+    let looks = 0
+    Object.defineProperty(signal, 'aborted', { get: () => isAborted && ++looks > 0 })
+    const all = Array.from({ length: 1_000 }, () => watch(bucket.take(1, { signal })))
+    isAborted = true
+    abort()
+    await settle()
+    expect(all.every(({ state }) => state === 'failed')).toBe(true)
+    expect(looks).toBeLessThan(1_000)
+  })
+
   test('a waiter that was served or aborted leaves no listener on its signal', async () => {
     const { bucket, clock } = make({ initial: 0 })
     const { signal, abort } = shared()
