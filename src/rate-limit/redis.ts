@@ -158,7 +158,8 @@ export class RedisTokenBucketStore implements TokenBucketStore {
     const keys = [`${calls[0]!.place}!${this.#id}:${this.#runs++}`] // a rate never begins with !
     for (const { place, limits } of calls) for (const suffix of limits.suffixes) keys.push(place + suffix)
     try {
-      const reply = (await script.run(this.#client, keys, argsOf(calls))) as readonly number[]
+      const answer = (await script.run(this.#client, keys, argsOf(calls))) as readonly unknown[]
+      const reply = answer.map(Number) // some clients are told to give strings
       let at = 0
       for (const { op, tokens, limits, resolve } of calls) {
         if (op !== 'take') {

@@ -10,6 +10,7 @@ import {
   perSecond,
   RateLimiter,
   type Limit,
+  type Taken,
 } from '../../src/rate-limit/index.js'
 import { RedisTokenBucketStore } from '../../src/rate-limit/redis.js'
 import { ManualClock } from '../../src/testing/index.js'
@@ -272,6 +273,25 @@ describe('script calls', () => {
       await redis.script('FLUSH')
       const two = await Promise.all([store.take('a', 1, [slow]), store.take('a', 1, [slow])])
       expect(two.map((t) => t.buckets[0]!.remaining)).toEqual([9 - 2 * i, 8 - 2 * i])
+    }
+  })
+
+  test('a client that gives numbers as strings is understood', async () => {
+    const { prefix, store } = open()
+    const client = new Redis(inject('redisUrl'), { stringNumbers: true })
+    onTestFinished(() => client.disconnect())
+    const strings = new RedisTokenBucketStore(client, { prefix })
+    const limits = [slow, { ...slow, name: 'small', capacity: 2 }]
+    for (const cost of [1, 0, 1, 2]) {
+      const like = ({ allowed, buckets }: Taken) => ({
+        allowed,
+        buckets: buckets.map(({ remaining, retryAfterMs, resetMs }) => ({
+          remaining,
+          retryAfter: Math.ceil(retryAfterMs / 1e7), // so roughly that it does not matter when
+          reset: Math.ceil(resetMs / 1e7),
+        })),
+      })
+      expect(like(await strings.take('a', cost, limits))).toEqual(like(await store.take('b', cost, limits)))
     }
   })
 
