@@ -42,6 +42,11 @@ describe('MemoryTokenBucketStore', () => {
     await clock.advance(1_000)
     for (let j = 0; j < 3_000; j++) store.take('one', 0, second)
     expect(store.size).toBe(0)
+    for (let i = 0; i < 60; i++) {
+      for (let j = 0; j < 500; j++) store.adjust(`k${i}-${j}`, -1, second)
+      await clock.advance(50)
+    }
+    expect(store.size).toBeLessThan(3_000)
   })
 
   test('sweeps the buckets of every limit, whichever is in use', async () => {
@@ -70,7 +75,8 @@ describe('MemoryTokenBucketStore', () => {
 
   test('a flood of new keys stays under maxKeys and does not free a blocked one', async () => {
     const { store } = await open({ maxKeys: 100 })
-    for (let i = 0; i < 50; i++) store.take(`blocked ${i}`, 2, slow)
+    for (let i = 0; i < 25; i++) store.take(`blocked ${i}`, 2, slow)
+    for (let i = 50; i < 100; i++) store.take(`blocked ${25 + (i % 25)}`, 1, slow) // by one token and then the last
     for (let i = 0; i < 5_000; i++) {
       expect(store.take(`flood ${i}`, 1, slow).allowed).toBe(true)
       expect(store.size).toBeLessThanOrEqual(100)

@@ -282,7 +282,7 @@ describe('a store that fails', () => {
   })
 
   test('share: this process alone counts its part of every limit', async () => {
-    const limits = [perSecond(20), perMinute(100)]
+    const limits = [perSecond(20, { burst: 23 }), perMinute(100)]
     const { limiter, clock } = make({ store: broken, limits, onStoreFailure: { share: 4 } })
     const allowed = async (): Promise<number> => {
       const all = await Promise.all(Array.from({ length: 60 }, () => limiter.consume('a')))
@@ -290,11 +290,13 @@ describe('a store that fails', () => {
       return all.filter((d) => d.allowed).length
     }
     expect(await allowed()).toBe(5)
+    await clock.advance(400)
+    expect(await allowed()).toBe(2)
     await clock.advance(1_000)
     expect(await allowed()).toBe(5)
     await clock.advance(60_000)
     expect(await limiter.consume('a', 15)).toMatchObject({ allowed: false, retryAfterMs: 1_000 })
-    expect(await limiter.consume('a', 21)).toMatchObject({ allowed: false, retryAfterMs: Infinity })
+    expect(await limiter.consume('a', 24)).toMatchObject({ allowed: false, retryAfterMs: Infinity })
     const reservation = await limiter.reserve('a', 5)
     await reservation.cancel()
     expect(await limiter.peek('a')).toMatchObject({ allowed: true, remaining: 5, limit: limits[0] })
@@ -342,9 +344,12 @@ describe('a store that fails', () => {
     expect(decision).toMatchObject({ allowed: false, storeFailed: true })
   })
 
-  test('an answer in time is the decision, and leaves no timer', async () => {
+  test('an answer in time is the decision, and leaves no timer; a failure in time neither', async () => {
     const store = new SilentStore()
     const { limiter, clock } = make({ store, onStoreFailure: 'deny' })
+    const failing = make({ store: broken })
+    expect(await failing.limiter.consume('a')).toMatchObject({ storeFailed: true })
+    expect(failing.clock.pendingTimers).toBe(0)
     const call = limiter.consume('a')
     await clock.advance(47.9)
     store.asked[0]!.resolve(yes)
