@@ -1,3 +1,5 @@
+import { randomUUID } from 'node:crypto'
+import { MemoryCacheBackplane, MemoryCacheStore, type CacheBackplane, type CacheStore } from 'holdfast/cache'
 import { MemoryEventStore, type EventStore } from 'holdfast/event-sourcing'
 import { MemoryTokenBucketStore, type TokenBucketStore } from 'holdfast/rate-limit'
 
@@ -5,8 +7,10 @@ import { MemoryTokenBucketStore, type TokenBucketStore } from 'holdfast/rate-lim
 export interface Backends {
   readonly events: EventStore
   readonly buckets: TokenBucketStore
+  /** The second level of the cache, and how changes of it are told. */
+  readonly cache: { readonly l2: CacheStore; readonly backplane: CacheBackplane }
   /** For people: where it is. */
-  readonly about: { readonly events: string; readonly buckets: string }
+  readonly about: { readonly events: string; readonly buckets: string; readonly cache: string }
   close(): Promise<void>
 }
 
@@ -33,19 +37,22 @@ export async function openBackends({
   readonly postgres?: string | undefined
 }): Promise<Backends> {
   const events = postgres ? await openPostgres(postgres) : inMemory(new MemoryEventStore())
-  const buckets = redis
+  const shared = redis
     ? await openRedis(redis).catch(async (error: unknown) => {
         await events.close()
         throw error
       })
-    : inMemory(new MemoryTokenBucketStore())
+    : inMemory({
+        buckets: new MemoryTokenBucketStore(),
+        cache: { l2: new MemoryCacheStore(), backplane: new MemoryCacheBackplane() },
+      })
   return {
     events: events.store,
-    buckets: buckets.store,
-    about: { events: events.about, buckets: buckets.about },
+    ...shared.store,
+    about: { events: events.about, buckets: shared.about, cache: shared.about },
     async close() {
       await events.store.close()
-      await Promise.all([events.close(), buckets.close()])
+      await Promise.all([events.close(), shared.close()])
     },
   }
 }
@@ -69,8 +76,9 @@ async function openPostgres(url: string): Promise<Opened<EventStore>> {
   return { store, about: 'PostgreSQL', close: () => pool.end() }
 }
 
-async function openRedis(url: string): Promise<Opened<TokenBucketStore>> {
+async function openRedis(url: string): Promise<Opened<Pick<Backends, 'buckets' | 'cache'>>> {
   const { Redis } = await import('ioredis')
+  const { RedisCacheBackplane, RedisCacheStore } = await import('holdfast/cache/redis')
   const { RedisTokenBucketStore } = await import('holdfast/rate-limit/redis')
   const client = new Redis(url, { lazyConnect: true, connectTimeout: 3_000, retryStrategy: null })
   let last: unknown
@@ -84,7 +92,22 @@ async function openRedis(url: string): Promise<Opened<TokenBucketStore>> {
     })
   }
   client.options.retryStrategy = (times) => Math.min(times * 100, 2_000) // from now on: come back when it does
-  return { store: new RedisTokenBucketStore(client), about: 'Redis', close: async () => client.disconnect() }
+  const subscriber = client.duplicate({ lazyConnect: false })
+  subscriber.on('error', () => {}) // what it misses meanwhile the cache finds out
+  // Each process has a read model of its own, which may lag behind another's: so it has entries of its own.
+  const prefix = `storefront:cache:${randomUUID()}:`
+  const cache = {
+    l2: new RedisCacheStore(client, { prefix }),
+    backplane: new RedisCacheBackplane(subscriber, { prefix }),
+  }
+  return {
+    store: { buckets: new RedisTokenBucketStore(client), cache },
+    about: 'Redis',
+    close: async () => {
+      client.disconnect()
+      subscriber.disconnect()
+    },
+  }
 }
 
 function withoutPassword(url: string): string {

@@ -18,7 +18,7 @@ export const help = `A small shop at work on the primitives of holdfast.
 
   --port N           where the page and the API are served (default 3000; the next free one when it is taken)
   --host NAME        the address to listen on (default 127.0.0.1: this machine only)
-  --redis URL        keep the rate limiter's buckets in Redis: redis://localhost:6379
+  --redis URL        keep the rate limiter's buckets and the cache's second level in Redis: redis://localhost:6379
   --postgres URL     keep the events in PostgreSQL: postgres://user:password@localhost:5432/name
   --checkout KIND    ${checkoutKinds.join(' or ')} (default ${checkoutKinds[0]}; the page can switch)
   --rate N           orders per second of the built-in load, 1 to 200 (default 5)

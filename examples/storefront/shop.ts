@@ -1,4 +1,4 @@
-import { CacheManager, MemoryCacheStore } from 'holdfast/cache'
+import { CacheManager } from 'holdfast/cache'
 import { MemoryCheckpoints, Repository, subscribe, type EventStore, type Recorded } from 'holdfast/event-sourcing'
 import { perSecond, RateLimiter } from 'holdfast/rate-limit'
 import type { Backends } from './backends.js'
@@ -42,9 +42,8 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
 
   // Read side: a view made from the log of all events, a cache in two levels in front of it.
   const view = new OrdersView()
-  const level2 = new MemoryCacheStore()
-  // A first level this small leaves something to do for the second, which in a real shop would be a server.
-  const cache = new CacheManager<OrderCache>({ l1: { maxEntries: 25 }, l2: level2 })
+  // A first level this small leaves something to do for the second.
+  const cache = new CacheManager<OrderCache>({ l1: { maxEntries: 25 }, ...backends.cache })
   const startedAt = new Date()
   const project = async (event: Recorded<OrderEvent>): Promise<void> => {
     const order = view.apply(event)

@@ -21,7 +21,7 @@ interface Watched {
   readonly checkouts: Readonly<Record<CheckoutKind, Checkout>>
   readonly metrics: Metrics
   readonly switches: { read(): Switches }
-  readonly about: { readonly events: string; readonly buckets: string }
+  readonly about: { readonly events: string; readonly buckets: string; readonly cache: string }
 }
 
 /** What the page draws. Most of it is asked for; what passes by unasked (refusals, turns of the breaker) is listened to. */

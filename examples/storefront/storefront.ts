@@ -24,7 +24,7 @@ export interface StartOptions {
 export interface Storefront {
   readonly url: string
   readonly paymentUrl: string
-  readonly about: { readonly events: string; readonly buckets: string }
+  readonly about: { readonly events: string; readonly buckets: string; readonly cache: string }
   readonly shop: Shop
   /** Ends the load, takes no new request, lets what is under way come to its end, gives everything back. */
   close(): Promise<void>

@@ -24,5 +24,5 @@ export function cached<A extends readonly unknown[]>({ cache, name, ...options }
     method: (this: This, ...args: A) => Promise<R>,
     _context?: ClassMethodDecoratorContext<This>,
   ): ((this: This, ...args: A) => Promise<R>) & Pick<Wrapped<A, R>, 'invalidate'> =>
-    cache.wrap<A, R>(name, method as (...args: A) => Promise<R>, options)
+    cache.wrap<A, R>(name, method, options)
 }

@@ -37,6 +37,8 @@ export interface Keeping {
 /** The share of the load's time beyond which an early reload by chance is out of the question: chance e^-14. */
 const XFETCH_REACH = 14
 
+const OUTDATED = Symbol('outdated')
+
 /** After this part of `maxStalenessMs` a hit has it confirmed in the background that the first level is current. */
 const ASK_AHEAD_RATIO = 0.25
 
@@ -223,11 +225,29 @@ export class Levels {
     if (!this.remote) return undefined
     for (let tries = 3; tries > 0 && !this.doubtful(watch.key); tries--) {
       const sentAt = this.fences.turn
-      const entry = await this.remote.read(watch.key, budget)
-      if (!entry || this.doubtful(watch.key, entry.tags)) return undefined
-      if (!watch.outdated(entry.tags, sentAt)) return this.decode(entry)
+      const entries = await this.remote.read([watch.key], budget)
+      const found = this.#believed(watch, entries?.[0], sentAt)
+      if (found !== OUTDATED) return found
     }
     return undefined
+  }
+
+  /** As {@link find}, of many at once. */
+  async findMany(watches: readonly Watch[], budget: Budget): Promise<(Found | undefined)[]> {
+    const sentAt = this.fences.turn
+    const entries = await this.remote?.read(
+      watches.map(({ key }) => key),
+      budget,
+    )
+    const found = watches.map((watch, i) => this.#believed(watch, entries?.[i], sentAt))
+    if (!found.includes(OUTDATED)) return found as (Found | undefined)[]
+    return Promise.all(found.map((each, i) => (each === OUTDATED ? this.find(watches[i]!, budget) : each)))
+  }
+
+  /** What an entry that was read is worth. @param sentAt the turn at which it was asked for */
+  #believed(watch: Watch, entry: StoredEntry | undefined, sentAt: number): Found | undefined | typeof OUTDATED {
+    if (!entry || this.doubtful(watch.key, entry.tags)) return undefined
+    return watch.outdated(entry.tags, sentAt) ? OUTDATED : this.decode(entry)
   }
 
   /** The value of an entry; `undefined`, and an event, when it can't be read. */
@@ -250,8 +270,9 @@ export class Levels {
     if (freshMs <= 0) return
     watch.found()
     if (!watch.mayPutRead(entry.tags)) return this.local.remove(watch.key)
-    const ageMs = Math.max(0, this.clock.epochMs() - entry.storedAt)
-    this.put(watch.key, { ...entry, value: this.local.keep(value), freshMs, ageMs }, plan, watch.start)
+    const { storedAt, tags, etag, loadMs } = entry
+    const ageMs = Math.max(0, this.clock.epochMs() - storedAt)
+    this.put(watch.key, { value: this.local.keep(value), freshMs, ageMs, tags, etag, loadMs }, plan, watch.start)
     watch.put(false)
   }
 

@@ -65,20 +65,21 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
   async get<K extends keyof S & string>(key: K): Promise<S[K] | undefined> {
     const { local, counters } = this.#levels
     const entry = local.hit(this.#space.nameOf(key))
-    if (entry === undefined) return (await this.#look(key))?.value as S[K] | undefined
+    if (entry === undefined) return (await this.#look([key]))[0]?.value as S[K] | undefined
     counters.l1Hits++
     return local.give(entry.value) as S[K]
   }
 
   /** Whether a level has a fresh value, of any kind. */
   async has(key: keyof S & string): Promise<boolean> {
-    return (await this.#look(key)) !== undefined
+    return (await this.#look([key]))[0] !== undefined
   }
 
   /** The fresh values that a level has, in the order of `keys`; the others are left out. One read of the second level for all. */
   async getMany<K extends keyof S & string>(keys: readonly K[]): Promise<Map<K, S[K]>> {
-    const found = await Promise.all(keys.map((key) => this.#look(key)))
-    return new Map(keys.flatMap((key, i) => (found[i] ? [[key, found[i].value as S[K]] as const] : [])))
+    const unique = [...new Set(keys)]
+    const found = await this.#look(unique)
+    return new Map(unique.flatMap((key, i) => (found[i] ? [[key, found[i].value as S[K]] as const] : [])))
   }
 
   /**
@@ -258,31 +259,36 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
     await this.close()
   }
 
-  async #look(key: string): Promise<{ readonly value: unknown } | undefined> {
+  /** What a level has fresh, in the order of `keys`. */
+  async #look(keys: readonly string[]): Promise<({ readonly value: unknown } | undefined)[]> {
     const levels = this.#levels
     const { counters, local, fences } = levels
     this.#view.flights.checkOpen()
-    const name = this.#space.nameOf(key)
+    const names = keys.map((key) => this.#space.nameOf(key))
     const budget = levels.budget()
     if (!levels.coherent) await levels.confirm(budget)
-    const entry = levels.stored(name)
-    if (entry) {
-      counters.l1Hits++
-      return { value: local.give(entry.value) }
-    }
-    const watch = fences.watch(name)
+    const here = names.map((name) => levels.stored(name))
+    const watches = names.filter((_, i) => !here[i]).map((name) => fences.watch(name))
     try {
-      const found = await levels.find(watch, budget)
-      if (found && found.freshMs > 0) {
+      const there = watches.length > 0 ? await levels.findMany(watches, budget) : []
+      let next = 0
+      return here.map((entry) => {
+        if (entry) {
+          counters.l1Hits++
+          return { value: local.give(entry.value) }
+        }
+        const [watch, found] = [watches[next]!, there[next++]]
+        if (!found || found.freshMs <= 0) {
+          counters.misses++
+          return undefined
+        }
         counters.l2Hits++
         levels.keepFound(watch, found, planOf(undefined, this.#view.defaults))
         return { value: local.give(found.value) }
-      }
+      })
     } finally {
-      watch.end()
+      for (const watch of watches) watch.end()
     }
-    counters.misses++
-    return undefined
   }
 
   #request(

@@ -99,20 +99,20 @@ export class RedisCacheBackplane implements CacheBackplane {
   }
 }
 
-/** The epoch, then for each change a line of `seq {"origin":…,"what":…}`; anything else on the channel is not ours. */
+/** `epoch seq`, then for each change, up to this number, a line of `{"origin":…,"what":…}`; anything else is not ours. */
 function tell(message: string, onMessage: OnInvalidation): void {
-  const [epoch, ...changes] = message.split('\n')
-  for (const change of changes) {
-    const [, seq, json] = CHANGE.exec(change) ?? []
-    if (json === undefined) continue
-    let body: { readonly origin: string; readonly what: Invalidation }
+  const [head = '', ...changes] = message.split('\n')
+  const [, epoch, last] = HEAD.exec(head) ?? []
+  const first = Number(last) - changes.length + 1
+  for (const [i, change] of changes.entries()) {
+    let body: { readonly origin: string; readonly what: Invalidation } | null
     try {
-      body = JSON.parse(json) as typeof body
+      body = JSON.parse(change) as typeof body
     } catch {
       continue
     }
-    onMessage(Number(seq), body.what, body.origin, epoch)
+    if (epoch !== undefined && body) onMessage(first + i, body.what, body.origin, epoch)
   }
 }
 
-const CHANGE = /^(\d+) (\{.*\})$/
+const HEAD = /^(\S+) (\d+)$/

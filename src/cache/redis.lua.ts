@@ -14,13 +14,15 @@
  *
  * Entry, a string: see redis-entry.ts. Lease, a string: number at which it was granted, 16 digits; token.
  *
- * Returns the time and what each call returns. Changes are published in one message: the epoch, then a line for each.
+ * Returns the time and what each call returns. Changes are published in one message: the epoch and the number of the last of them,
+ * then a line for each.
  */
 export const cacheLua = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local seq, clear, epoch, mark, run, life, shelf, since
 local changed, told = false, {}
+local TAGGED = string.byte('1')
 
 local function digits(number) return string.format('%016.0f', number) end
 
@@ -77,14 +79,10 @@ end
 
 -- Four arguments make an entry: for how long it is fresh, how old it is, for how long it is to be kept, and the rest of it.
 local function put(key, stamp, a)
-  local ms, rest = tonumber(ARGV[a + 2]), ARGV[a + 3]
-  local entry = digits(stamp) .. digits(math.max(0, now + ARGV[a])) .. digits(math.max(0, now - ARGV[a + 1])) .. rest
-  redis.call('SET', key, entry, 'PX', string.format('%.0f', ms))
-  if ms > life and string.sub(rest, 1, 1) == '1' then life, changed = ms, true end
-end
-
-local function tell(what)
-  told[#told + 1] = string.format('%.0f', seq) .. ' ' .. what
+  local freshUntil, storedAt, rest = now + ARGV[a], now - ARGV[a + 1], ARGV[a + 3]
+  local head = string.format('%016.0f%016.0f%016.0f', stamp, freshUntil > 0 and freshUntil or 0, storedAt > 0 and storedAt or 0)
+  redis.call('SET', key, head .. rest, 'PX', ARGV[a + 2])
+  if string.byte(rest) == TAGGED and ARGV[a + 2] - life > 0 then life, changed = tonumber(ARGV[a + 2]), true end
 end
 
 local calls = {}
@@ -123,7 +121,7 @@ function calls.write(k, n, a)
     put(KEYS[k + 2 * i], seq, a + 1 + 4 * i)
     redis.call('DEL', KEYS[k + 2 * i + 1])
   end
-  tell(ARGV[a])
+  told[#told + 1] = ARGV[a]
   return seq
 end
 
@@ -133,7 +131,7 @@ function calls.all(_, _, a)
   clear = seq
   keepMark(KEYS[2])
   keepMark(KEYS[3])
-  tell(ARGV[a])
+  told[#told + 1] = ARGV[a]
   return seq
 end
 
@@ -148,7 +146,7 @@ function calls.keys(k, n, a)
       redis.call('SETRANGE', KEYS[i], 16, digits(0))
     end
   end
-  tell(ARGV[a])
+  told[#told + 1] = ARGV[a]
   return seq
 end
 
@@ -164,7 +162,7 @@ function calls.tags(_, _, a, m)
     local _, _, _, hard = invalidated({ ARGV[i] })
     redis.call('HSET', KEYS[2 + shelf], ARGV[i], digits(seq) .. digits(ARGV[a + 1] == '0' and seq or hard))
   end
-  tell(ARGV[a])
+  told[#told + 1] = ARGV[a]
   return seq
 end
 
@@ -201,6 +199,8 @@ end
 if changed then
   redis.call('SET', KEYS[1], string.format('%.0f %.0f %s %s %s %.0f %.0f %.0f', seq, clear, epoch, mark, run, life, shelf, since))
 end
-if #told > 0 then redis.call('PUBLISH', ARGV[2], epoch .. '\\n' .. table.concat(told, '\\n')) end
+if #told > 0 then
+  redis.call('PUBLISH', ARGV[2], epoch .. ' ' .. string.format('%.0f', seq) .. '\\n' .. table.concat(told, '\\n'))
+end
 return replies
 `

@@ -82,20 +82,23 @@ export class Remote {
     budget.leftMs = answered ? Math.max(leftMs, this.timeoutMs * MOMENT_RATIO) : leftMs
   }
 
-  /** The entry of `key`, `null` for none; `undefined` when it can't be told. */
-  async read(key: string, budget: Budget): Promise<StoredEntry | null | undefined> {
+  /** The entries of `keys`, in that order; `undefined` when they can't be told. */
+  async read(keys: readonly string[], budget: Budget): Promise<readonly (StoredEntry | undefined)[] | undefined> {
     if (this.#out || budget.leftMs <= 0) return undefined
     const began = this.clock.now()
     const batch = (this.#batch ??= this.#open())
-    let at = batch.keys.get(key)
-    if (at === undefined) batch.keys.set(key, (at = batch.keys.size))
+    const places = keys.map((key) => {
+      const place = batch.keys.get(key) ?? batch.keys.size
+      batch.keys.set(key, place)
+      return place
+    })
     const whole = budget.leftMs >= this.timeoutMs // the batch keeps that limit itself
     const outcome = whole
       ? { value: await batch.entries }
       : await this.#attempt(() => batch.entries, budget.leftMs, true)
     this.spend(budget, began, 'value' in outcome && outcome.value !== undefined)
-    if (!('value' in outcome) || !outcome.value) return undefined
-    return outcome.value[at] ?? null
+    const entries = 'value' in outcome ? outcome.value : undefined
+    return entries && places.map((place) => entries[place])
   }
 
   close(): void {

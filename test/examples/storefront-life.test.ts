@@ -29,7 +29,7 @@ test(
       breaker: { state: 'closed' },
       limiter: { most: { userId: 'greedy' } },
       switches: { load: true, ordersPerSecond: 20 },
-      about: { events: 'memory', buckets: 'memory' },
+      about: { events: 'memory', buckets: 'memory', cache: 'memory' },
     })
     await shop.switch({ payment: 'hang' })
     const began = Date.now()

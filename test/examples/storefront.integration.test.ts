@@ -190,7 +190,7 @@ describe('on real servers', { timeout: 60_000 }, () => {
     await pool.query('drop schema if exists storefront cascade')
     const servers = ['--redis', inject('redisUrl'), '--postgres', inject('postgresUrl')]
     const first = await start('--port', '0', '--rate', '10', ...servers)
-    expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis')
+    expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis, cache in Redis')
     const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
       ((await (await fetch(`${url}/health`)).json()) as { orders: never }).orders
     await until(async () => (await health(first.url)).shipped >= 10 || undefined)

@@ -10,7 +10,10 @@ function draw(snapshot) {
   write(at('completed'), count.format(totals.completed))
   write(at('cancelled'), count.format(totals.cancelled))
   write(at('open'), count.format(totals.open))
-  write(at('about'), `Events in ${about.events}, rate limit buckets in ${about.buckets}, everything else in memory.`)
+  write(
+    at('about'),
+    `Events in ${about.events}, rate limit buckets in ${about.buckets}, the cache’s second level in ${about.cache}, everything else in memory.`,
+  )
   drawSwitches(snapshot.switches)
   drawOrders(snapshot.orders)
   drawCheckouts(snapshot.checkouts)
