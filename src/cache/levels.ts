@@ -241,7 +241,7 @@ export class Levels {
     )
     const found = watches.map((watch, i) => this.#believed(watch, entries?.[i], sentAt))
     if (!found.includes(OUTDATED)) return found as (Found | undefined)[]
-    return Promise.all(found.map((each, i) => (each === OUTDATED ? this.find(watches[i]!, budget) : each)))
+    return Promise.all(found.map(async (each, i) => (each === OUTDATED ? this.find(watches[i]!, budget) : each)))
   }
 
   /** What an entry that was read is worth. @param sentAt the turn at which it was asked for */
