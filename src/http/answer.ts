@@ -33,12 +33,16 @@ export function answerWith({ status, headers, details }: Problem): Answer {
   }
 }
 
-/** A `Response` as it is sent. */
-export async function answerFrom(response: Response): Promise<Answer> {
+/** A `Response` as it is sent. @param otherwise headers for what it does not say itself */
+export async function answerFrom(response: Response, otherwise: Readonly<Record<string, string>>): Promise<Answer> {
   const cookies = response.headers.getSetCookie()
+  const missing = Object.entries(otherwise).filter(([name]) => !response.headers.has(name))
   return {
     status: response.status,
-    headers: { ...Object.fromEntries(response.headers), ...(cookies.length > 0 ? { 'set-cookie': cookies } : {}) },
+    headers: {
+      ...Object.fromEntries([...missing, ...response.headers]),
+      ...(cookies.length > 0 ? { 'set-cookie': cookies } : {}),
+    },
     body: response.body ? new Uint8Array(await response.arrayBuffer()) : undefined,
   }
 }

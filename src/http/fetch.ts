@@ -83,7 +83,8 @@ function withFields(response: Response, { fields }: Verdict): Response {
     for (const [name, value] of fields) response.headers.append(name, value)
     return response
   } catch {
-    // Headers of a redirect, or of what `fetch` brought, can't be changed.
+    // Headers of a redirect, or of what `fetch` brought, can't be changed; an upgrade or an error can't be copied.
+    if (response.status < 200) return response
     const copy = new Response(response.body, response)
     for (const [name, value] of fields) copy.headers.append(name, value)
     return copy

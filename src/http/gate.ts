@@ -91,8 +91,7 @@ export function gateOf<R>(options: RateLimitOptions<R>): Gate<R> {
 
     const refused = refusalOf(decision, name, instance?.(request))
     const custom = await onRefused?.({ decision, problem: refused }, request)
-    const answer = custom ? await answerFrom(custom) : answerWith(refused)
-    return { fields, refusal: { ...answer, headers: { ...refused.headers, ...answer.headers } } }
+    return { fields, refusal: custom ? await answerFrom(custom, refused.headers) : answerWith(refused) }
   }
 }
 

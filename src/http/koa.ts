@@ -67,7 +67,7 @@ export function koaErrorHandler<C extends KoaContextLike = KoaContextLike>(
 
 function send(context: KoaContextLike, { status, headers, body }: Answer): void {
   for (const name of STALE_HEADERS) context.remove(name)
-  context.status = status
   context.body = typeof body === 'object' ? Buffer.from(body) : (body ?? null)
+  context.status = status // after the body, of which Koa makes a status of its own
   for (const [name, value] of Object.entries(headers)) context.set(name, typeof value === 'string' ? value : [...value])
 }

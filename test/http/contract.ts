@@ -125,6 +125,17 @@ export function adapterContract(framework: Framework): void {
       expect(response.headers.get('ratelimit')).toBe('"per-client";r=0;t=2')
     })
 
+    test('is answered as onRefused says, also without a body, and with its word on when to come back', async () => {
+      const { url } = await limited(1, {
+        onRefused: () => new Response(null, { status: 403, headers: { 'Retry-After': '120' } }),
+      })
+      await fetch(url)
+      const response = await fetch(url)
+      expect([response.status, await response.text()]).toEqual([403, ''])
+      expect(response.headers.get('retry-after')).toBe('120')
+      expect((await fetch(url)).status).toBe(403)
+    })
+
     test('is an error of the application when onRefused throws', async () => {
       const { url } = await limited(1, {
         onRefused: () => {
