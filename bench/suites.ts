@@ -6,5 +6,6 @@ export const suites: Record<string, () => Promise<readonly Comparison[]>> = {
   'rate-limit': async () => (await import('./rate-limit.js')).rateLimit(),
   'rate-limit-redis': async () => (await import('./rate-limit-redis.js')).rateLimitRedis(),
   cache: async () => (await import('./cache.js')).cache(),
+  'cache-redis': async () => (await import('./cache-redis.js')).cacheRedis(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
 }

@@ -85,6 +85,7 @@ test('all calls of a tick but reads are one command, and reads are one', async (
     l1: false,
     l2: new RedisCacheStore(counting, { prefix: `${randomUUID()}:` }),
     l2TimeoutMs: 5_000,
+    maxStalenessMs: 60_000,
   })
   onTestFinished(() => cache.close())
   await cache.set('warm', 1)
