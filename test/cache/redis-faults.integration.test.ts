@@ -40,6 +40,9 @@ async function member(server: Server, prefix: string, options: CacheManagerOptio
   })
   onTestFinished(async () => {
     await cache.close()
+    // ioredis does not catch what becomes of a subscription that it is just renewing: let it come to its end.
+    for (const line of [commands, messages]) line.set('open')
+    await Promise.race([Promise.all(clients.map((client) => client.ping())), sleep(2_000)]).catch(() => {})
     for (const client of clients) client.disconnect()
     commands.close()
     messages.close()
