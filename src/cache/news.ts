@@ -1,6 +1,6 @@
 import type { Clock } from '../kernel/clock.js'
 import { isInvalidation } from './answers.js'
-import type { CacheBackplane } from './backplane.js'
+import type { CacheBackplane, OnInvalidation } from './backplane.js'
 import type { Invalidation } from './store.js'
 
 /** Milliseconds until a subscription that failed is tried again. */
@@ -31,15 +31,18 @@ export class News {
 
   /** @param hear told of each change; one of our own may be news too, if the client sent it twice or its answer was lost */
   listen(hear: (seq: number, what: Invalidation, epoch: string | undefined, isOwn: boolean) => void): void {
-    const subscribe = async (): Promise<void> =>
-      this.backplane.subscribe((seq, what, origin, epoch) => {
-        if (!this.#closed && Number.isSafeInteger(seq) && isInvalidation(what))
-          hear(seq, what, epoch, origin === this.origin)
-      })
+    this.#subscribe((seq, what, origin, epoch) => {
+      if (!this.#closed && Number.isSafeInteger(seq) && isInvalidation(what))
+        hear(seq, what, epoch, origin === this.origin)
+    })
+  }
+
+  #subscribe(onMessage: OnInvalidation): void {
+    const subscribe = async (): Promise<void> => this.backplane.subscribe(onMessage)
     subscribe().catch((error: unknown) => {
       if (this.#closed) return
       this.failed('subscribe', error)
-      this.#cancel = this.clock.setTimer(() => this.listen(hear), TRY_AGAIN_MS)
+      this.#cancel = this.clock.setTimer(() => this.#subscribe(onMessage), TRY_AGAIN_MS)
     })
   }
 
