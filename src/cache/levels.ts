@@ -79,7 +79,11 @@ export class Levels {
     this.serveUnverified = checkOneOf('partition', partition, ['load', 'serve']) === 'serve'
     const timeoutMs = checkNumber('l2TimeoutMs', options.l2TimeoutMs ?? 50, Number.MIN_VALUE)
     planOf(options.defaults, undefined) // mistakes in the defaults show at once
-    const local = (this.local = new LocalLevel(l1 === false ? undefined : l1Of(l1), clock, () => this.#askAhead()))
+    const local = (this.local = new LocalLevel(
+      l1 === false ? undefined : l1Of(l1),
+      clock,
+      () => void this.#coherence?.verify(),
+    ))
     this.fences = new Fences(() => local.cells())
     if (!l2) return
 
@@ -150,13 +154,6 @@ export class Levels {
     const began = this.clock.now()
     const answered = await this.#coherence?.verify()
     this.remote?.spend(budget, began, answered ?? false)
-  }
-
-  #askAhead(): void {
-    const { local, clock, maxStalenessMs } = this
-    void this.#coherence?.verify().then((isCurrent) => {
-      if (!isCurrent) local.askAt = clock.now() + maxStalenessMs * ASK_AHEAD_RATIO
-    })
   }
 
   /** What one call may spend on waiting for the second level. */
