@@ -7,7 +7,13 @@ import { hashTagged, nameOf } from './redis-names.js'
 import { cacheLua } from './redis.lua.js'
 import type { CacheLease, CacheStore, Invalidation, StoredEntry } from './store.js'
 
-export { RedisCacheBackplane, type RedisCacheBackplaneOptions, type RedisSubscriber } from './redis-backplane.js'
+export {
+  RedisCacheBackplane,
+  type IoRedisSubscriber,
+  type NodeRedisSubscriber,
+  type RedisCacheBackplaneOptions,
+  type RedisSubscriber,
+} from './redis-backplane.js'
 export type { RedisClient }
 
 /** How a {@link RedisCacheStore} names its keys. */
