@@ -14,8 +14,6 @@ export const ELSEWHERE = Symbol('elsewhere')
 const MIN_POLL_MS = 5
 const MAX_POLL_MS = 100
 
-type Token = string | undefined
-
 /** Brings one value for one flight: from the second level, or else by the loader, under a lease where one can be had. */
 export class Fetcher {
   constructor(private readonly levels: Levels) {}
@@ -30,16 +28,25 @@ export class Fetcher {
     }
     flight.stale ??= levels.localStale(flight.watch.key)
     flight.lookedUp()
-    if (!remote) return this.#load(flight, undefined)
+    if (!remote) return this.#load(flight)
     const leased = await this.#lease(flight)
     if (leased === ELSEWHERE) return ELSEWHERE
     if (typeof leased === 'object') return this.#hit(flight, leased)
+    flight.token = leased
     if (leased !== undefined && flight.watch.outdated(flight.tags)) {
       // Changed here while it waited for its turn: a load now would bring a newer value than it may store. Begin anew.
-      this.#release(flight.watch.key, leased)
+      this.#release(flight)
       return ELSEWHERE
     }
-    return this.#load(flight, leased)
+    return this.#load(flight)
+  }
+
+  /**
+   * Gives the lease of a load back whose value can't be stored any more, so that the next need not wait for its end. Of an
+   * invalidated key the store takes the lease away itself, but of an invalidated tag it does not know whose load has it.
+   */
+  giveWay(flight: Flight): void {
+    if (flight.token !== undefined && !flight.watch.mayFill(flight.tags)) this.#release(flight)
   }
 
   #hit(flight: Flight, found: Found): unknown {
@@ -54,7 +61,7 @@ export class Fetcher {
    * Waits until this process may load, or another has loaded. Without an answer, or when it takes too long, this process loads
    * alone: the value will not go to the second level.
    */
-  async #lease(flight: Flight): Promise<Found | Token | typeof ELSEWHERE> {
+  async #lease(flight: Flight): Promise<Found | string | undefined | typeof ELSEWHERE> {
     const { levels } = this
     const { key } = flight.watch
     const { remote, clock, leaseMs } = levels
@@ -66,7 +73,7 @@ export class Fetcher {
         'lease',
         async (store) => checkLease(await store.lease(key, leaseMs, flight.forced)),
         pauseMs === MIN_POLL_MS ? flight.budget : remote.budget(), // waiting for another's load is not waiting for the store
-        (late) => late.kind === 'granted' && this.#release(key, late.token),
+        (late) => late.kind === 'granted' && this.#giveBack(key, late.token),
       )
       if (!lease) return undefined
       if (lease.kind === 'granted') {
@@ -89,9 +96,9 @@ export class Fetcher {
     return undefined
   }
 
-  async #load(flight: Flight, token: Token): Promise<unknown> {
+  async #load(flight: Flight): Promise<unknown> {
     const { counters, clock, emitter, local } = this.levels
-    const { request, watch } = flight
+    const { request } = flight
     const began = clock.now()
     const loading = new Loading(flight, flight.fallback(began), began, (value) => local.give(value))
     flight.loading = true
@@ -101,29 +108,29 @@ export class Fetcher {
       const ms = clock.now() - began
       if (value !== ABSENT && emitter.has('load')) emitter.emit('load', { key: request.name, ms })
       flight.tags = loading.tags
-      if (!loading.stored || value === ABSENT) this.#release(watch.key, token)
-      else await this.#store(flight, loading, { value, ms, token })
+      if (!loading.stored || value === ABSENT) this.#release(flight)
+      else await this.#store(flight, loading, { value, ms })
       return value
     } catch (error) {
       counters.loadErrors++
       emitter.emit('loadError', { key: request.name, error })
-      this.#release(watch.key, token)
+      this.#release(flight)
       throw error
     }
   }
 
-  async #store(flight: Flight, loading: Loading, loaded: { value: unknown; ms: number; token: Token }): Promise<void> {
+  async #store(flight: Flight, loading: Loading, loaded: { value: unknown; ms: number }): Promise<void> {
     const { levels } = this
-    const { watch, request } = flight
+    const { watch, request, token } = flight
     const { remote } = levels
-    const { value, ms: loadMs, token } = loaded
+    const { value, ms: loadMs } = loaded
     const { tags, etag, graceMs } = loading
     if (!watch.mayFill(tags)) {
-      this.#release(watch.key, token)
+      this.#release(flight)
       return this.#fenced(flight)
     }
     const ttlMs = Math.ceil(loading.ttlMs * (1 - request.plan.jitterRatio * levels.random()))
-    if (ttlMs + graceMs === 0) return this.#release(watch.key, token)
+    if (ttlMs + graceMs === 0) return this.#release(flight)
     const kept = levels.local.keep(value) // before the second level has it: it may throw
     if (remote && token !== undefined) {
       const epochMs = levels.clock.epochMs()
@@ -158,10 +165,14 @@ export class Fetcher {
   }
 
   /** So that others need not wait for the end of the lease. */
-  #release(key: string, token: Token): void {
+  #release(flight: Flight): void {
+    if (flight.token !== undefined) this.#giveBack(flight.watch.key, flight.token)
+    flight.token = undefined
+  }
+
+  #giveBack(key: string, token: string): void {
     const { remote } = this.levels
-    if (remote && token !== undefined)
-      void remote.call('fill', (store) => store.fill(key, token, undefined, 0), remote.budget())
+    if (remote) void remote.call('fill', (store) => store.fill(key, token, undefined, 0), remote.budget())
   }
 }
 

@@ -56,6 +56,8 @@ export class Flight {
   loading = false
   /** What it brought depends on something that was changed meanwhile: for those who asked before the change only. */
   outdated = false
+  /** The lease under which it loads, until it is given back. */
+  token: string | undefined
   /** The store's number at which the lease was granted. */
   stamp = 0
   waiters = 0

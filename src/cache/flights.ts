@@ -7,6 +7,7 @@ import type { Levels } from './levels.js'
 import type { LocalEntry } from './local.js'
 import type { Plan } from './options.js'
 import type { Budget } from './remote.js'
+import type { Invalidation } from './store.js'
 
 /** Failures remembered for `errorTtlMs`. */
 const MAX_FAILURES = 1_000
@@ -33,10 +34,11 @@ export class Flights {
     this.#fetcher = new Fetcher(levels)
   }
 
-  /** Forgets failures that an invalidation may have cured; its tags are looked at when they are asked for. */
-  forget(keys: readonly string[] | 'all'): void {
-    if (keys === 'all') this.#failures.clear()
-    else for (const key of keys) this.#failures.delete(key)
+  /** Acts on an invalidation: forgets failures that it may have cured, those with its tags when they are asked for. */
+  changed(what: Invalidation): void {
+    if (what.kind === 'all') this.#failures.clear()
+    else if (what.kind === 'keys') for (const key of what.keys) this.#failures.delete(key)
+    else for (const flight of this.#running) this.#fetcher.giveWay(flight)
   }
 
   /** Lets every loader know that nobody wants its value any more. */

@@ -62,7 +62,7 @@ export class Levels {
   readonly #coherence: Coherence | undefined
   readonly #news: News | undefined
 
-  /** @param changed told of each invalidation, before it is acted on further */
+  /** @param changed told of each invalidation, when it has been acted on here */
   constructor(
     options: CacheManagerOptions,
     private readonly changed: (what: Invalidation) => void,
@@ -107,9 +107,9 @@ export class Levels {
         local.askAt = until - this.maxStalenessMs * (1 - ASK_AHEAD_RATIO)
       },
       (reason) => {
-        this.changed({ kind: 'all' })
         local.clear()
         this.fences.drop()
+        this.changed({ kind: 'all' })
         if (reason !== 'start') this.emitter.emit('dropped', { reason })
       },
       backplane ? timeoutMs * PATIENCE_RATIO : 0,
@@ -176,7 +176,6 @@ export class Levels {
 
   /** Acts on an invalidation in this process: nothing read or loaded before it is handed on after it. */
   apply(what: Invalidation): void {
-    this.changed(what)
     switch (what.kind) {
       case 'all':
         this.local.clear()
@@ -192,6 +191,7 @@ export class Levels {
       case 'tags':
         for (const tag of what.tags) this.fences.moveTag(tag, what.soft ?? false)
     }
+    this.changed(what)
   }
 
   /** Acts on an invalidation in both levels. */

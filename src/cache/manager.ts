@@ -338,9 +338,7 @@ export interface Expiry {
 }
 
 function open(options: CacheManagerOptions): View {
-  const levels: Levels = new Levels(options, (what) => {
-    if (what.kind !== 'tags') flights.forget(what.kind === 'all' ? 'all' : what.keys)
-  })
+  const levels: Levels = new Levels(options, (what) => flights.changed(what))
   const flights = new Flights(levels)
   return { levels, flights, space: Space.root, defaults: options.defaults }
 }

@@ -1,5 +1,11 @@
 import { expect, test } from 'vitest'
-import { CacheManager, MemoryCacheStore, isHoldfastError, type CacheManagerOptions } from '../../src/cache/index.js'
+import {
+  CacheManager,
+  MemoryCacheBackplane,
+  MemoryCacheStore,
+  isHoldfastError,
+  type CacheManagerOptions,
+} from '../../src/cache/index.js'
 import { ManualClock, settle } from '../../src/testing/index.js'
 
 const gate = <T>() => {
@@ -11,6 +17,8 @@ const gate = <T>() => {
   })
   return { promise, open, fail }
 }
+
+type Cached = CacheManager<Record<string, any>>
 
 /** One manager on its own, or several on one store. */
 const setup = (options: CacheManagerOptions = {}) => {
@@ -512,6 +520,27 @@ test('a load that another manager has overtaken is stored nowhere', async () => 
     slow.open('old')
     expect([await loading, a.peek('k'), a.stats().fenced]).toEqual(['old', undefined, 1])
     expect(await a.get('k')).toBe(change === 'set' ? 'new' : undefined)
+  }
+})
+
+test('a tag that is invalidated during a load takes the lease of that load too: the next load does not wait for its end', async () => {
+  for (const change of ['invalidateTags', 'expire'] as const) {
+    const clock = new ManualClock()
+    const [l2, backplane] = [new MemoryCacheStore({ clock }), new MemoryCacheBackplane()]
+    const [a, b] = [0, 1].map(() => new CacheManager<Record<string, any>>({ clock, l2, backplane })) as [Cached, Cached]
+    const slow = gate<string>()
+    const early = a.getOrSet('k', () => slow.promise, { tags: ['t'] })
+    const other = a.getOrSet('other', () => slow.promise, { tags: ['u'] })
+    await clock.advance(0)
+    await (change === 'expire' ? a.expire({ tags: ['t'] }) : a.invalidateTags('t'))
+    expect(await a.getOrSet('k', () => 'new', { tags: ['t'] })).toBe('new')
+    const again = a.getOrSet('k', () => slow.promise, { tags: ['t'], fresh: true })
+    await clock.advance(0)
+    await (change === 'expire' ? b.expire({ tags: ['t'] }) : b.invalidateTags('t'))
+    expect(await b.getOrSet('k', () => 'newer', { tags: ['t'] })).toBe('newer')
+    slow.open('old')
+    expect([await early, await again, await other]).toEqual(['old', 'old', 'old'])
+    expect([await a.get('k'), await b.get('k'), await b.get('other')]).toEqual(['newer', 'newer', 'old'])
   }
 })
 
