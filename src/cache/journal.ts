@@ -129,7 +129,7 @@ export class Journal {
     const items = [{ key: change.key, entry: change.entry, ms }]
     const seq = await this.remote.call(
       'write',
-      async (store) => checkSeq(await store.write(items, this.origin)),
+      async (store, waitMs) => checkSeq(await store.write(items, this.origin, waitMs)),
       budget,
     )
     return this.#sent(generation, seq)

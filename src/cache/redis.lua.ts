@@ -2,7 +2,7 @@
  * The calls of one tick, one after the other, in one atomic step by the server's clock. Plain reads of entries do without: MGET gives
  * the state along with them.
  *
- * KEYS: the state, two shelves of tags, then those of each call. ARGV: a name for the case that a new epoch begins, the channel,
+ * KEYS: the state, two shelves of tags, a mark that makes this run unique, then those of each call. ARGV: a name for the case that a new epoch begins, the channel,
  * then each call: what to do, how many keys, how many arguments, and these.
  *
  * State, a string: number of the last change; the number below which every stamp is void; epoch; mark, which must stand on both shelves
@@ -21,7 +21,7 @@ export const cacheLua = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local seq, clear, epoch, mark, run, life, shelf, since
-local changed, told = false, {}
+local changed, told, first = false, {}
 local TAGGED = string.byte('1')
 
 local function digits(number) return string.format('%016.0f', number) end
@@ -114,11 +114,20 @@ function calls.fill(k, _, a, m)
   return 1
 end
 
--- KEYS: entry and lease of each item. ARGV: message, then the items' entries. Returns the number.
+-- A client may send a run again whose answer was lost: that must not write over what others have written since.
+local function isFirst(ms)
+  if first == nil then first = redis.call('SET', KEYS[4], '', 'NX', 'PX', string.format('%.0f', ms)) and true or false end
+  return first
+end
+
+-- KEYS: entry and lease of each item. ARGV: message, time until which it may happen (0: ever), then the items' entries. Returns the
+-- number, or -1 when it is too late for it.
 function calls.write(k, n, a)
+  local restMs = ARGV[a + 1] == '0' and 60000 or ARGV[a + 1] - now
+  if restMs < 0 or not isFirst(restMs + 1000) then return -1 end
   seq, changed = seq + 1, true
   for i = 0, n / 2 - 1 do
-    put(KEYS[k + 2 * i], seq, a + 1 + 4 * i)
+    put(KEYS[k + 2 * i], seq, a + 2 + 4 * i)
     redis.call('DEL', KEYS[k + 2 * i + 1])
   end
   told[#told + 1] = ARGV[a]
@@ -189,7 +198,7 @@ function calls.check(_, _, a, m)
   return { clear, anys, hards }
 end
 
-local replies, k, a = { now }, 4, 3
+local replies, k, a = { now }, 5, 3
 while a <= #ARGV do
   local n, m = tonumber(ARGV[a + 1]), tonumber(ARGV[a + 2])
   replies[#replies + 1] = calls[ARGV[a]](k, n, a + 3, m)

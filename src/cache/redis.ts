@@ -1,5 +1,6 @@
 import { checkMethods, checkObject, checkString } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
+import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { defineScript, sendRedis, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import { entryArgs, entryOf, type RedisEntry } from './redis-entry.js'
@@ -100,12 +101,17 @@ export class RedisCacheStore implements CacheStore {
     return Number(await this.#call('fill', this.#both(key), [token, ...what])) === 1
   }
 
-  async write(items: Parameters<CacheStore['write']>[0], origin: string): Promise<number> {
+  async write(items: Parameters<CacheStore['write']>[0], origin: string, withinMs: number = Infinity): Promise<number> {
     const epochMs = this.#clock.epochMs()
+    const latest = this.#clock.now() + this.#ahead + withinMs
+    // What the server's clock says may not be known yet: then there was no connection before that could have been lost.
+    const until = this.#aheadAt === -Infinity || latest === Infinity ? 0 : Math.round(latest)
     const names = items.flatMap(({ key }) => this.#both(key))
     const args = items.flatMap(({ entry, ms }) => entryArgs(entry, ms, epochMs))
     const what: Invalidation = { kind: 'keys', keys: items.map(({ key }) => key) }
-    return Number(await this.#call('write', names, [message(what, origin), ...args]))
+    const seq = Number(await this.#call('write', names, [message(what, origin), until, ...args]))
+    if (seq < 0) throw new StoreError('Redis got the write too late, or for the second time: it was not made')
+    return seq
   }
 
   async invalidate(what: Invalidation, origin: string): Promise<number> {
@@ -192,8 +198,9 @@ export class RedisCacheStore implements CacheStore {
   }
 
   async #run(calls: readonly Call[]): Promise<void> {
-    const names = [...this.#common, ...calls.flatMap((call) => call.names)]
-    const args: RedisArg[] = [`${this.#id}:${this.#runs++}`, `${this.#prefix}changes`]
+    const id = `${this.#id}:${this.#runs++}`
+    const names = [...this.#common, `${this.#prefix}m:${id}`, ...calls.flatMap((call) => call.names)]
+    const args: RedisArg[] = [id, `${this.#prefix}changes`]
     for (const call of calls) args.push(call.what, call.names.length, call.args.length, ...call.args)
     try {
       const [now, ...replies] = (await script.run(this.#client, names, args)) as [Int, ...unknown[]]

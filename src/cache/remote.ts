@@ -54,18 +54,19 @@ export class Remote {
 
   /**
    * What `run` brings; `undefined` when it failed, was too slow, or was not tried. Never rejects.
+   * @param run is told how many milliseconds are waited for it
    * @param late gets a result that came when nobody waited any more
    */
   async call<T>(
     operation: string,
-    run: (store: CacheStore) => Promise<T>,
+    run: (store: CacheStore, waitMs: number) => Promise<T>,
     budget: Budget,
     late?: (result: T) => void,
   ): Promise<T | undefined> {
     if (this.#out || this.#closed || budget.leftMs <= 0) return undefined
     const began = this.clock.now()
     const waitMs = Math.min(budget.leftMs, this.timeoutMs)
-    const outcome = await this.#attempt(run, waitMs, true, late)
+    const outcome = await this.#attempt((store) => run(store, waitMs), waitMs, true, late)
     this.spend(budget, began, 'value' in outcome)
     if ('value' in outcome) return outcome.value
     // Too slow for what this call had left is not yet too slow for everyone.

@@ -73,10 +73,13 @@ export interface CacheStore extends AsyncDisposable {
    * Stores all `items` in one atomic step, stamped with the new `seq` whatever stamp they carry, and revokes the leases of
    * their keys. Each is kept for `ms` milliseconds, a whole number > 0. @returns the new `seq`
    * @param origin names the manager that writes, for stores that tell others
+   * @param withinMs whoever asks gives up after so many milliseconds: the write must not happen later, nor twice, because others
+   * may have written meanwhile. Not for stores whose calls can't be late. @defaultValue no limit
    */
   write(
     items: readonly { readonly key: string; readonly entry: StoredEntry; readonly ms: number }[],
     origin: string,
+    withinMs?: number,
   ): Promise<number>
   /**
    * Takes entries away in one atomic step and revokes the leases of the keys (of all keys for `all`), so that a load begun

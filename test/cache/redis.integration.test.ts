@@ -148,3 +148,58 @@ test('tags are forgotten when every entry that may carry them is past', async ()
   expect(kept).toBeLessThanOrEqual(20)
   expect(kept).toBeGreaterThanOrEqual(10)
 })
+
+/** A client whose script calls arrive `ms` late, and so often. */
+const troubled = (ms: () => number, times: () => number) => ({
+  async call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown> {
+    if (command !== 'evalsha') return redis.call(command, ...args)
+    await new Promise((resolve) => setTimeout(resolve, ms()))
+    let answer: unknown
+    for (let i = 0; i < times(); i++) answer = await redis.call(command, ...args)
+    return answer
+  },
+})
+
+const entryOf = (payload: string) => {
+  const now = systemClock.epochMs()
+  return { payload, stamp: 0, freshUntil: now + 60_000, storedAt: now, tags: [] }
+}
+
+test('a write that comes late is not made: its caller has given up, and others may have written', async () => {
+  const prefix = `${randomUUID()}:`
+  let lateMs = 0
+  const late = new RedisCacheStore(
+    troubled(
+      () => lateMs,
+      () => 1,
+    ),
+    { prefix },
+  )
+  const other = new RedisCacheStore(redis, { prefix })
+  await late.write([{ key: 'k', entry: entryOf('first'), ms: 60_000 }], 'me', 10_000)
+  lateMs = 300
+  const given = late.write([{ key: 'k', entry: entryOf('late'), ms: 60_000 }], 'me', 100)
+  await other.write([{ key: 'k', entry: entryOf('newer'), ms: 60_000 }], 'other', 10_000)
+  await expect(given).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  expect((await other.read(['k'])).entries[0]?.payload).toBe('newer')
+})
+
+test('a write that is sent again is made once: what others wrote in between stays', async () => {
+  const prefix = `${randomUUID()}:`
+  let arrivals = 0
+  const other = new RedisCacheStore(redis, { prefix })
+  const again = {
+    async call(command: string, ...args: (string | number | Buffer)[]): Promise<unknown> {
+      const answer = await redis.call(command, ...args)
+      if (command !== 'evalsha' || ++arrivals < 2) return answer
+      await other.write([{ key: 'k', entry: entryOf('newer'), ms: 60_000 }], 'other')
+      return redis.call(command, ...args)
+    },
+  }
+  const store = new RedisCacheStore(again, { prefix })
+  const { seq } = await store.state([])
+  await expect(store.write([{ key: 'k', entry: entryOf('v'), ms: 60_000 }], 'me')).rejects.toMatchObject({
+    code: 'STORE_FAILED',
+  })
+  expect(await other.read(['k'])).toMatchObject({ seq: seq + 2, entries: [{ payload: 'newer' }] })
+})
