@@ -70,19 +70,50 @@ function farthest(origin: Origin, header: 'x-forwarded-for' | 'forwarded', isTru
   const near = origin.address()
   let address = near === undefined ? undefined : parseAddress(near)
   if (!isTrusted(address, 0)) return address
-  // Split at each comma, also one in quotes: an open quote of the client must not swallow what the proxies wrote after it.
-  const told = origin.header(header)?.split(',') ?? []
+  const text = origin.header(header) ?? ''
+  const told = header === 'forwarded' ? membersOf(text) : text.split(',').toReversed()
   for (let hops = 0; isTrusted(address, hops); hops++) {
-    const text = told[told.length - 1 - hops]
-    const before = text === undefined ? undefined : parseNode(header === 'forwarded' ? forOf(text) : text)
+    const member = told[hops]
+    const before = member === undefined ? undefined : parseNode(header === 'forwarded' ? forOf(member) : member)
     if (!before) break // nobody knows who asked this proxy: it answers for them
     address = before
   }
   return address
 }
 
-/** What one proxy says in `Forwarded`: `by=…;for="[2001:db8::1]:4711"`. */
-const forOf = (text: string): string => /(?:^|;)\s*for="?([^";]*)/i.exec(text)?.[1] ?? ''
+/**
+ * The members of `Forwarded`, the last first. Quotes are read from the right as well: an open quote of the client must not swallow
+ * what the proxies wrote after it, and what they quote (the `Host` that the client sent) must not pass for a member.
+ */
+function membersOf(text: string): string[] {
+  const members: string[] = []
+  let end = text.length
+  let isQuoted = false
+  for (let i = end - 1; i >= 0; i--) {
+    if (text[i] === '"') isQuoted = !isQuoted || isEscaped(text, i)
+    else if (text[i] === ',' && !isQuoted) {
+      members.push(text.slice(i + 1, end))
+      end = i
+    }
+  }
+  return [...members, text.slice(0, end)]
+}
+
+/** Whether an odd number of backslashes stands before `at`. */
+function isEscaped(text: string, at: number): boolean {
+  let first = at
+  while (text[first - 1] === '\\') first--
+  return (at - first) % 2 === 1
+}
+
+const PAIR = /(?:^|;)\s*([^\s;="]+)=(?:"((?:[^"\\]|\\.)*)"|([^;"]*))/g
+
+/** What one proxy says in `Forwarded`: `by=…;for="[2001:db8::1]:4711"`. Nothing when it says it twice: one may be the client's. */
+function forOf(member: string): string {
+  const pairs = [...member.matchAll(PAIR)].filter(([, name]) => name!.toLowerCase() === 'for')
+  const [, , quoted, token] = pairs[0] ?? []
+  return pairs.length === 1 ? (quoted ?? token!) : ''
+}
 
 /** An address that may have a port and, then or not, IPv6 in brackets. */
 function parseNode(text: string): Address | undefined {

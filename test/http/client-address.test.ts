@@ -82,6 +82,7 @@ describe('what a proxy writes', () => {
     ['by=10.0.0.1; For="203.0.113.9:80";proto=http', 'ip:203.0.113.9'],
     ['for="[2001:db8::1]:4711"', 'ip:2001:db8:0:0::/64'],
     ['for=6.6.6.6, for=203.0.113.9', 'ip:203.0.113.9'],
+    ['for=203.0.113.9;host="a,b;c"', 'ip:203.0.113.9'],
   ])('Forwarded: %s is %s', (text, expected) => expect(forwarded(text)).toBe(expected))
 
   test.each(['', 'unknown', '_secret', '203.0.113.9, ', 'for=', '999.1.1.1', 'x'.repeat(10_000)])(
@@ -91,6 +92,29 @@ describe('what a proxy writes', () => {
       expect(forwarded(text)).toBe('ip:10.0.0.1')
     },
   )
+
+  prop(
+    'in quotes is what the client chose: it never passes for an address, wherever it stands',
+    [
+      fc.string({ unit: fc.constantFrom(',', ';', '"', '\\', ' ', 'for=6.6.6.6', 'FOR="6.6.6.6"', 'x') }),
+      fc.constantFrom('host', 'proto', 'x-user'),
+      fc.string({ unit: fc.constantFrom(',', ';', '"', '\\', 'for=6.6.6.6') }),
+    ],
+    (chosen, name, forged) => {
+      const pair = `${name}="${chosen.replace(/["\\]/g, '\\$&')}"`
+      for (const said of [
+        `${pair};for=203.0.113.9`,
+        `for="203.0.113.9:80";${pair}`,
+        `by=10.0.0.1;${pair}; for=203.0.113.9`,
+      ]) {
+        expect(forwarded(`${forged}, ${said}`)).toBe('ip:203.0.113.9')
+      }
+    },
+  )
+
+  test('twice in one breath is not believed: one of them may be the client’s', () => {
+    expect(forwarded('for=203.0.113.9;host=x;for=6.6.6.6')).toBe('ip:10.0.0.1')
+  })
 
   test('the header that it does not write is not looked at', () => {
     const headers = { forwarded: 'for=6.6.6.6' }
