@@ -1,3 +1,4 @@
+import { checkInteger, invalid } from '../kernel/check.js'
 import type { Problem } from './problem.js'
 
 /** An answer as every framework can send it. */
@@ -24,13 +25,23 @@ export const STALE_HEADERS = [
   'transfer-encoding',
 ] as const
 
-/** A problem as it is sent. Never stored by a cache: the next one to ask may be served. */
+const NAME = /^[\w!#$%&'*+.^`|~-]+$/
+const VALUE = /^[\t -~\x80-\xff]*$/
+
+/**
+ * A problem as it is sent. Never stored by a cache, unless it says so itself: the next one to ask may be served.
+ * @throws InvalidOptionError when its status is none of an error, or HTTP can't carry its headers. TypeError when it is no JSON.
+ */
 export function answerWith({ status, headers, details }: Problem): Answer {
-  return {
-    status,
-    headers: { 'Cache-Control': 'no-store', 'Content-Type': 'application/problem+json', ...headers },
-    body: JSON.stringify(details),
+  checkInteger('status', status, 400, 599)
+  const sent = new Map<string, [string, string]>() // of names that differ only in their case, the last
+  const all = { 'Cache-Control': 'no-store', 'Content-Type': 'application/problem+json', ...headers }
+  for (const [name, given] of Object.entries<unknown>(all)) {
+    const value = String(given)
+    if (!NAME.test(name) || !VALUE.test(value)) invalid('headers', 'what HTTP can carry', name)
+    sent.set(name.toLowerCase(), [name, value])
   }
+  return { status, headers: Object.fromEntries(sent.values()), body: JSON.stringify(details) }
 }
 
 /** A `Response` as it is sent. @param otherwise headers for what it does not say itself */

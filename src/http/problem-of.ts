@@ -11,8 +11,8 @@ import { refusalOf } from './rate-limit-draft.js'
 /** How errors become answers. `R` is what the framework hands to its handlers: a request or a context. */
 export interface ErrorHandlerOptions<R> {
   /**
-   * The problem of an error of the application's own; it is asked first. `undefined`: as without it. When it throws, the
-   * answer is 500. @defaultValue none
+   * The problem of an error of the application's own; it is asked first. `undefined`: as without it. When it throws, or
+   * gives what can't be sent, the answer is 500. @defaultValue none
    */
   readonly map?: ((error: unknown, request: R) => Problem | undefined) | undefined
   /** Told of every error and the problem that was made of it. @defaultValue errors behind a 500 become warnings of the process */
@@ -123,7 +123,7 @@ export function answererOf<R>({ map, report, instance }: ErrorHandlerOptions<R> 
       answer = answerWith(found)
       told = found
     } catch (mistake) {
-      reportError(mistake) // of `map`, or of a problem that is no JSON
+      reportError(mistake) // of `map`, or of a problem that can't be sent
     }
     if (report) notify(report, { error, problem: told, request })
     else if (told.status === 500) reportError(error)

@@ -2,7 +2,7 @@ import { connect } from 'node:net'
 import { parseList } from 'structured-headers'
 import { describe, expect, onTestFinished, test, vi } from 'vitest'
 import { CircuitBreaker, InvalidPayloadError } from 'holdfast'
-import { ProblemError, type RateLimitOptions } from 'holdfast/http'
+import { problemOf, ProblemError, type ErrorHandlerOptions, type RateLimitOptions } from 'holdfast/http'
 import { RateLimiter, type Decision, type TokenBucketStore } from 'holdfast/rate-limit'
 import { ManualClock } from 'holdfast/testing'
 import { listen, type App, type Framework, type Running } from './servers.js'
@@ -334,6 +334,32 @@ export function adapterContract(framework: Framework): void {
         status: 402,
         instance: '/i/1',
       })
+    })
+
+    test.each<[string, ErrorHandlerOptions<unknown>['map']]>([
+      [
+        'a header with a line of its own',
+        () => new ProblemError(400, {}, { headers: { 'X-Why': 'a\r\nset-cookie: b=1' } }),
+      ],
+      ['a header beyond Latin-1', () => new ProblemError(400, {}, { headers: { 'X-Why': '…' } })],
+      ['a header without a name', () => new ProblemError(400, {}, { headers: { '': 'x' } })],
+      ['a status that is none', () => ({ ...problemOf(undefined), status: 7 })],
+      ['a promise', (async () => new ProblemError(400)) as never],
+    ])('that map answers with %s is 500: what can’t be sent breaks nothing', async (_, map) => {
+      const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+      onTestFinished(() => warned.mockRestore())
+      const { url } = await open({ run: thrower(new Error('boom')), errors: { map, report: () => {} } })
+      const response = await fetch(url)
+      expect([response.status, response.headers.get('content-type')]).toEqual([500, 'application/problem+json'])
+      expect(response.headers.get('set-cookie')).toBeNull()
+      expect(warned).toHaveBeenCalledTimes(1)
+    })
+
+    test('has each header once, however its name is written', async () => {
+      const headers = { 'cache-control': 'max-age=60', 'retry-after': '9' }
+      const { url } = await open({ run: thrower(new ProblemError(404, {}, { headers, retryAfterMs: 1_000 })) })
+      const response = await fetch(url)
+      expect([response.headers.get('cache-control'), response.headers.get('retry-after')]).toEqual(['max-age=60', '1'])
     })
 
     test('to HEAD has no body, and leaves the connection fit for the next request', async () => {
