@@ -13,6 +13,7 @@ export interface Answer {
 export const STALE_HEADERS = [
   'accept-ranges',
   'cache-control',
+  'content-digest',
   'content-disposition',
   'content-encoding',
   'content-language',
@@ -22,6 +23,8 @@ export const STALE_HEADERS = [
   'etag',
   'expires',
   'last-modified',
+  'repr-digest',
+  'trailer', // with a length, Node would throw
   'transfer-encoding',
 ] as const
 
