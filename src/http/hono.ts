@@ -14,9 +14,14 @@ export interface HonoContextLike {
     readonly raw: Request
   }
   /** As in Hono. */
+  readonly res: Response
+  /** As in Hono. */
   header(name: string, value?: string, options?: { append?: boolean }): void
   /** As in Hono. */
-  newResponse(body: string | Uint8Array<ArrayBuffer> | null, init?: { readonly status?: number | undefined }): Response
+  newResponse(
+    body: string | Uint8Array<ArrayBuffer> | ReadableStream | null,
+    init?: { readonly status?: number },
+  ): Response
 }
 
 /** How requests to Hono are limited. */
@@ -42,12 +47,16 @@ export function honoRateLimit<C extends HonoContextLike = HonoContextLike>(
       context,
       originOf(context.req.raw, () => address(context)),
     )
-    const response = refusal && responseOf(context, refusal)
-    if (!refusal) await next()
-    // Only now: a route may answer with a `Response` of its own, which knows nothing of headers set before.
-    if (!response) for (const [name, value] of fields) context.header(name, value, { append: true })
-    else for (const [name, value] of fields) response.headers.append(name, value)
-    return response
+    if (refusal) {
+      const response = responseOf(context, refusal)
+      for (const [name, value] of fields) response.headers.append(name, value)
+      return response
+    }
+    await next()
+    // Only now: a route may answer with a `Response` of its own, which knows nothing of headers set before. An upgrade has a
+    // status below 200: to set a header Hono would copy it, and no copy of it is one.
+    if (context.res.status >= 200) for (const [name, value] of fields) context.header(name, value, { append: true })
+    return undefined
   }
 }
 
@@ -58,7 +67,8 @@ function nodeAddress({ env }: HonoContextLike): string | undefined {
 }
 
 /**
- * Errors as problems: `app.onError(honoErrorHandler())`. An `HTTPException` that brings its own response is answered with that.
+ * Errors as problems: `app.onError(honoErrorHandler())`. An `HTTPException` that brings its own response is answered with
+ * that, as Hono does it.
  * @throws InvalidOptionError when an option is no function.
  */
 export function honoErrorHandler<C extends HonoContextLike = HonoContextLike>(
@@ -67,7 +77,11 @@ export function honoErrorHandler<C extends HonoContextLike = HonoContextLike>(
   const answerer = answererOf(options)
   return (error, context) => {
     const { res } = error as { res?: unknown }
-    if (res instanceof Response) return res
+    if (res instanceof Response) {
+      // The status is that of the exception: the response may not have been told it, and says 200.
+      const own = (error as { getResponse?: () => Response }).getResponse?.() ?? res
+      return context.newResponse(own.body, own)
+    }
     return responseOf(context, answerer(error, context, originOf(context.req.raw)))
   }
 }
