@@ -1,3 +1,4 @@
+import { STATUS_CODES } from 'node:http'
 import { describe, expect, test, vi, onTestFinished } from 'vitest'
 import {
   ClosedError,
@@ -110,6 +111,10 @@ describe('a problem of the application’s own', () => {
       order: 7,
     })
     expect(new ProblemError(499).details).toMatchObject({ title: 'Error' })
+  })
+
+  test.each([402, 407, 416, 417, 421, 426, 451, 505, 511])('has a title of its own with the status %d', (status) => {
+    expect(new ProblemError(status).details.title).toBe(STATUS_CODES[status])
   })
 
   test('tells when to come back in whole seconds, never too early, and not where nobody knows', () => {
