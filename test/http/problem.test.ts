@@ -81,6 +81,14 @@ describe('what a client is told of an error', () => {
     })
   })
 
+  test('a body that is no JSON, as co-body has found it, is the client’s mistake; what else is no JSON is not', () => {
+    const theirs = Object.assign(new SyntaxError('Unexpected end of JSON input'), { status: 400, body: '{' })
+    expect(problemOf(theirs)).toMatchObject({ status: 400, details: { detail: 'Unexpected end of JSON input' } })
+    // As superagent tells of somebody else's answer.
+    const upstream = Object.assign(new SyntaxError('secret'), { statusCode: 400, rawResponse: '{' })
+    for (const error of [upstream, new SyntaxError('secret')]) expect(problemOf(error)).toEqual(problemOf(undefined))
+  })
+
   test('an error that can’t even be looked at is 500', () => {
     const hostile = new Proxy(new Error('x'), {
       get() {
