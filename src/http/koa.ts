@@ -1,6 +1,6 @@
 import { STALE_HEADERS, type Answer } from './answer.js'
 import { gateOf, type RateLimitOptions } from './gate.js'
-import { applyFields, nodeOrigin, type NodeRequest, type NodeResponse } from './node.js'
+import { applyFields, cut, nodeOrigin, type NodeRequest, type NodeResponse } from './node.js'
 import { answererOf, type ErrorHandlerOptions } from './problem-of.js'
 
 /** The part of a Koa context that is used. */
@@ -8,7 +8,7 @@ export interface KoaContextLike {
   /** Node's request. */
   readonly req: NodeRequest
   /** Node's response. */
-  readonly res: Pick<NodeResponse, 'getHeader' | 'setHeader' | 'destroy'>
+  readonly res: Pick<NodeResponse, 'getHeader' | 'setHeader' | 'writableEnded' | 'stream' | 'destroy'>
   /** As in Koa. */
   readonly headerSent: boolean
   /** As in Koa. */
@@ -57,7 +57,7 @@ export function koaErrorHandler<C extends KoaContextLike = KoaContextLike>(
       await next()
     } catch (error) {
       if (context.headerSent) {
-        context.res.destroy() // Koa would leave it open, and the client waiting
+        cut(context.res) // Koa would leave it open, and the client waiting
         throw error
       }
       send(context, answerer(error, context, nodeOrigin(context.req)))

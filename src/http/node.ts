@@ -24,6 +24,8 @@ export interface NodeResponse {
   readonly headersSent: boolean
   /** As in Node. */
   readonly writableEnded: boolean
+  /** As in Node, of HTTP/2 only. */
+  readonly stream?: { close(code: number): unknown } | undefined
   /** As in Node. */
   getHeader(name: string): number | string | string[] | undefined
   /** As in Node. */
@@ -94,13 +96,20 @@ export function applyFields(response: Pick<NodeResponse, 'getHeader' | 'setHeade
 
 function send(response: NodeResponse, method: string | undefined, { status, headers, body }: Answer): void {
   if (response.writableEnded) return
-  if (response.headersSent) {
-    response.destroy()
-    return
-  }
+  if (response.headersSent) return cut(response)
   for (const name of STALE_HEADERS) response.removeHeader(name)
   response.statusCode = status
   for (const [name, value] of Object.entries(headers)) response.setHeader(name, value)
   if (body !== undefined) response.setHeader('Content-Length', String(Buffer.byteLength(body)))
   response.end(method === 'HEAD' ? undefined : body)
+}
+
+/** HTTP/2 would end a response that is destroyed as if it were whole. Source: RFC 9113, 7. */
+const INTERNAL_ERROR = 2
+
+/** Breaks off an answer that has begun, so that nobody takes it for whole. One that has been ended is left to arrive. */
+export function cut(response: Pick<NodeResponse, 'writableEnded' | 'stream' | 'destroy'>): void {
+  if (response.writableEnded) return
+  if (response.stream) response.stream.close(INTERNAL_ERROR)
+  else response.destroy()
 }
