@@ -1,6 +1,6 @@
 import type { RateLimitOptions } from './gate.js'
-import { nodeErrorHandler, nodeRateLimit, type NodeRequest, type NodeResponse } from './node.js'
-import type { ErrorHandlerOptions } from './problem-of.js'
+import { nodeOrigin, nodeRateLimit, send, type NodeRequest, type NodeResponse } from './node.js'
+import { answererOf, type ErrorHandlerOptions } from './problem-of.js'
 
 /** Express's and Connect's `next`. */
 export type Next = (error?: unknown) => unknown
@@ -25,9 +25,10 @@ export function expressRateLimit<R extends NodeRequest = NodeRequest>(
 export function expressErrorHandler<R extends NodeRequest = NodeRequest>(
   options?: ErrorHandlerOptions<R>,
 ): (error: unknown, request: R, response: NodeResponse, next: Next) => void {
-  const answer = nodeErrorHandler(options)
+  const answerer = answererOf(options)
   return (error, request, response, next) => {
+    const answer = answerer(error, request, nodeOrigin(request))
     if (response.headersSent) next(error)
-    else answer(error, request, response)
+    else send(response, request.method, answer)
   }
 }

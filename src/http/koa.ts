@@ -56,11 +56,12 @@ export function koaErrorHandler<C extends KoaContextLike = KoaContextLike>(
     try {
       await next()
     } catch (error) {
+      const answer = answerer(error, context, nodeOrigin(context.req))
       if (context.headerSent) {
         cut(context.res) // Koa would leave it open, and the client waiting
         throw error
       }
-      send(context, answerer(error, context, nodeOrigin(context.req)))
+      send(context, answer)
     }
   }
 }

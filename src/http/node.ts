@@ -94,7 +94,8 @@ export function applyFields(response: Pick<NodeResponse, 'getHeader' | 'setHeade
   }
 }
 
-function send(response: NodeResponse, method: string | undefined, { status, headers, body }: Answer): void {
+/** Answers a request of `method`, or breaks off the answer that has begun. */
+export function send(response: NodeResponse, method: string | undefined, { status, headers, body }: Answer): void {
   if (response.writableEnded) return
   if (response.headersSent) return cut(response)
   for (const name of STALE_HEADERS) response.removeHeader(name)

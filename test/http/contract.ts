@@ -374,12 +374,16 @@ export function adapterContract(framework: Framework): void {
       vi.spyOn(console, 'error').mockImplementation(() => {}) // @hono/node-server prints it
       onTestFinished(() => void vi.restoreAllMocks())
       let fail = true
+      const boom = new Error('boom')
+      const reported: unknown[] = []
       const { url } = await open({
         run: () => {
-          if (fail) throw new Error('boom')
+          if (fail) throw boom
         },
+        errors: { report: ({ error }) => void reported.push(error) },
       })
       await expect(fetch(`${url}/late`).then((response) => response.text())).rejects.toThrow()
+      expect(reported).toEqual(framework.sendsLater ? [] : [boom])
       fail = false
       expect((await fetch(url)).status).toBe(200)
     })

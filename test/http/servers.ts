@@ -34,6 +34,8 @@ export interface App {
 /** One framework, with its adapter. */
 export interface Framework {
   readonly name: string
+  /** Bodies are sent when the handlers are through: their errors are the runtime's. */
+  readonly sendsLater?: boolean
   /** A header as the framework's own users read it. */
   header(request: any, name: string): string | undefined
   /** `/` answers `ok` after `run`; `/late` sends the beginning of a body, then throws what `run` throws. */
@@ -125,6 +127,7 @@ const koaApp: Framework = {
 
 const honoApp: Framework = {
   name: 'Hono',
+  sendsLater: true,
   header: (context, name) => context.req.header(name),
   async serve({ limits = [], errors, run = () => {} }) {
     const app = new Hono()
@@ -142,6 +145,7 @@ const honoApp: Framework = {
 
 const fetchApp: Framework = {
   name: 'Fetch',
+  sendsLater: true,
   header: (request: Request, name) => request.headers.get(name) ?? undefined,
   async serve({ limits = [], errors, run = () => {} }) {
     type Env = { incoming: { socket: { remoteAddress?: string } } }
