@@ -33,9 +33,10 @@ export function fetchRateLimit<Rest extends unknown[] = []>(
   if (!key) checkFunction('address', address)
   const gate = gateOf(options)
   return async (request, ...rest) => {
+    const from = address?.(request, ...rest) // now: a client that goes while its key is looked up takes the address along
     const verdict = await gate(
       request,
-      originOf(request, () => address?.(request, ...rest)),
+      originOf(request, () => from),
     )
     const { refusal } = verdict
     return withFields(refusal ? responseOf(refusal, request.method) : await handler(request, ...rest), verdict)

@@ -40,13 +40,12 @@ export interface HonoRateLimitOptions<C> extends RateLimitOptions<C> {
 export function honoRateLimit<C extends HonoContextLike = HonoContextLike>(
   options: HonoRateLimitOptions<C>,
 ): (context: C, next: () => Promise<void>) => Promise<Response | undefined> {
-  const { address = nodeAddress } = options
+  const { address } = options
   const gate = gateOf(options)
   return async (context, next) => {
-    const { fields, refusal } = await gate(
-      context,
-      originOf(context.req.raw, () => address(context)),
-    )
+    const given = address?.(context) // now: a client that goes while its key is looked up takes the address along
+    const from = address ? (): string | undefined => given : nodeAddress(context)
+    const { fields, refusal } = await gate(context, originOf(context.req.raw, from))
     if (refusal) {
       const response = responseOf(context, refusal)
       for (const [name, value] of fields) response.headers.append(name, value)
@@ -60,10 +59,10 @@ export function honoRateLimit<C extends HonoContextLike = HonoContextLike>(
   }
 }
 
-function nodeAddress({ env }: HonoContextLike): string | undefined {
+function nodeAddress({ env }: HonoContextLike): () => string | undefined {
   const { incoming } = (env ?? {}) as { incoming?: { socket?: { remoteAddress?: string } } }
-  if (!incoming) return invalid('address', 'a function, on a runtime that is not Node', undefined)
-  return incoming.socket?.remoteAddress
+  const from = incoming?.socket?.remoteAddress
+  return () => (incoming ? from : invalid('address', 'a function, on a runtime that is not Node', undefined))
 }
 
 /**

@@ -161,6 +161,26 @@ export function adapterContract(framework: Framework): void {
       expect(await statuses(url, [impostor, impostor, {}, {}])).toEqual([200, 429, 200, 429])
     })
 
+    test('is the connection’s address also of a client that goes while its key is looked up', async () => {
+      const real = limiterOf(1)
+      const taken: string[] = []
+      const consume = (bucket: string): Promise<Decision> => {
+        taken.push(bucket)
+        return real.consume(bucket)
+      }
+      let goOn: (() => void) | undefined
+      const key = (): Promise<undefined> => new Promise((resolve) => (goOn = () => resolve(undefined)))
+      const running = await open({ limits: [{ limiter: { limits: real.limits, consume }, key }] })
+      const socket = connect(Number(new URL(running.url).port), '127.0.0.1')
+      socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n')
+      await until(() => goOn !== undefined)
+      socket.destroy()
+      await until(async () => (await connections(running)) === 0)
+      goOn!()
+      await until(() => taken.length > 0)
+      expect(taken).toEqual(['ip:127.0.0.1'])
+    })
+
     test('is not told by a header that no trusted proxy wrote', async () => {
       const { url } = await limited(1)
       const forged = { headers: { forwarded: 'for=198.51.100.3', 'x-real-ip': '198.51.100.4' } }
