@@ -75,24 +75,29 @@ function ours(error: Known, hasIfMatch: boolean): Problem | undefined {
 }
 
 /**
- * Errors of other libraries that mean a mistake of the client, and whose words are meant for it: those of `http-errors`
- * (Express, Koa and the body parser of Express) are marked with `expose`, those of Fastify by their code, those of Hono can
+ * Errors of other libraries that mean a mistake of the client: those of `http-errors` (Express, Koa and what comes with them)
+ * have `expose`, which says whether their words are meant for it; those of Fastify are known by their code, those of Hono can
  * make an answer, and co-body has what is no JSON as `body`. A mere `status` proves nothing: an error of an HTTP client has
  * the status of somebody else's answer.
  */
 function clientMistake(error: unknown): Problem | undefined {
   if (typeof error !== 'object' || error === null) return undefined
-  const { status, statusCode, expose, code, message, body, getResponse, headers } = error as Record<string, unknown>
+  const { status, statusCode, expose, code, message, body, getResponse, headers, syscall } = error as Record<
+    string,
+    unknown
+  >
   const answer = status ?? statusCode
   if (!(Number.isInteger(answer) && (answer as number) >= 400 && (answer as number) < 500)) return undefined
   const isTheirs =
-    expose === true ||
+    typeof expose === 'boolean' ||
     (typeof code === 'string' && code.startsWith('FST_')) ||
     typeof getResponse === 'function' ||
     error instanceof URIError || // the router of Express could not decode the path
     (error instanceof SyntaxError && typeof body === 'string' && status === 400) // co-body, below the parsers of Koa
   if (!isTheirs) return undefined
-  const detail = typeof message === 'string' && message !== '' ? message : undefined
+  // An error of the operating system names a file of the server's, whatever status it was given.
+  const isForThem = expose !== false && syscall === undefined && typeof message === 'string' && message !== ''
+  const detail = isForThem ? message : undefined
   return problem(answer as number, detail === undefined ? {} : { detail }, { headers: plain(headers) })
 }
 

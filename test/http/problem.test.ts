@@ -1,4 +1,6 @@
-import { STATUS_CODES } from 'node:http'
+import { stat } from 'node:fs/promises'
+import { createServer, STATUS_CODES } from 'node:http'
+import express from 'express'
 import { describe, expect, test, vi, onTestFinished } from 'vitest'
 import {
   ClosedError,
@@ -10,12 +12,13 @@ import {
   TimeoutError,
 } from 'holdfast'
 import { VersionConflictError } from 'holdfast/event-sourcing'
-import { fetchErrorHandler, ProblemError, problemOf, problemResponse } from 'holdfast/http'
+import { expressErrorHandler, fetchErrorHandler, ProblemError, problemOf, problemResponse } from 'holdfast/http'
 import { perSecond, RateLimiter, RateLimitedError } from 'holdfast/rate-limit'
 import { BulkheadFullError, CircuitOpenError } from 'holdfast/resilience'
 import { SagaConflictError } from 'holdfast/saga'
 import { ManualClock } from 'holdfast/testing'
 import { fc, prop } from '../support/prop.js'
+import { listen } from './servers.js'
 
 async function limited(cost: number): Promise<RateLimitedError> {
   const limiter = new RateLimiter({ limits: perSecond(1, { burst: 2, name: 'l' }), clock: new ManualClock() })
@@ -87,6 +90,29 @@ describe('what a client is told of an error', () => {
     // As superagent tells of somebody else's answer.
     const upstream = Object.assign(new SyntaxError('secret'), { statusCode: 400, rawResponse: '{' })
     for (const error of [upstream, new SyntaxError('secret')]) expect(problemOf(error)).toEqual(problemOf(undefined))
+  })
+
+  test('a mistake of the client keeps its status, without words that are not meant for it', async () => {
+    const hidden = Object.assign(new Error('secret'), { status: 404, expose: false })
+    const ofTheSystem = await stat('/secret/file').catch((error: Error) => error)
+    const exposed = Object.assign(ofTheSystem, { status: 404, expose: true })
+    for (const error of [hidden, exposed]) {
+      expect(problemOf(error)).toEqual({
+        status: 404,
+        headers: {},
+        details: { type: 'about:blank', title: 'Not Found', status: 404 },
+      })
+    }
+    expect(problemOf(Object.assign(new Error('secret'), { status: 503, expose: false })).status).toBe(500)
+  })
+
+  test('a file that Express can’t find is 404, and its path is not told', async () => {
+    const app = express()
+    app.use((_, response) => response.sendFile('/secret/file'))
+    app.use(expressErrorHandler({ report: () => {} }))
+    const { url, close } = await listen(createServer(app))
+    onTestFinished(close)
+    expect(await (await fetch(url)).json()).toEqual({ type: 'about:blank', title: 'Not Found', status: 404 })
   })
 
   test('an error that can’t even be looked at is 500', () => {
