@@ -25,7 +25,12 @@ export interface NodeResponse {
   /** As in Node. */
   readonly writableEnded: boolean
   /** As in Node, of HTTP/2 only. */
-  readonly stream?: { close(code: number): unknown } | undefined
+  readonly stream?:
+    | {
+        /** As in Node. */
+        close(code: number): unknown
+      }
+    | undefined
   /** As in Node. */
   getHeader(name: string): number | string | string[] | undefined
   /** As in Node. */
