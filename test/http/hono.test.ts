@@ -33,3 +33,15 @@ test('an answer that can’t be copied, such as an upgrade, passes as it is', as
   app.get('/', () => upgrade)
   expect(await app.request('/')).toBe(upgrade)
 })
+
+test('an error that has somebody else’s response is 500, and says nothing of it', async () => {
+  const reported: unknown[] = []
+  const app = new Hono().onError(honoErrorHandler({ report: ({ error }) => void reported.push(error) }))
+  const boom = Object.assign(new Error('bad gateway'), { res: new Response('secret', { status: 200 }) })
+  app.get('/', () => {
+    throw boom
+  })
+  const response = await app.request('/')
+  expect([response.status, await response.json()]).toEqual([500, expect.objectContaining({ status: 500 })])
+  expect(reported).toEqual([boom])
+})
