@@ -28,6 +28,9 @@ export const STALE_HEADERS = [
   'transfer-encoding',
 ] as const
 
+/** What the framework says of the body that it sends. Said twice, the two could differ, and the next answer be read amiss. */
+const LENGTHS: readonly string[] = ['content-length', 'transfer-encoding']
+
 const NAME = /^[\w!#$%&'*+.^`|~-]+$/
 const VALUE = /^[\t -~\x80-\xff]*$/
 
@@ -38,11 +41,11 @@ const VALUE = /^[\t -~\x80-\xff]*$/
 export function answerWith({ status, headers, details }: Problem): Answer {
   checkInteger('status', status, 400, 599)
   const sent = new Map<string, [string, string]>() // of names that differ only in their case, the last
-  const all = { 'Cache-Control': 'no-store', 'Content-Type': 'application/problem+json', ...headers }
+  const all = { 'Cache-Control': 'no-store', ...headers, 'Content-Type': 'application/problem+json' }
   for (const [name, given] of Object.entries<unknown>(all)) {
     const value = String(given)
     if (!NAME.test(name) || !VALUE.test(value)) invalid('headers', 'what HTTP can carry', name)
-    sent.set(name.toLowerCase(), [name, value])
+    if (!LENGTHS.includes(name.toLowerCase())) sent.set(name.toLowerCase(), [name, value])
   }
   return { status, headers: Object.fromEntries(sent.values()), body: JSON.stringify(details) }
 }
@@ -51,10 +54,11 @@ export function answerWith({ status, headers, details }: Problem): Answer {
 export async function answerFrom(response: Response, otherwise: Readonly<Record<string, string>>): Promise<Answer> {
   const cookies = response.headers.getSetCookie()
   const missing = Object.entries(otherwise).filter(([name]) => !response.headers.has(name))
+  const said = [...response.headers].filter(([name]) => !LENGTHS.includes(name))
   return {
     status: response.status,
     headers: {
-      ...Object.fromEntries([...missing, ...response.headers]),
+      ...Object.fromEntries([...missing, ...said]),
       ...(cookies.length > 0 ? { 'set-cookie': cookies } : {}),
     },
     body: response.body ? new Uint8Array(await response.arrayBuffer()) : undefined,

@@ -136,6 +136,14 @@ export function adapterContract(framework: Framework): void {
       expect((await fetch(url)).status).toBe(403)
     })
 
+    test('is answered as onRefused says, with the length that its body has', async () => {
+      const headers = { 'content-length': '500', 'transfer-encoding': 'chunked' }
+      const { url } = await limited(1, { onRefused: () => new Response('slowly', { status: 429, headers }) })
+      await fetch(url)
+      expect(await rawly(url)).toMatch(/^HTTP\/1.1 429 [^]*\r\nContent-Length: 6\r\n[^]*\r\n\r\nslowly$/i)
+      expect(await rawly(url)).not.toMatch(/\r\n(Content-Length: 500|Transfer-Encoding: )/i)
+    })
+
     test('is an error of the application when onRefused throws', async () => {
       const { url } = await limited(1, {
         onRefused: () => {
@@ -344,6 +352,15 @@ export function adapterContract(framework: Framework): void {
       expect([headers.get('etag'), headers.get('cache-control')]).toEqual([null, 'no-store'])
     })
 
+    test('is not believed in what its headers say of the body', async () => {
+      const headers = { 'content-type': 'text/html', 'content-length': '3', 'transfer-encoding': 'chunked' }
+      const { url } = await open({ run: thrower(new ProblemError(401, {}, { headers })) })
+      const response = await fetch(url)
+      expect(await response.json()).toEqual({ type: 'about:blank', title: 'Unauthorized', status: 401 })
+      expect(response.headers.get('content-type')).toBe('application/problem+json')
+      expect(await rawly(url)).not.toMatch(/\r\n(Content-Length: 3|Transfer-Encoding: chunked)\r\n/i)
+    })
+
     test('of the application’s own is what map makes of it, with the instance', async () => {
       const map = (error: unknown) =>
         error instanceof RangeError ? new ProblemError(402, { title: 'Pay' }) : undefined
@@ -420,6 +437,18 @@ const broken: TokenBucketStore = {
 
 const thrower = (error: unknown) => (): never => {
   throw error
+}
+
+/** The whole answer as it comes over the wire. */
+function rawly(url: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    const socket = connect(Number(new URL(url).port), '127.0.0.1', () =>
+      socket.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'),
+    )
+    socket.on('data', (chunk) => (text += chunk.toString('latin1')))
+    socket.on('end', () => resolve(text)).on('error', reject)
+  })
 }
 
 async function openCircuit(): Promise<never> {
