@@ -104,7 +104,6 @@ export function applyFields(response: Pick<NodeResponse, 'getHeader' | 'setHeade
 
 /** Answers a request of `method`, or breaks off the answer that has begun. */
 export function send(response: NodeResponse, method: string | undefined, { status, headers, body }: Answer): void {
-  if (response.writableEnded) return
   if (response.headersSent) return cut(response)
   for (const name of STALE_HEADERS) response.removeHeader(name)
   response.statusCode = status

@@ -39,6 +39,19 @@ export function adapterContract(framework: Framework): void {
       expect(response.headers.get('retry-after')).toBeNull()
     })
 
+    test('is told when the next one passes, if it was the last', async () => {
+      const { url } = await limited(1)
+      expect((await fetch(url)).headers.get('ratelimit')).toBe('"per-client";r=0;t=2')
+    })
+
+    test('is told of the limit under the name and in the unit that it has for clients', async () => {
+      const { url } = await limited(1, { policyName: ({ name }) => `${name} "free"`, quotaUnit: 'content-bytes' })
+      const { headers } = await fetch(url)
+      expect(headers.get('ratelimit-policy')).toBe('"per-client \\"free\\"";q=1;qu="content-bytes";w=2')
+      expect(headers.get('ratelimit')).toBe('"per-client \\"free\\"";r=0;t=2')
+      expect(await (await fetch(url)).json()).toMatchObject({ 'violated-policies': ['per-client "free"'] })
+    })
+
     test('by two limits in a row tells of both, in lists', async () => {
       const { url } = await open({ limits: [{ limiter: limiterOf(9, 'all') }, { limiter: limiterOf(3, 'orders') }] })
       const { headers } = await fetch(url)
@@ -224,6 +237,8 @@ export function adapterContract(framework: Framework): void {
       expect(keys[1]).toBe(keys[0])
       const bob = await fetch(url, { headers: { 'x-user': 'bob@example.org' } })
       expect(bob.headers.get('ratelimit')).not.toContain(keys[0])
+      const other = await limited(1, { key: header('x-user'), partitionSecret: 'a secret of another' })
+      expect((await fetch(other.url, ann)).headers.get('ratelimit')).not.toContain(keys[0])
     })
   })
 

@@ -1,4 +1,4 @@
-import { createServer } from 'node:http'
+import { createServer, type Server } from 'node:http'
 import {
   connect,
   createServer as createHttp2Server,
@@ -6,9 +6,18 @@ import {
   type Http2ServerResponse,
 } from 'node:http2'
 import type { AddressInfo } from 'node:net'
+import express, { type NextFunction, type Request, type Response } from 'express'
+import fastify from 'fastify'
 import Koa from 'koa'
 import { describe, expect, onTestFinished, test } from 'vitest'
-import { koaErrorHandler, nodeErrorHandler, nodeRateLimit } from 'holdfast/http'
+import {
+  expressErrorHandler,
+  fastifyRateLimit,
+  koaErrorHandler,
+  koaRateLimit,
+  nodeErrorHandler,
+  nodeRateLimit,
+} from 'holdfast/http'
 import { perMinute, RateLimiter } from 'holdfast/rate-limit'
 import { listen } from './servers.js'
 
@@ -39,6 +48,77 @@ test('an answer that is whole arrives, although what came after it threw', async
   const { url, close } = await listen(createServer(app.callback()))
   onTestFinished(close)
   expect(await (await fetch(url)).text()).toHaveLength(5_000_000)
+})
+
+test('an error after the answer has begun goes on to the handlers of Express behind it', async () => {
+  const boom = new Error('boom')
+  const seen: unknown[] = []
+  const app = express()
+  app.use((_, response) => {
+    response.write('half')
+    throw boom
+  })
+  app.use(expressErrorHandler({ report }))
+  app.use((error: unknown, _: Request, response: Response, _next: NextFunction) => {
+    seen.push(error)
+    response.destroy()
+  })
+  const { url, close } = await listen(createServer(app))
+  onTestFinished(close)
+  await expect(fetch(url).then((response) => response.text())).rejects.toThrow()
+  expect(seen).toEqual([boom])
+})
+
+describe('a request that somebody answers while its key is looked up', () => {
+  const limiter = new RateLimiter({ limits: perMinute(9) })
+  /** A key that takes a while, in which `answer` is called. */
+  const during = (answer: () => unknown) => async (): Promise<string> => {
+    answer()
+    await new Promise((resolve) => setImmediate(resolve))
+    return 'all'
+  }
+  const answerOf = async (server: Server): Promise<string> => {
+    const { url, close } = await listen(server)
+    onTestFinished(close)
+    const text = await (await fetch(url)).text()
+    await new Promise((resolve) => setTimeout(resolve, 20)) // what comes after it
+    return text
+  }
+
+  test('keeps that answer in node:http', async () => {
+    const outcomes: unknown[] = []
+    const server = createServer((request, response) => {
+      const limit = nodeRateLimit({ limiter, key: during(() => response.end('too late')) })
+      limit(request, response).then(
+        (passes) => outcomes.push(passes),
+        (error) => outcomes.push(error),
+      )
+    })
+    expect([await answerOf(server), outcomes]).toEqual(['too late', [true]])
+  })
+
+  test('keeps that answer in Koa', async () => {
+    const errors: unknown[] = []
+    const app = new Koa()
+    app.on('error', (error) => errors.push(error))
+    app.use((context, next) => {
+      context.respond = false
+      return koaRateLimit({ limiter, key: during(() => context.res.end('too late')) })(context, next)
+    })
+    // oxlint-disable-next-line typescript/no-misused-promises -- Koa answers its own errors
+    expect([await answerOf(createServer(app.callback())), errors]).toEqual(['too late', []])
+  })
+
+  test('keeps that answer in Fastify, and its route does not run', async () => {
+    let ran = 0
+    const app = fastify({ forceCloseConnections: true })
+    app.addHook('onRequest', (request, reply) =>
+      fastifyRateLimit({ limiter, key: during(() => reply.raw.end('too late')) })(request, reply),
+    )
+    app.get('/', () => ran++)
+    await app.ready()
+    expect([await answerOf(app.server), ran]).toEqual(['too late', 0])
+  })
 })
 
 describe('over HTTP/2', () => {
