@@ -5,7 +5,10 @@ import { gateOf, type RateLimitOptions, type Verdict } from './gate.js'
 import type { Problem } from './problem.js'
 import { answererOf, type ErrorHandlerOptions } from './problem-of.js'
 
-/** A function that answers Fetch requests; what a runtime hands it besides (`env`, `server`, `info`) is passed on. */
+/**
+ * A function that answers Fetch requests, each with a `Response` of its own, to which headers are added. What a runtime hands it
+ * besides (`env`, `server`, `info`) is passed on.
+ */
 export type FetchHandler<Rest extends unknown[] = []> = (
   request: Request,
   ...rest: Rest

@@ -79,7 +79,7 @@ export function honoErrorHandler<C extends HonoContextLike = HonoContextLike>(
     // Both: an error of an HTTP client may have somebody else's response.
     if (res instanceof Response && typeof getResponse === 'function') {
       // The status is that of the exception: the response may not have been told it, and says 200.
-      const own = (error as unknown as { getResponse(): Response }).getResponse()
+      const own = (error as { getResponse(): Response }).getResponse()
       return context.newResponse(own.body, own)
     }
     return responseOf(context, answerer(error, context, originOf(context.req.raw)))
