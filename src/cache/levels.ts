@@ -266,6 +266,7 @@ export class Levels {
   keepFound(watch: Watch, { value, entry, freshMs }: Found, plan: Plan): void {
     if (freshMs <= 0) return
     watch.found()
+    if (!this.local.inUse) return
     if (!watch.mayPutRead(entry.tags)) return this.local.remove(watch.key)
     const { storedAt, tags, etag, loadMs } = entry
     const ageMs = Math.max(0, this.clock.epochMs() - storedAt)

@@ -53,6 +53,11 @@ export class LocalLevel {
     }
   }
 
+  /** Whether it keeps anything. */
+  get inUse(): boolean {
+    return this.#lru !== undefined
+  }
+
   get size(): number {
     return this.#lru?.size ?? 0
   }

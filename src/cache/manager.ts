@@ -79,7 +79,9 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
   async getMany<K extends keyof S & string>(keys: readonly K[]): Promise<Map<K, S[K]>> {
     const unique = [...new Set(keys)]
     const found = await this.#look(unique)
-    return new Map(unique.flatMap((key, i) => (found[i] ? [[key, found[i].value as S[K]] as const] : [])))
+    const values = new Map<K, S[K]>()
+    for (const [i, key] of unique.entries()) if (found[i]) values.set(key, found[i].value as S[K])
+    return values
   }
 
   /**
@@ -271,6 +273,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
     const watches = names.filter((_, i) => !here[i]).map((name) => fences.watch(name))
     try {
       const there = watches.length > 0 ? await levels.findMany(watches, budget) : []
+      const plan = planOf(undefined, this.#view.defaults)
       let next = 0
       return here.map((entry) => {
         if (entry) {
@@ -283,7 +286,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
           return undefined
         }
         counters.l2Hits++
-        levels.keepFound(watch, found, planOf(undefined, this.#view.defaults))
+        levels.keepFound(watch, found, plan)
         return { value: local.give(found.value) }
       })
     } finally {

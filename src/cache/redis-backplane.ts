@@ -1,6 +1,6 @@
 import { checkObject, checkString } from '../kernel/check.js'
 import type { CacheBackplane, OnInvalidation } from './backplane.js'
-import { hashTagged } from './redis-names.js'
+import { DEFAULT_PREFIX, hashTagged } from './redis-names.js'
 import type { Invalidation } from './store.js'
 
 /** What we call of a subscribing client of ioredis 5 and 6 or iovalkey, single server or Cluster. */
@@ -49,7 +49,7 @@ export class RedisCacheBackplane implements CacheBackplane {
    * @param subscriber a client of its own, because one that listens can do nothing else; stays the caller's, who closes it
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
-  constructor(subscriber: RedisSubscriber, { prefix = 'holdfast:{cache}:' }: RedisCacheBackplaneOptions = {}) {
+  constructor(subscriber: RedisSubscriber, { prefix = DEFAULT_PREFIX }: RedisCacheBackplaneOptions = {}) {
     this.#subscriber = checkObject('subscriber', subscriber)
     this.#channel = `${hashTagged(checkString('prefix', prefix, 0))}changes`
   }

@@ -45,7 +45,7 @@ export function entryOf(value: unknown, offsetMs: number): RedisEntry | undefine
   if (line < 0 || Number.isNaN(stamp)) return undefined
   const freshUntil = Number(value.slice(DIGITS, 2 * DIGITS))
   const storedAt = Number(value.slice(2 * DIGITS, 3 * DIGITS))
-  const middle = value.slice(HEAD, line)
+  const middle = line === HEAD ? '' : value.slice(HEAD, line)
   const brace = middle.indexOf('{')
   const notes = brace < 0 ? NONE : (JSON.parse(middle.slice(brace)) as Notes)
   const load = brace < 0 ? middle : middle.slice(0, brace)

@@ -4,7 +4,7 @@ import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { defineScript, sendRedis, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import { entryArgs, entryOf, type RedisEntry } from './redis-entry.js'
-import { hashTagged, nameOf } from './redis-names.js'
+import { DEFAULT_PREFIX, hashTagged, nameOf } from './redis-names.js'
 import { cacheLua } from './redis.lua.js'
 import type { CacheLease, CacheStore, Invalidation, StoredEntry } from './store.js'
 
@@ -72,7 +72,7 @@ export class RedisCacheStore implements CacheStore {
    * @param client stays the caller's, who closes it
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
-  constructor(client: RedisClient, { prefix = 'holdfast:{cache}:', clock = systemClock }: RedisCacheStoreOptions = {}) {
+  constructor(client: RedisClient, { prefix = DEFAULT_PREFIX, clock = systemClock }: RedisCacheStoreOptions = {}) {
     this.#client = checkObject('client', client)
     this.#prefix = hashTagged(checkString('prefix', prefix, 0))
     this.#clock = checkMethods('clock', clock, ['now', 'epochMs'])
