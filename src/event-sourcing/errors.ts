@@ -1,26 +1,35 @@
 import { ConflictError, HoldfastError, type ErrorFamily } from '../kernel/errors.js'
 import type { Event, Recorded } from './event.js'
-import type { ExpectedVersion } from './store.js'
+import type { ExpectedVersion, Query } from './store.js'
 
 /** The most events that a {@link VersionConflictError} carries. */
 export const MOST_MISSED = 1_000
 
-/** The stream was not as expected. Nothing was written. */
+/** The stream was not as expected, or the log not as a condition says. Nothing was written. */
 export class VersionConflictError<E extends Event = Event> extends ConflictError {
   readonly code = 'VERSION_CONFLICT'
 
   /**
+   * @param stream `undefined` when a condition (`unless`) does not hold: then `expected` and `actual` are positions in the log, that
+   * of the condition and that of the last event that breaks it.
    * @param actual the stream's last version; 0 if it does not exist.
    * @param missed what was recorded after the version expected, oldest first: up to `actual`, but no more than 1,000 and
-   * less what was truncated. Empty when the expectation has no version (`'exists'`) or one that lies ahead.
+   * less what was truncated. Empty when the expectation has no version (`'exists'`) or one that lies ahead. Of a condition: the
+   * events that break it; when there are more than 1,000, the first ones.
+   * @param query of the condition that does not hold.
    */
   constructor(
-    readonly stream: string,
+    readonly stream: string | undefined,
     readonly expected: ExpectedVersion,
     readonly actual: number,
     readonly missed: readonly Recorded<E>[],
+    readonly query?: Query,
   ) {
-    super(`stream ${JSON.stringify(stream)} is at version ${actual}, expected ${expected}`)
+    super(
+      stream === undefined
+        ? `events that ${JSON.stringify(query)} picks were recorded after position ${expected}, up to ${actual}`
+        : `stream ${JSON.stringify(stream)} is at version ${actual}, expected ${expected}`,
+    )
   }
 
   override get name(): string {

@@ -17,6 +17,7 @@ export {
 } from './repository.js'
 export type {
   Append,
+  AppendCondition,
   Appended,
   AppendOptions,
   EventStore,
@@ -29,6 +30,7 @@ export type {
   ReadOptions,
   StreamInfo,
 } from './store.js'
+export type { Snapshot, SnapshotStore } from './snapshots.js'
 export { subscribe } from './subscribe.js'
 export type {
   Handler,

@@ -11,11 +11,13 @@ import { readAllPages } from './read-all.js'
 import {
   appendRequests,
   isAsExpected,
+  isRepeat,
   missedAfter,
   NO_METADATA,
   pageBounds,
   readBounds,
   type AppendRequest,
+  type Condition,
   type NewEvent,
 } from './request.js'
 import type {
@@ -23,9 +25,9 @@ import type {
   Appended,
   AppendOptions,
   EventStore,
-  ExpectedVersion,
   Page,
   PageOptions,
+  Query,
   ReadAllOptions,
   ReadOptions,
   StreamInfo,
@@ -70,6 +72,8 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   readonly #streams = new Map<string, Stream>()
   /** The event at position `i + 1`; `undefined` where it was truncated. */
   readonly #log: (Kept | undefined)[] = []
+  /** Positions of the events that carry a tag, in order. */
+  readonly #tags = new Map<string, number[]>()
   readonly #results = new Map<string, readonly { stream: string; from: number; version: number; position: number }[]>()
   readonly #events = new Emitter<{ appended: void }>()
   #closed = false
@@ -81,9 +85,11 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   async append<T extends E>(
     stream: string,
     events: readonly T[],
-    options: AppendOptions & { readonly expectedVersion?: ExpectedVersion | undefined } = {},
+    options: AppendOptions & Pick<Append, 'expectedVersion' | 'unless'> = {},
   ): Promise<Appended<T>> {
-    const [appended] = this.#appendAll<T>([{ stream, events, expectedVersion: options.expectedVersion }], options)
+    checkString('stream', stream)
+    const { expectedVersion, unless } = options
+    const [appended] = this.#appendAll<T>([{ stream, events, expectedVersion, unless }], options)
     return appended as Appended<T>
   }
 
@@ -103,6 +109,7 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     const key = options.idempotencyKey
     if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
     for (const request of requests) this.#check(request)
+    for (const { unless } of requests) if (unless) this.#checkCondition(unless)
     const results = requests.map((request, i) => this.#write<T>(request, contents[i] as Content[]))
     if (key !== undefined) {
       const kept = results.map(({ stream, version, position, events }) => {
@@ -123,6 +130,12 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
       throw new VersionConflictError(stream, expected, version, missed.map(recordedOf))
     }
     if (state === 'archived') throw new StreamClosedError(stream, 'is archived')
+  }
+
+  #checkCondition({ query, after }: Condition): void {
+    const { events } = this.#page(after, Infinity, query)
+    const last = events.at(-1)
+    if (last) throw new VersionConflictError(undefined, after, last.position, events.slice(0, MOST_MISSED), query)
   }
 
   #write<T extends E>({ stream: streamId, events }: AppendRequest, contents: readonly Content[]): Appended<T> {
@@ -147,6 +160,7 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     for (const kept of written) {
       this.#log.push(kept)
       before?.events.push(kept)
+      if (kept.tags) this.#tag(kept.tags, kept.position)
     }
     const last = version + written.length
     if (before) {
@@ -159,9 +173,17 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     return { stream: streamId, version: last, position: this.#log.length, duplicate: false, events: recorded }
   }
 
+  #tag(tags: readonly string[], position: number): void {
+    for (const tag of new Set(tags)) {
+      const positions = this.#tags.get(tag)
+      if (positions) positions.push(position)
+      else this.#tags.set(tag, [position])
+    }
+  }
+
   #repeated<T extends E>(key: string, requests?: readonly AppendRequest[]): readonly Appended<T>[] {
     const results = this.#results.get(key) ?? []
-    if (requests && (results.length !== requests.length || results.some((r, i) => r.stream !== requests[i]?.stream)))
+    if (requests && !isRepeat(results, requests))
       return invalid('idempotencyKey', 'one that was not used for other streams', key)
     return results.map(({ from, ...result }) => {
       return { ...result, duplicate: true, events: this.#slice(result.stream, from, result.version).map(recordedOf<T>) }
@@ -194,16 +216,42 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
     const { after, limit, query } = pageBounds(options)
     this.#checkUsable()
+    return this.#page(after, limit, query)
+  }
+
+  #page<T extends E>(after: number, limit: number, query: Query | undefined): Page<T> {
     const head = this.#log.length
     if (after > head) throw new CorruptDataError(`position ${after} is beyond the end of the log, ${head}`)
     const events: Recorded<T>[] = []
-    for (let position = after + 1; position <= head; position++) {
+    for (const position of this.#candidates(after, query)) {
       const event = this.#log[position - 1]
       if (!event || !matches(query, event)) continue
       events.push(recordedOf<T>(event))
       if (events.length === limit) return { events, next: position, head }
     }
     return { events, next: head, head }
+  }
+
+  /** Positions above `after`, in order, among which all are that `query` picks. */
+  *#candidates(after: number, query: Query | undefined): Iterable<number> {
+    const lists = query?.items.map(({ tags = [] }) => this.#rarest(tags))
+    if (lists?.every((list) => list !== undefined)) {
+      const above = lists.map((list) => list.slice(firstAbove(list, after)))
+      if (above.length === 1) yield* above[0] as number[]
+      else yield* [...new Set(above.flat())].toSorted((a, b) => a - b)
+    } else {
+      for (let position = after + 1; position <= this.#log.length; position++) yield position
+    }
+  }
+
+  /** Where the tag stands that fewest events carry; `undefined` without a tag. */
+  #rarest(tags: readonly string[]): readonly number[] | undefined {
+    let rarest: readonly number[] | undefined
+    for (const tag of tags) {
+      const positions = this.#tags.get(tag) ?? []
+      if (!rarest || positions.length < rarest.length) rarest = positions
+    }
+    return rarest
   }
 
   readAll<T extends E = E>(options: ReadAllOptions = {}): AsyncGenerator<Recorded<T>, void, undefined> {
@@ -269,6 +317,17 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     if (this.#closed) throw new ClosedError('the event store is closed')
     if (tx !== undefined) invalid('tx', 'none: this store has no transactions', tx)
   }
+}
+
+/** Index of the first number above `bound` in an ascending list. */
+function firstAbove(list: readonly number[], bound: number): number {
+  let [low, high] = [0, list.length]
+  while (low < high) {
+    const middle = (low + high) >> 1
+    if ((list[middle] as number) > bound) high = middle
+    else low = middle + 1
+  }
+  return low
 }
 
 /** @throws InvalidPayloadError for what the codec can't keep. */

@@ -54,6 +54,19 @@ export const tables = (s: string): string[] => [
   )`,
 ]
 
+/** Second step: what may be lost, and the keys of personal data. */
+const moreTables = (s: string): string[] => [
+  `create table ${s}.es_snapshots (
+    stream text collate "C",
+    revision int,
+    version int,
+    state json not null,
+    primary key (stream, revision, version)
+  )`,
+  // Of a shredded subject the row stays, without its key.
+  `create table ${s}.es_subject_keys (subject text collate "C" primary key, key bytea)`,
+]
+
 /** A name as it stands in an index: up to 1,000 bytes as it is. No name that `toSqlText` gives begins with \x. */
 const key = (s: string): string => `
 create function ${s}.es_key(p_name text) returns text immutable language sql as $holdfast$
@@ -240,6 +253,7 @@ end $holdfast$`
 /** What brings a database up to date, step by step. Only ever add to the end. */
 export const steps = (s: string): readonly (readonly string[])[] => [
   [...tables(s), ...[key, reserve, mark, horizon, append, remove].map((define) => define(s))],
+  moreTables(s),
 ]
 
 /** An event's columns, in forms that no type parser of a driver changes. */

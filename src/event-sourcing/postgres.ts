@@ -17,13 +17,12 @@ import type { Event, Recorded } from './event.js'
 import { appendedOf, appendParams, eventOf, LAST_VERSION, queryCondition } from './postgres-rows.js'
 import { columns, steps } from './postgres.sql.js'
 import { readAllPages } from './read-all.js'
-import { appendRequests, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
+import { appendRequests, isRepeat, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
 import type {
   Append,
   Appended,
   AppendOptions,
   EventStore,
-  ExpectedVersion,
   Page,
   PageOptions,
   ReadAllOptions,
@@ -77,9 +76,10 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   async append<T extends E>(
     stream: string,
     events: readonly T[],
-    { expectedVersion, ...options }: AppendOptions & { readonly expectedVersion?: ExpectedVersion | undefined } = {},
+    { expectedVersion, unless, ...options }: AppendOptions & Pick<Append, 'expectedVersion' | 'unless'> = {},
   ): Promise<Appended<T>> {
-    const [appended] = await this.appendAll<T>([{ stream, events, expectedVersion }], options)
+    checkString('stream', stream)
+    const [appended] = await this.appendAll<T>([{ stream, events, expectedVersion, unless }], options)
     return appended as Appended<T>
   }
 
@@ -112,8 +112,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     if (first?.['status'] === 'refused') throw await this.#refusal(on, requests, first)
     if (first?.['status'] === 'duplicate') {
       const results = (await this.recall<T>(key as string, { tx })) ?? []
-      if (results.length !== requests.length || results.some((r, i) => r.stream !== requests[i]?.stream))
-        return invalid('idempotencyKey', 'one that was not used for other streams', key)
+      if (!isRepeat(results, requests)) return invalid('idempotencyKey', 'one that was not used for other streams', key)
       return results
     }
     this.#events.emit('appended', undefined)

@@ -2,7 +2,15 @@ import { checkInteger, checkObject, checkOneOf, checkString, invalid } from '../
 import { randomId } from '../kernel/random.js'
 import type { Event, Metadata } from './event.js'
 import { checkQuery } from './query.js'
-import type { Append, AppendOptions, ExpectedVersion, PageOptions, Query, ReadOptions } from './store.js'
+import type {
+  Append,
+  AppendCondition,
+  AppendOptions,
+  ExpectedVersion,
+  PageOptions,
+  Query,
+  ReadOptions,
+} from './store.js'
 
 /** An event with everything a store records but its place. */
 export interface NewEvent {
@@ -13,11 +21,20 @@ export interface NewEvent {
   readonly metadata: Metadata
 }
 
+/** What must not have been recorded, checked and complete. */
+export interface Condition {
+  readonly query: Query
+  readonly after: number
+}
+
 /** One stream's part of an append, checked and complete. */
 export interface AppendRequest {
   readonly stream: string
+  /** Whether the caller named the stream. */
+  readonly named: boolean
   readonly expected: ExpectedVersion
   readonly events: readonly NewEvent[]
+  readonly unless: Condition | undefined
 }
 
 /** Checks what an adapter's `append` or `appendAll` was given. @throws InvalidOptionError. */
@@ -32,10 +49,24 @@ export function appendRequests(appends: readonly Append[], options: AppendOption
 }
 
 function appendRequest(append: Append, metadata: Metadata | undefined): AppendRequest {
-  const { stream, events, expectedVersion = 'any' } = checkObject('appends', append)
-  checkString('stream', stream)
+  const { stream, events, expectedVersion = 'any', unless } = checkObject('appends', append)
+  if (stream !== undefined) checkString('stream', stream)
   if (!Array.isArray(events) || events.length === 0) return invalid('events', 'an array that is not empty', events)
-  return { stream, expected: checkExpected(expectedVersion), events: events.map((event) => newEvent(event, metadata)) }
+  return {
+    stream: stream ?? randomId(),
+    named: stream !== undefined,
+    expected: checkExpected(expectedVersion),
+    events: events.map((event) => newEvent(event, metadata)),
+    unless: checkCondition(unless),
+  }
+}
+
+function checkCondition(unless: AppendCondition | undefined): Condition | undefined {
+  if (unless === undefined) return undefined
+  const { query, after = 0 } = checkObject('unless', unless)
+  checkInteger('unless.after', after, 0)
+  const { items } = checkQuery(checkObject('query', query)) as Query
+  return items.length > 0 ? { query, after } : undefined
 }
 
 /** What an event without them has: one for all. */
@@ -52,6 +83,10 @@ function newEvent(event: Event, metadata: Metadata | undefined): NewEvent {
   checkObject('event metadata', own)
   return { type, data, id, tags, metadata: metadata ? { ...metadata, ...own } : own }
 }
+
+/** Whether what an idempotency key was first used for are the streams of `requests`. */
+export const isRepeat = (first: readonly { readonly stream: string }[], requests: readonly AppendRequest[]): boolean =>
+  first.length === requests.length && requests.every(({ named, stream }, i) => !named || stream === first[i]?.stream)
 
 /** `expected` if it is an expectation. @throws InvalidOptionError otherwise. */
 export function checkExpected(expected: ExpectedVersion): ExpectedVersion {

@@ -22,14 +22,27 @@ export interface QueryItem {
   readonly tags?: readonly string[] | undefined
 }
 
+/**
+ * Lets an append happen only if no event that `query` picks was recorded after position `after`: a decision on events of any
+ * streams (dynamic consistency boundary). Source: Sara Pellegrini, "Killing the Aggregate" (2023).
+ */
+export interface AppendCondition {
+  /** Picks the events that the decision was made on. No item: no condition. */
+  readonly query: Query
+  /** `next` or `head` of the page up to which they were read. Integer ≥ 0. @defaultValue 0: no such event at all */
+  readonly after?: number | undefined
+}
+
 /** One stream's part of {@link EventStore.appendAll}. */
 export interface Append<E extends Event = Event> {
-  /** Any string that is not empty. */
-  readonly stream: string
+  /** Any string that is not empty. @defaultValue a stream of its own, named by a random UUID: for events found by their tags */
+  readonly stream?: string | undefined
   /** At least one, in order. */
   readonly events: readonly E[]
   /** @defaultValue 'any' */
   readonly expectedVersion?: ExpectedVersion | undefined
+  /** @defaultValue none */
+  readonly unless?: AppendCondition | undefined
 }
 
 /** How an append is made. */
@@ -49,7 +62,7 @@ export interface AppendOptions {
 
 /** What an append came to. */
 export interface Appended<E extends Event = Event> {
-  /** Name of the stream, as given. */
+  /** Name of the stream, as given or drawn. */
   readonly stream: string
   /** Version of the last event appended. */
   readonly version: number
@@ -131,7 +144,8 @@ export interface EventStore<E extends Event = Event> {
   /**
    * Adds `events` to the end of `stream`, all or none, in one atomic step: of several calls that expect one version
    * exactly one succeeds, the others conflict. Appends with `'any'` wait for each other and all succeed.
-   * @throws VersionConflictError when the stream is not as expected: nothing was written; has the events missed.
+   * @throws VersionConflictError when the stream is not as expected, or the log not as `unless` says: nothing was written; has the
+   * events missed.
    * @throws TombstonedError, StreamClosedError when the stream takes no more events: nothing was written.
    * @throws InvalidPayloadError when an event holds what can't be stored as it is: nothing was written.
    * @throws InvalidOptionError for no events, an empty name, or an idempotency key first used for other streams.
@@ -139,7 +153,7 @@ export interface EventStore<E extends Event = Event> {
   append<T extends E>(
     stream: string,
     events: readonly T[],
-    options?: AppendOptions & { readonly expectedVersion?: ExpectedVersion | undefined },
+    options?: AppendOptions & Pick<Append, 'expectedVersion' | 'unless'>,
   ): Promise<Appended<T>>
 
   /**

@@ -1,10 +1,15 @@
 import { expect } from 'vitest'
-import type { EventStore, ExpectedVersion, Recorded } from '../../src/event-sourcing/index.js'
+import type { EventStore, ExpectedVersion, Query, Recorded } from '../../src/event-sourcing/index.js'
 import { fc } from '../support/prop.js'
 
 /** What a store may be asked to do, with small numbers so that cases meet. */
 export type Operation =
-  | { kind: 'append'; parts: { stream: string; count: number; expectedVersion: ExpectedVersion }[]; key?: string }
+  | {
+      kind: 'append'
+      parts: { stream: string; count: number; expectedVersion: ExpectedVersion }[]
+      key?: string
+      unless?: { after: number; types?: string[]; tags?: string[] }
+    }
   | { kind: 'read'; stream: string; from?: number; to?: number; asOf?: number; backward: boolean; limit?: number }
   | { kind: 'page'; limit: number; after: number; types?: string[]; tags?: string[] }
   | { kind: 'truncate'; stream: string; before: number }
@@ -68,6 +73,16 @@ export const operations: fc.Arbitrary<Operation[]> = fc.array(
   { minLength: 1, maxLength: 30 },
 )
 
+interface Picks {
+  types?: string[] | undefined
+  tags?: string[] | undefined
+}
+
+/** Either: one of the types, all of the tags. */
+function queryOf({ types, tags }: Picks): Query | undefined {
+  return types || tags ? { items: [...(types ? [{ types }] : []), ...(tags ? [{ tags }] : [])] } : undefined
+}
+
 interface Row {
   readonly id: string
   readonly stream: string
@@ -92,6 +107,17 @@ class Model {
 
   of(name: string): Row[] {
     return this.rows.filter((row) => row.stream === name)
+  }
+
+  /** Position of the `n`th event of those recorded, counted round; 0 for none. */
+  positionAt(n: number): number {
+    const places = [...this.places.values()]
+    return n === 0 ? 0 : (places[(n - 1) % Math.max(1, places.length)]?.position ?? 0)
+  }
+
+  isPicked(row: Row, after: number, { types, tags }: Picks): boolean {
+    const fits = (types?.includes(row.type) ?? false) || (tags?.every((tag) => row.tags.includes(tag)) ?? false)
+    return fits && (this.places.get(row.id)?.position as number) > after
   }
 
   refusal(name: string, expected: ExpectedVersion): string | undefined {
@@ -139,7 +165,11 @@ async function apply(
   }
 }
 
-async function append(store: EventStore, model: Model, { parts, key }: Operation & { kind: 'append' }): Promise<void> {
+async function append(
+  store: EventStore,
+  model: Model,
+  { parts, key, unless }: Operation & { kind: 'append' },
+): Promise<void> {
   const events = parts.map(({ stream, count }) =>
     Array.from({ length: count }, (_, i) => {
       const n = model.drawn++
@@ -148,9 +178,13 @@ async function append(store: EventStore, model: Model, { parts, key }: Operation
       return { id: `e${n}`, stream, version, type: `t${n % 2}`, tags, data: n }
     }),
   )
+  const after = unless ? model.positionAt(unless.after) : 0
+  const broken = unless ? model.rows.filter((row) => model.isPicked(row, after, unless)) : []
+  const condition = unless && { after, query: queryOf(unless) ?? { items: [] } }
   const appends = parts.map(({ stream, expectedVersion }, i) => ({
     stream,
     expectedVersion,
+    unless: i === 0 ? condition : undefined,
     events: (events[i] as Row[]).map(({ id, type, tags, data }) => ({ id, type, tags, data })),
   }))
   const answer = await outcome(store.appendAll(appends, key === undefined ? {} : { idempotencyKey: key }))
@@ -167,6 +201,10 @@ async function append(store: EventStore, model: Model, { parts, key }: Operation
   const refusals = parts
     .map((p) => ({ stream: p.stream, code: model.refusal(p.stream, p.expectedVersion) }))
     .filter((r) => r.code)
+  if (broken.length > 0 && (refusals.length === 0 || (answer as any).stream === undefined)) {
+    expect(answer).toMatchObject({ code: 'VERSION_CONFLICT', stream: undefined, expected: after })
+    return expect((answer as any).missed.map((x: Recorded) => x.id)).toEqual(broken.map((row) => row.id))
+  }
   if (refusals.length > 0) {
     // Which of several refusals is told is the store's choice.
     expect(refusals).toContainEqual({ stream: (answer as any).stream, code: (answer as any).code })
@@ -238,12 +276,11 @@ async function page(
   { limit, after, types, tags }: Operation & { kind: 'page' },
 ): Promise<void> {
   const places = [...model.places.values()]
-  const start = after === 0 ? 0 : (places[(after - 1) % Math.max(1, places.length)]?.position ?? 0)
-  const items = [...(types ? [{ types }] : []), ...(tags ? [{ tags }] : [])]
-  const query = types || tags ? { items } : undefined
-  const fits = (row: Row): boolean =>
-    !query || (types?.includes(row.type) ?? false) || (tags?.every((tag) => row.tags.includes(tag)) ?? false)
-  const expected = model.rows.filter((row) => (model.places.get(row.id)?.position as number) > start && fits(row))
+  const start = model.positionAt(after)
+  const query = queryOf({ types, tags })
+  const expected = model.rows.filter((row) =>
+    query ? model.isPicked(row, start, { types, tags }) : (model.places.get(row.id)?.position as number) > start,
+  )
   const answer = await store.readPage({ after: start, limit, query })
   expect(answer.events.map((x) => x.id)).toEqual(expected.slice(0, limit).map((row) => row.id))
   expect(answer.head).toBe(places.at(-1)?.position ?? 0)
