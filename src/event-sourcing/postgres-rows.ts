@@ -8,24 +8,59 @@ import type { Appended, ExpectedVersion, Query } from './store.js'
 /** The highest version a stream can have: PostgreSQL's `int`. */
 export const LAST_VERSION = 2 ** 31 - 1
 
-/** Parameters of `es_append`. @throws InvalidPayloadError for what the codec can't keep. */
-export function appendParams(requests: readonly AppendRequest[], key: string | undefined): unknown[] {
-  const events = requests.flatMap((request, of) =>
-    request.events.map((event, nth) => ({ event, of: of + 1, nth: nth + 1 })),
-  )
+/** An event as `es_append` takes it. */
+export interface EventTexts {
+  readonly type: string
+  readonly data: string
+  readonly meta: string | null
+  readonly tags: string | null
+  readonly id: string
+}
+
+/** @throws InvalidPayloadError for what the codec can't keep. */
+export const textsOf = ({ events }: AppendRequest): readonly EventTexts[] =>
+  events.map(({ type, data, metadata, tags, id }) => ({
+    type: toSqlText(type),
+    data: jsonCodec.encode(data),
+    meta: Object.keys(metadata).length > 0 ? jsonCodec.encode(metadata) : null,
+    tags: tags.length > 0 ? JSON.stringify(tags.map(toSqlText)) : null,
+    id: toSqlText(id),
+  }))
+
+/** Parameters of `es_append` and `es_append_many`, but for keys. @param texts of each request */
+export function appendParams(requests: readonly AppendRequest[], texts: readonly (readonly EventTexts[])[]): unknown[] {
+  const events = texts.flatMap((list, of) => list.map((event, nth) => ({ event, of: of + 1, nth: nth + 1 })))
   return [
-    key === undefined ? null : toSqlText(key),
     requests.map(({ stream }) => toSqlText(stream)),
     requests.map(({ expected }) => expectedCode(expected)),
     requests.map((request) => request.events.length),
     events.map(({ of }) => of),
     events.map(({ nth }) => nth),
-    events.map(({ event }) => toSqlText(event.type)),
-    events.map(({ event }) => jsonCodec.encode(event.data)),
-    events.map(({ event }) => (Object.keys(event.metadata).length > 0 ? jsonCodec.encode(event.metadata) : null)),
-    events.map(({ event }) => (event.tags.length > 0 ? JSON.stringify(event.tags.map(toSqlText)) : null)),
-    events.map(({ event }) => toSqlText(event.id)),
+    events.map(({ event }) => event.type),
+    events.map(({ event }) => event.data),
+    events.map(({ event }) => event.meta),
+    events.map(({ event }) => event.tags),
+    events.map(({ event }) => event.id),
   ]
+}
+
+/** An idempotency key, or none, as a parameter. */
+export const keyParam = (key: string | undefined): string | null => (key === undefined ? null : toSqlText(key))
+
+/** Conditions as `es_append_if` takes them; `undefined` when there are none. */
+export function conditionsParam(requests: readonly AppendRequest[]): string | undefined {
+  if (!requests.some(({ unless }) => unless)) return undefined
+  const conditions = requests.map(
+    ({ unless }) =>
+      unless && {
+        after: unless.after,
+        items: unless.query.items.map(({ types, tags }) => ({
+          types: types?.map(toSqlText),
+          tags: tags?.map(toSqlText),
+        })),
+      },
+  )
+  return JSON.stringify(conditions.map((condition) => condition ?? null))
 }
 
 const expectedCode = (expected: ExpectedVersion): number =>

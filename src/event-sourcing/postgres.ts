@@ -1,6 +1,6 @@
 import { checkInteger, checkString, invalid } from '../kernel/check.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
-import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.js'
+import { ClosedError, CorruptDataError, isHoldfastError, NotFoundError } from '../kernel/errors.js'
 import {
   checkDatabase,
   fromSqlText,
@@ -14,7 +14,19 @@ import { migrate, sqlIdentifier } from '../kernel/postgres-schema.js'
 import { orAbort } from '../kernel/signal.js'
 import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 import type { Event, Recorded } from './event.js'
-import { appendedOf, appendParams, eventOf, LAST_VERSION, queryCondition } from './postgres-rows.js'
+import { AppendQueue, type WaitingAppend } from './postgres-queue.js'
+import {
+  appendedOf,
+  appendParams,
+  conditionsParam,
+  eventOf,
+  keyParam,
+  LAST_VERSION,
+  queryCondition,
+  textsOf,
+  type EventTexts,
+} from './postgres-rows.js'
+import { appendSql } from './postgres-append.sql.js'
 import { columns, steps } from './postgres.sql.js'
 import { readAllPages } from './read-all.js'
 import { appendRequests, isRepeat, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
@@ -25,6 +37,7 @@ import type {
   EventStore,
   Page,
   PageOptions,
+  Query,
   ReadAllOptions,
   ReadOptions,
   StreamInfo,
@@ -40,6 +53,8 @@ export interface PostgresEventStoreOptions {
 
 /** Events fetched at a time when a stream is read. */
 const CHUNK = 2_000
+/** How many batches of appends may be on their way at the same time: one is written while the other is committed. */
+const BATCHES = 2
 const STATES = ['live', 'archived', 'tombstoned'] as const
 
 /**
@@ -55,6 +70,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   /** The schema, quoted. */
   readonly #s: string
   readonly #events = new Emitter<{ appended: void }>()
+  readonly #queue: AppendQueue
   #closed = false
 
   /** @throws InvalidOptionError for what is no database, or a schema name that PostgreSQL can't take. */
@@ -62,6 +78,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     this.#db = checkDatabase(db)
     this.#schema = schema
     this.#s = sqlIdentifier('schema', schema)
+    this.#queue = new AppendQueue('totalCount' in db ? BATCHES : 1, (batch) => this.#sendMany(batch))
   }
 
   /**
@@ -87,27 +104,26 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     appends: readonly Append<T>[],
     options: AppendOptions = {},
   ): Promise<readonly Appended<T>[]> {
-    const { idempotencyKey: key, signal, tx } = options
+    const { signal, tx } = options
     const on = this.#queryable(tx)
     signal?.throwIfAborted()
     const requests = appendRequests(appends, options)
-    const params = appendParams(requests, key)
-    return orAbort(this.#appendAll<T>(on, requests, params, key, tx), signal)
+    const texts = requests.map(textsOf)
+    return orAbort(this.#appendAll<T>(on, requests, texts, options), signal)
   }
 
   async #appendAll<T extends E>(
     on: SqlQueryable,
     requests: readonly AppendRequest[],
-    params: unknown[],
-    key: string | undefined,
-    tx: unknown,
+    texts: readonly (readonly EventTexts[])[],
+    { idempotencyKey: key, tx, signal }: AppendOptions,
   ): Promise<readonly Appended<T>[]> {
-    const rows = await queryRows(
-      on,
-      `select status, of_stream, version, pos::text as pos, (extract(epoch from at) * 1000)::bigint::text as at
-       from ${this.#s}.es_append($1, $2::text[], $3::int[], $4::int[], $5::int[], $6::int[], $7::text[], $8::text[], $9::text[], $10::text[], $11::text[])`,
-      params,
-    )
+    const conditions = conditionsParam(requests)
+    const [request] = requests
+    const together = requests.length === 1 && conditions === undefined && tx === undefined && request
+    const rows = together
+      ? await this.#queue.add({ request, texts: texts[0] ?? [], key, signal })
+      : await this.#send(on, requests, texts, key, conditions)
     const [first] = rows
     if (first?.['status'] === 'refused') throw await this.#refusal(on, requests, first)
     if (first?.['status'] === 'duplicate') {
@@ -115,13 +131,61 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
       if (!isRepeat(results, requests)) return invalid('idempotencyKey', 'one that was not used for other streams', key)
       return results
     }
-    this.#events.emit('appended', undefined)
     return appendedOf<T>(requests, rows)
+  }
+
+  /** One step, all or nothing. */
+  async #send(
+    on: SqlQueryable,
+    requests: readonly AppendRequest[],
+    texts: readonly (readonly EventTexts[])[],
+    key: string | undefined,
+    conditions: string | undefined,
+  ): Promise<readonly SqlRow[]> {
+    const params = [keyParam(key), ...appendParams(requests, texts)]
+    const text = conditions === undefined ? appendSql(this.#s, 'es_append') : appendSql(this.#s, 'es_append_if')
+    const rows = await queryRows(on, text, conditions === undefined ? params : [conditions, ...params])
+    this.#told(rows)
+    return rows
+  }
+
+  /** Several appends in one step, each for itself. */
+  async #sendMany(batch: readonly WaitingAppend[]): Promise<void> {
+    try {
+      const requests = batch.map(({ request }) => request)
+      const texts = batch.map((each) => each.texts)
+      if (batch.length === 1)
+        return batch[0]?.resolve(await this.#send(this.#db, requests, texts, batch[0].key, undefined))
+      const keys = batch.map(({ key }) => keyParam(key))
+      const rows = await queryRows(this.#db, appendSql(this.#s, 'es_append_many'), [
+        keys,
+        ...appendParams(requests, texts),
+      ])
+      const parts = batch.map((): SqlRow[] => [])
+      for (const row of rows) parts[Number(row['of_stream']) - 1]?.push({ ...row, of_stream: 1 })
+      this.#told(rows)
+      for (const [i, { resolve }] of batch.entries()) resolve(parts[i] as SqlRow[])
+    } catch (error) {
+      const [only, ...others] = batch
+      if (others.length === 0 || !wasRefused(error)) for (const { reject } of batch) reject(error)
+      // Something in it is to blame, and only that is to fail: one after the other.
+      else for (const each of [only as WaitingAppend, ...others]) await this.#sendMany([each])
+    }
+  }
+
+  #told(rows: readonly SqlRow[]): void {
+    if (rows.some((row) => row['status'] === 'ok')) this.#events.emit('appended', undefined)
   }
 
   /** Why an append was refused. */
   async #refusal(on: SqlQueryable, requests: readonly AppendRequest[], row: SqlRow): Promise<Error> {
-    const { stream, expected } = requests[Number(row['of_stream']) - 1] as AppendRequest
+    const of = Number(row['of_stream'])
+    const { stream, expected, unless } = requests[Math.abs(of) - 1] as AppendRequest
+    if (of < 0 && unless) {
+      const to = Number(row['pos'])
+      const missed = await this.#select<E>(on, unless.after, to, MOST_MISSED, unless.query)
+      return new VersionConflictError(undefined, unless.after, to, missed, unless.query)
+    }
     const state = STATES[Number(row['pos'])]
     const actual = Number(row['version'])
     if (state === 'tombstoned') return new TombstonedError(stream)
@@ -218,15 +282,26 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     if (after > last) throw new CorruptDataError(`position ${after} is beyond the end of the log, ${last}`)
     if (after >= head) return { events: [], next: after, head: Math.max(after, head) }
     // A statement of its own: it must see what was committed when the horizon was found.
-    const params: unknown[] = [after, head, limit]
+    const events = await this.#select<T>(on, after, head, limit, query)
+    return { events, next: events.length === limit ? (events.at(-1)?.position ?? head) : head, head }
+  }
+
+  /** Events above position `after`, up to `to`. */
+  async #select<T extends E>(
+    on: SqlQueryable,
+    after: number,
+    to: number,
+    limit: number,
+    query: Query | undefined,
+  ): Promise<Recorded<T>[]> {
+    const params: unknown[] = [after, to, limit]
     const condition = query ? `and ${queryCondition(this.#s, query, params)}` : ''
     const rows = await queryRows(
       on,
       `select ${columns(this.#s)} from ${this.#s}.es_events e where e.pos > $1 and e.pos <= $2 ${condition} order by e.pos limit $3`,
       params,
     )
-    const events = rows.map(eventOf<T>)
-    return { events, next: events.length === limit ? (events.at(-1)?.position ?? head) : head, head }
+    return rows.map(eventOf<T>)
   }
 
   readAll<T extends E = E>(options: ReadAllOptions = {}): AsyncGenerator<Recorded<T>, void, undefined> {
@@ -287,4 +362,10 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   #checkUsable(): void {
     if (this.#closed) throw new ClosedError('the event store is closed')
   }
+}
+
+/** Whether the server refused a statement, which then has done nothing; not so when the connection broke, or the server went down. */
+function wasRefused(error: unknown): boolean {
+  const code = isHoldfastError(error) ? (error.cause as { code?: unknown } | undefined)?.code : undefined
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith('08') && !code.startsWith('57P')
 }

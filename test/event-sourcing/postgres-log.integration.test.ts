@@ -89,14 +89,14 @@ test('a transaction that rolls back to a savepoint and appends again still holds
   expect(data((await store.readPage()).events)).toEqual(['kept', 'after'])
 })
 
-test('a transaction holds one lock for the log, however often it appends', async () => {
+test('a transaction holds one lock for the log and one for conditions, however often it appends', async () => {
   const { store } = await openStore(pool)
   const client = await begin(pool)
   for (let i = 0; i < 5; i++) await store.append('s', [e(i)], { tx: client })
   const { rows } = await client.query(
     `select count(*)::int as n from pg_locks where locktype = 'advisory' and pid = pg_backend_pid()`,
   )
-  expect(rows).toEqual([{ n: 1 }])
+  expect(rows).toEqual([{ n: 2 }])
 })
 
 test('positions may pass 2^31 and 2^32', async () => {

@@ -2,6 +2,8 @@ import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { MemoryCheckpoints, Repository, subscribe } from '../../src/event-sourcing/index.js'
 import { PostgresCheckpoints, PostgresEventStore } from '../../src/event-sourcing/postgres.js'
+import { migrate } from '../../src/kernel/postgres-schema.js'
+import { steps } from '../../src/event-sourcing/postgres.sql.js'
 import { randomId } from '../../src/kernel/random.js'
 import { Counter } from './counter.js'
 import { list, openPool, openStore } from './database.js'
@@ -23,7 +25,36 @@ test('many processes may migrate at the same time, and again at every start', as
   await new PostgresCheckpoints(pool, { schema }).migrate()
   expect(await list((stores[1] as PostgresEventStore).read('s'))).toHaveLength(1)
   const { rows } = await pool.query(`select component, version from "${schema}".holdfast_versions`)
-  expect(rows).toEqual([{ component: 'event-sourcing', version: 1 }])
+  expect(rows).toEqual([{ component: 'event-sourcing', version: 2 }])
+})
+
+test('a schema of the version before is brought up to date, and writers of that version go on beside us', async () => {
+  const schema = `es_${randomId()}`
+  onTestFinished(async () => void (await pool.query(`drop schema "${schema}" cascade`)))
+  await migrate(pool, schema, 'event-sourcing', steps(`"${schema}"`).slice(0, 1))
+  /** What a process of the first version sends. */
+  const appendOld = async (stream: string, data: string, tags: string | null): Promise<void> => {
+    const { rows } = await pool.query(
+      `select * from "${schema}".es_append(null, array[$1], array[-1], array[1], array[1], array[1], array['e'], array[$2], array[null], array[$3], array['id'])`,
+      [stream, data, tags],
+    )
+    expect(rows).toMatchObject([{ status: 'ok' }])
+  }
+  await appendOld('s', '1', '["a"]')
+  const store = new PostgresEventStore(pool, { schema })
+  await Promise.all([store.migrate(), store.migrate()])
+  await store.append('s', [e(2)], { expectedVersion: 1 })
+  await appendOld('s', '3', '["b"]')
+  expect((await list(store.read('s'))).map((x) => [x.version, x.data, x.tags])).toEqual([
+    [1, 1, ['a']],
+    [2, 2, undefined],
+    [3, 3, ['b']],
+  ])
+  for (const tag of ['a', 'b']) {
+    const unless = { query: { items: [{ tags: [tag] }] } }
+    await expect(store.append('t', [e(4)], { unless })).rejects.toMatchObject({ code: 'VERSION_CONFLICT' })
+  }
+  await new PostgresEventStore(pool, { schema }).migrate()
 })
 
 test('a schema that is there already is used, also by who may not make one', async () => {
