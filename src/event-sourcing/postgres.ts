@@ -1,6 +1,6 @@
-import { checkInteger, checkString, invalid } from '../kernel/check.js'
+import { checkBoolean, checkInteger, checkString, invalid } from '../kernel/check.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
-import { ClosedError, CorruptDataError, isHoldfastError, NotFoundError } from '../kernel/errors.js'
+import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.js'
 import {
   checkDatabase,
   fromSqlText,
@@ -14,19 +14,10 @@ import { migrate, sqlIdentifier } from '../kernel/postgres-schema.js'
 import { orAbort } from '../kernel/signal.js'
 import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 import type { Event, Recorded } from './event.js'
-import { AppendQueue, type WaitingAppend } from './postgres-queue.js'
-import {
-  appendedOf,
-  appendParams,
-  conditionsParam,
-  eventOf,
-  keyParam,
-  LAST_VERSION,
-  queryCondition,
-  textsOf,
-  type EventTexts,
-} from './postgres-rows.js'
-import { appendSql } from './postgres-append.sql.js'
+import { INLINE, InlineFailure, type InlineStore, type InlineWork } from './inline.js'
+import { Herald, type SqlListener } from './postgres-herald.js'
+import { PostgresAppends } from './postgres-appends.js'
+import { appendedOf, eventOf, LAST_VERSION, queryCondition, textsOf, type EventTexts } from './postgres-rows.js'
 import { columns, steps } from './postgres.sql.js'
 import { readAllPages } from './read-all.js'
 import { appendRequests, isRepeat, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
@@ -43,18 +34,24 @@ import type {
   StreamInfo,
 } from './store.js'
 
+export type { SqlListener } from './postgres-herald.js'
 export { PostgresCheckpoints, type PostgresCheckpointsOptions } from './postgres-checkpoints.js'
 
 /** Where a {@link PostgresEventStore} keeps its tables. */
 export interface PostgresEventStoreOptions {
   /** Schema of the tables. 1 to 63 bytes. @defaultValue 'holdfast' */
   readonly schema?: string | undefined
+  /**
+   * A connected `pg` Client that does nothing else: with it, `wake` hears at once of what other processes append (LISTEN). Stays the
+   * caller's. @defaultValue none: what others append is found by polling
+   */
+  readonly listener?: SqlListener | undefined
+  /** Whether other processes' listeners are told of appends (NOTIFY, at most every 20 ms). @defaultValue whether there is a `listener` */
+  readonly notify?: boolean | undefined
 }
 
 /** Events fetched at a time when a stream is read. */
 const CHUNK = 2_000
-/** How many batches of appends may be on their way at the same time: one is written while the other is committed. */
-const BATCHES = 2
 const STATES = ['live', 'archived', 'tombstoned'] as const
 
 /**
@@ -63,22 +60,29 @@ const STATES = ['live', 'archived', 'tombstoned'] as const
  * Such a transaction holds back the readers of the whole log, from its first append until it ends: keep it short.
  * Read the log from the primary: a standby does not show what is still being written.
  */
-export class PostgresEventStore<E extends Event = Event> implements EventStore<E> {
+export class PostgresEventStore<E extends Event = Event> implements EventStore<E>, InlineStore<SqlQueryable> {
   declare readonly __event?: EventStore<E>['__event']
   readonly #db: SqlDatabase
   readonly #schema: string
   /** The schema, quoted. */
   readonly #s: string
   readonly #events = new Emitter<{ appended: void }>()
-  readonly #queue: AppendQueue
+  readonly #appends: PostgresAppends
+  readonly #herald: Herald
   #closed = false
 
   /** @throws InvalidOptionError for what is no database, or a schema name that PostgreSQL can't take. */
-  constructor(db: SqlDatabase, { schema = 'holdfast' }: PostgresEventStoreOptions = {}) {
+  constructor(db: SqlDatabase, options: PostgresEventStoreOptions = {}) {
+    const { schema = 'holdfast', listener, notify = listener !== undefined } = options
     this.#db = checkDatabase(db)
     this.#schema = schema
     this.#s = sqlIdentifier('schema', schema)
-    this.#queue = new AppendQueue('totalCount' in db ? BATCHES : 1, (batch) => this.#sendMany(batch))
+    const ring = (): void => this.#events.emit('appended', undefined)
+    this.#herald = new Herald(this.#db, listener, checkBoolean('notify', notify), schema, ring)
+    this.#appends = new PostgresAppends(this.#db, this.#s, () => {
+      ring()
+      this.#herald.tell()
+    })
   }
 
   /**
@@ -116,14 +120,12 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     on: SqlQueryable,
     requests: readonly AppendRequest[],
     texts: readonly (readonly EventTexts[])[],
-    { idempotencyKey: key, tx, signal }: AppendOptions,
+    options: AppendOptions,
   ): Promise<readonly Appended<T>[]> {
-    const conditions = conditionsParam(requests)
-    const [request] = requests
-    const together = requests.length === 1 && conditions === undefined && tx === undefined && request
-    const rows = together
-      ? await this.#queue.add({ request, texts: texts[0] ?? [], key, signal })
-      : await this.#send(on, requests, texts, key, conditions)
+    const { idempotencyKey: key, tx } = options
+    const rows = await this.#appends.send(requests, texts, options).catch((error: unknown) => {
+      throw error instanceof InlineFailure ? error.thrown : error
+    })
     const [first] = rows
     if (first?.['status'] === 'refused') throw await this.#refusal(on, requests, first)
     if (first?.['status'] === 'duplicate') {
@@ -134,47 +136,8 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     return appendedOf<T>(requests, rows)
   }
 
-  /** One step, all or nothing. */
-  async #send(
-    on: SqlQueryable,
-    requests: readonly AppendRequest[],
-    texts: readonly (readonly EventTexts[])[],
-    key: string | undefined,
-    conditions: string | undefined,
-  ): Promise<readonly SqlRow[]> {
-    const params = [keyParam(key), ...appendParams(requests, texts)]
-    const text = conditions === undefined ? appendSql(this.#s, 'es_append') : appendSql(this.#s, 'es_append_if')
-    const rows = await queryRows(on, text, conditions === undefined ? params : [conditions, ...params])
-    this.#told(rows)
-    return rows
-  }
-
-  /** Several appends in one step, each for itself. */
-  async #sendMany(batch: readonly WaitingAppend[]): Promise<void> {
-    try {
-      const requests = batch.map(({ request }) => request)
-      const texts = batch.map((each) => each.texts)
-      if (batch.length === 1)
-        return batch[0]?.resolve(await this.#send(this.#db, requests, texts, batch[0].key, undefined))
-      const keys = batch.map(({ key }) => keyParam(key))
-      const rows = await queryRows(this.#db, appendSql(this.#s, 'es_append_many'), [
-        keys,
-        ...appendParams(requests, texts),
-      ])
-      const parts = batch.map((): SqlRow[] => [])
-      for (const row of rows) parts[Number(row['of_stream']) - 1]?.push({ ...row, of_stream: 1 })
-      this.#told(rows)
-      for (const [i, { resolve }] of batch.entries()) resolve(parts[i] as SqlRow[])
-    } catch (error) {
-      const [only, ...others] = batch
-      if (others.length === 0 || !wasRefused(error)) for (const { reject } of batch) reject(error)
-      // Something in it is to blame, and only that is to fail: one after the other.
-      else for (const each of [only as WaitingAppend, ...others]) await this.#sendMany([each])
-    }
-  }
-
-  #told(rows: readonly SqlRow[]): void {
-    if (rows.some((row) => row['status'] === 'ok')) this.#events.emit('appended', undefined)
+  [INLINE](work: InlineWork<SqlQueryable>): Unsubscribe {
+    return this.#appends.also(work)
   }
 
   /** Why an append was refused. */
@@ -308,9 +271,10 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     return readAllPages<T>((page) => this.readPage(page), options)
   }
 
-  /** Tells of appends through this object; those of other processes are found by polling. */
+  /** Tells of appends through this object, and with a `listener` of those by other processes that `notify`. */
   wake(fn: () => void): Unsubscribe {
     this.#checkUsable()
+    this.#herald.listen()
     return this.#events.on('appended', fn)
   }
 
@@ -349,6 +313,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   }
 
   async close(): Promise<void> {
+    this.#herald.stop()
     this.#closed = true
   }
 
@@ -362,10 +327,4 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   #checkUsable(): void {
     if (this.#closed) throw new ClosedError('the event store is closed')
   }
-}
-
-/** Whether the server refused a statement, which then has done nothing; not so when the connection broke, or the server went down. */
-function wasRefused(error: unknown): boolean {
-  const code = isHoldfastError(error) ? (error.cause as { code?: unknown } | undefined)?.code : undefined
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith('08') && !code.startsWith('57P')
 }

@@ -1,0 +1,138 @@
+import type { Unsubscribe } from '../kernel/emitter.js'
+import { isHoldfastError } from '../kernel/errors.js'
+import {
+  queryRows,
+  sqlFailed,
+  transaction,
+  type SqlDatabase,
+  type SqlQueryable,
+  type SqlRow,
+} from '../kernel/postgres.js'
+import type { Recorded } from './event.js'
+import { InlineFailure, runInline, type InlineWork } from './inline.js'
+import { appendSql } from './postgres-append.sql.js'
+import { AppendQueue, type WaitingAppend } from './postgres-queue.js'
+import { appendedOf, appendParams, conditionsParam, keyParam, type EventTexts } from './postgres-rows.js'
+import type { AppendRequest } from './request.js'
+import type { AppendOptions } from './store.js'
+
+/** How many batches of appends may be on their way at the same time: one is written while the other is committed. */
+const BATCHES = 2
+
+/** Brings appends to the server: those of one moment together, each with what is to be done in its transaction. */
+export class PostgresAppends {
+  readonly #works = new Set<InlineWork<SqlQueryable>>()
+  readonly #queue: AppendQueue
+
+  constructor(
+    private readonly db: SqlDatabase,
+    /** The schema, quoted. */
+    private readonly s: string,
+    /** Called after each that has written something. */
+    private readonly told: () => void,
+  ) {
+    this.#queue = new AppendQueue('totalCount' in db ? BATCHES : 1, (batch) => this.#sendMany(batch))
+  }
+
+  /** Has `work` done in each append's transaction. */
+  also(work: InlineWork<SqlQueryable>): Unsubscribe {
+    this.#works.add(work)
+    return () => void this.#works.delete(work)
+  }
+
+  /** The answer to an append, together with others where that can be. @throws InlineFailure */
+  async send(
+    requests: readonly AppendRequest[],
+    texts: readonly (readonly EventTexts[])[],
+    options: AppendOptions,
+  ): Promise<readonly SqlRow[]> {
+    const { idempotencyKey: key, tx, signal } = options
+    const [request, ...others] = requests
+    if (!request || request.unless || others.length > 0 || tx !== undefined) return this.#send(requests, texts, options)
+    return this.#queue.add({ request, texts: texts[0] ?? [], key, signal })
+  }
+
+  /** One step, all or nothing. */
+  async #send(
+    requests: readonly AppendRequest[],
+    texts: readonly (readonly EventTexts[])[],
+    { idempotencyKey: key, tx }: AppendOptions,
+  ): Promise<readonly SqlRow[]> {
+    const conditions = conditionsParam(requests)
+    const params = [keyParam(key), ...appendParams(requests, texts)]
+    const text = appendSql(this.s, conditions === undefined ? 'es_append' : 'es_append_if')
+    const rows = await this.#within(
+      tx as SqlQueryable | undefined,
+      (on) => queryRows(on, text, conditions === undefined ? params : [conditions, ...params]),
+      (appended) => (appended[0]?.['status'] === 'ok' ? appendedOf(requests, appended).flatMap((a) => a.events) : []),
+    )
+    if (rows[0]?.['status'] === 'ok') this.told()
+    return rows
+  }
+
+  /** Several appends in one step, each for itself. */
+  async #sendMany(batch: readonly WaitingAppend[]): Promise<void> {
+    const [first, ...others] = batch
+    if (!first) return
+    try {
+      if (others.length === 0)
+        first.resolve(await this.#send([first.request], [first.texts], { idempotencyKey: first.key }))
+      else for (const [i, rows] of (await this.#sendBatch(batch)).entries()) batch[i]?.resolve(rows)
+    } catch (error) {
+      if (others.length === 0 || !wasRefused(error)) for (const { reject } of batch) reject(error)
+      // Something in it is to blame, and only that is to fail: one after the other.
+      // oxlint-disable-next-line no-await-in-loop -- as they would have gone together
+      else for (const each of batch) await this.#sendMany([each])
+    }
+  }
+
+  /** The answers to each append of a batch. */
+  async #sendBatch(batch: readonly WaitingAppend[]): Promise<readonly (readonly SqlRow[])[]> {
+    const requests = batch.map(({ request }) => request)
+    const keys = batch.map(({ key }) => keyParam(key))
+    const texts = batch.map((each) => each.texts)
+    const params = [keys, ...appendParams(requests, texts)]
+    const parts = batch.map((): SqlRow[] => [])
+    const rows = await this.#within(
+      undefined,
+      (on) => queryRows(on, appendSql(this.s, 'es_append_many'), params),
+      (answer) => {
+        const written = answer.filter((row) => row['status'] === 'ok')
+        const of = new Set(written.map((row) => Number(row['of_stream']) - 1))
+        const made = requests.filter((_, i) => of.has(i))
+        return appendedOf(made, written).flatMap(({ events }) => events)
+      },
+    )
+    for (const row of rows) parts[Number(row['of_stream']) - 1]?.push({ ...row, of_stream: 1 })
+    if (rows.some((row) => row['status'] === 'ok')) this.told()
+    return parts
+  }
+
+  /** An append, and what is to be done in its transaction. @param written the events of an answer */
+  async #within(
+    tx: SqlQueryable | undefined,
+    append: (on: SqlQueryable) => Promise<readonly SqlRow[]>,
+    written: (rows: readonly SqlRow[]) => readonly Recorded[],
+  ): Promise<readonly SqlRow[]> {
+    const work = async (on: SqlQueryable): Promise<readonly SqlRow[]> => {
+      const rows = await append(on)
+      const events = this.#works.size > 0 ? written(rows) : []
+      if (events.length > 0) await runInline(this.#works, on, events)
+      return rows
+    }
+    if (tx) return work(tx)
+    if (this.#works.size === 0) return work(this.db)
+    try {
+      return await transaction(this.db, work)
+    } catch (error) {
+      throw isHoldfastError(error) || error instanceof InlineFailure ? error : sqlFailed(error)
+    }
+  }
+}
+
+/** Whether the server refused a statement, which then has done nothing; not so when the connection broke, or the server went down. */
+function wasRefused(error: unknown): boolean {
+  if (error instanceof InlineFailure) return true
+  const code = isHoldfastError(error) ? (error.cause as { code?: unknown } | undefined)?.code : undefined
+  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith('08') && !code.startsWith('57P')
+}

@@ -1,0 +1,102 @@
+import pg from 'pg'
+import { expect, inject, onTestFinished, test } from 'vitest'
+import type { Recorded } from '../../src/event-sourcing/index.js'
+import { INLINE } from '../../src/event-sourcing/inline.js'
+import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
+import type { SqlQueryable } from '../../src/kernel/postgres.js'
+import { begin, list, openPool, openStore } from './database.js'
+
+const pool = openPool()
+const e = (type: string) => ({ type, data: {} })
+
+/** A table with a row per event, written in the transaction of its append; refuses the type 'bad'. */
+async function withTable(): Promise<{ store: PostgresEventStore; seen: () => Promise<string[]>; leave: () => void }> {
+  const { store, schema } = await openStore(pool)
+  await pool.query(`create table "${schema}".seen (pos bigint primary key, type text)`)
+  const leave = store[INLINE](async (tx: SqlQueryable, events: readonly Recorded[]) => {
+    for (const { position, type } of events) {
+      if (type === 'bad') throw new Error('not this one')
+      await tx.query(`insert into "${schema}".seen values ($1, $2)`, [position, type])
+    }
+  })
+  const seen = async () => {
+    const { rows } = await pool.query(`select type from "${schema}".seen order by pos`)
+    return rows.map((row: { type: string }) => row.type)
+  }
+  return { store, seen, leave }
+}
+
+test('work within appends sees each event once, in order, however it was appended', async () => {
+  const { store, seen, leave } = await withTable()
+  await Promise.all(['a', 'b', 'c', 'd'].map((type, i) => store.append(`s${i % 2}`, [e(type)])))
+  await store.appendAll([
+    { stream: 's', events: [e('e'), e('f')] },
+    { stream: 't', events: [e('g')] },
+  ])
+  const client = await begin(pool)
+  await store.append('s', [e('h')], { tx: client })
+  expect(await seen()).toHaveLength(7)
+  await client.query('commit')
+  await store.append('u', [e('i')], { unless: { query: { items: [{ types: ['none'] }] } } })
+  expect(await seen()).toEqual((await list(store.readAll())).map((event) => event.type))
+  leave()
+  await store.append('s', [e('later')])
+  expect(await seen()).not.toContain('later')
+})
+
+test('what work within an append throws undoes that append, and comes out of it; others beside it are made', async () => {
+  const { store, seen } = await withTable()
+  const types = ['a', 'bad', 'b', 'bad', 'c']
+  const answers = await Promise.allSettled(types.map((type, i) => store.append(`s${i}`, [e(type)])))
+  expect(answers.map((answer) => answer.status === 'fulfilled')).toEqual([true, false, true, false, true])
+  for (const answer of answers)
+    if (answer.status === 'rejected') expect(answer.reason).toMatchObject({ message: 'not this one' })
+  await expect(store.appendAll([{ stream: 's', events: [e('d'), e('bad')] }])).rejects.toThrow('not this one')
+  expect((await seen()).toSorted()).toEqual(['a', 'b', 'c'])
+  expect((await list(store.readAll())).map((event) => event.type).toSorted()).toEqual(['a', 'b', 'c'])
+})
+
+test('a repeat and a refused append do no work again', async () => {
+  const { store, seen } = await withTable()
+  await store.append('s', [e('a')], { idempotencyKey: 'k' })
+  await store.append('s', [e('a')], { idempotencyKey: 'k' })
+  await expect(store.append('s', [e('b')], { expectedVersion: 'no-stream' })).rejects.toThrow()
+  expect(await seen()).toEqual(['a'])
+})
+
+test('a listener hears at once of what another process appends, until the store is closed', async () => {
+  const { schema } = await openStore(pool)
+  const listener = new pg.Client({ connectionString: inject('postgresUrl') })
+  await listener.connect()
+  onTestFinished(() => listener.end())
+  const hearing = new PostgresEventStore(pool, { schema, listener })
+  const writing = new PostgresEventStore(pool, { schema, notify: true })
+  const elsewhere = new PostgresEventStore(pool, { schema: (await openStore(pool)).schema, notify: true })
+  let rings = 0
+  const rung = (): Promise<void> => {
+    return new Promise((resolve) => {
+      const leave = hearing.wake(() => {
+        rings++
+        leave()
+        resolve()
+      })
+    })
+  }
+  const first = rung()
+  await listener.query('select 1') // LISTEN has been sent before
+  await elsewhere.append('s', [e('not ours')])
+  await writing.append('s', [e('a')])
+  await first
+  const second = rung()
+  for (let i = 0; i < 50; i++) await writing.append('s', [e('b')])
+  await second
+  await hearing.close()
+  const { rows } = await listener.query('select count(*)::int as n from pg_listening_channels()')
+  expect(rows).toEqual([{ n: 0 }])
+  expect(rings).toBe(2)
+})
+
+test('what is no listener is refused by name', () => {
+  expect(() => new PostgresEventStore(pool, { listener: {} as never })).toThrow(/^listener/)
+  expect(() => new PostgresEventStore(pool, { notify: 1 as never })).toThrow(/^notify: /)
+})
