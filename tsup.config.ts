@@ -13,7 +13,8 @@ const entry = Object.fromEntries(sources.map((source) => [source.slice('src/'.le
 
 export default defineConfig(
   (['esm', 'cjs'] as const).map((format) => ({
-    entry,
+    entry: format === 'esm' ? { ...entry, cli: 'src/cli/main.ts' } : entry,
+    external: ['pg'], // the user's own
     format,
     target: 'node20',
     platform: 'node',

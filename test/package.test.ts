@@ -1,4 +1,4 @@
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
@@ -61,6 +61,16 @@ describe('in an empty folder', () => {
     }
     for (const file of ['src', 'test', 'examples', 'scripts'])
       expect(existsSync(join(installed, file)), file).toBe(false)
+  })
+
+  test('the command says what it can do, and which driver it lacks', () => {
+    const holdfast = join(folder, 'node_modules', '.bin', 'holdfast')
+    expect(run(holdfast, ['--help'])).toContain('Usage: holdfast')
+    const { status, stderr } = spawnSync(holdfast, ['events', '--database-url', 'postgres://127.0.0.1:1/x'], {
+      cwd: folder,
+      encoding: 'utf8',
+    })
+    expect([status, stderr]).toEqual([1, 'holdfast events: the driver is missing: npm install pg\n'])
   })
 
   test('every subpath is imported from ESM and from CommonJS, with the same names', () => {

@@ -1,5 +1,5 @@
 import type { Unsubscribe } from '../kernel/emitter.js'
-import type { Event, Recorded } from './event.js'
+import type { Recorded } from './event.js'
 
 /** Works on events in the transaction that appends them; what it throws undoes the append, and comes out of it. */
 export type InlineWork<Tx> = (tx: Tx, events: readonly Recorded[]) => Promise<void>
@@ -23,7 +23,7 @@ export class InlineFailure extends Error {
 export async function runInline<Tx>(
   works: Iterable<InlineWork<Tx>>,
   tx: Tx,
-  events: readonly Recorded<Event>[],
+  events: readonly Recorded[],
 ): Promise<void> {
   try {
     // oxlint-disable-next-line no-await-in-loop -- in one transaction, one after the other

@@ -210,12 +210,12 @@ async function append(
     expect(refusals).toContainEqual({ stream: (answer as any).stream, code: (answer as any).code })
     if ((answer as any).code === 'VERSION_CONFLICT') {
       const { stream, expected, actual, missed } = answer as any
-      const after = expected === 'no-stream' ? 0 : expected === 'exists' ? Infinity : expected
+      const from = expected === 'no-stream' ? 0 : expected === 'exists' ? Infinity : expected
       expect(actual).toBe(model.versions.get(stream) ?? 0)
       expect(missed.map((x: Recorded) => x.id)).toEqual(
         model
           .of(stream)
-          .filter((row) => row.version > after)
+          .filter((row) => row.version > from)
           .map((row) => row.id),
       )
     }
