@@ -32,21 +32,23 @@ export class Loading implements LoadContext<unknown> {
     return this.flight.controller.signal
   }
 
-  set({ ttlMs, graceMs, tags, etag }: Parameters<LoadContext<unknown>['set']>[0]): void {
+  // Functions of their own, so that a loader may take them out: `({ set, uncached }) => …`.
+
+  readonly set = ({ ttlMs, graceMs, tags, etag }: Parameters<LoadContext<unknown>['set']>[0]): void => {
     if (ttlMs !== undefined) this.ttlMs = checkNumber('ttlMs', ttlMs, 0, Number.MAX_SAFE_INTEGER)
     if (graceMs !== undefined) this.graceMs = checkNumber('graceMs', graceMs, 0, Number.MAX_SAFE_INTEGER)
     if (tags !== undefined) this.tags = union(this.tags, checkTags(tags).map(this.flight.request.tagName))
     if (etag !== undefined) this.etag = etag
   }
 
-  notModified(): unknown {
+  readonly notModified = (): unknown => {
     if (!this.stale) return invalid('notModified', 'an old value to keep', undefined)
     this.etag ??= this.stale.etag
     this.tags = union(this.tags, this.flight.stale?.tags ?? [])
     return this.stale.value
   }
 
-  uncached<T>(value: T): T {
+  readonly uncached = <T>(value: T): T => {
     this.stored = false
     return value
   }

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { CacheManager } from '../../src/cache/index.js'
-import { settle } from '../../src/testing/index.js'
+import { ManualClock, settle } from '../../src/testing/index.js'
 
 const open = () => new CacheManager<Record<string, any>>()
 
@@ -53,5 +53,20 @@ test('a listener may change the cache it listens to', async () => {
   cache.on('load', ({ key }) => cache.delete(key))
   expect(await cache.getOrSet('k', () => 1)).toBe(1)
   await settle()
+  expect(await cache.has('k')).toBe(false)
+})
+
+test('a loader may take what it is given apart', async () => {
+  const clock = new ManualClock()
+  const cache = new CacheManager<any>({ clock, defaults: { ttlMs: 10, graceMs: 1_000 } })
+  await cache.getOrSet('k', async ({ set }) => {
+    set({ ttlMs: 5, tags: ['t'] })
+    return 'v'
+  })
+  await clock.advance(5)
+  expect(cache.peek('k')).toBeUndefined()
+  expect(await cache.getOrSet('k', async ({ notModified }) => notModified())).toBe('v')
+  await cache.invalidateTags('t')
+  expect(await cache.getOrSet('k', ({ uncached }) => uncached('other'))).toBe('other')
   expect(await cache.has('k')).toBe(false)
 })
