@@ -157,10 +157,12 @@ export class Flights {
       return value
     } catch (error) {
       if (plan.errorTtlMs > 0 && !flight.controller.signal.aborted && !flight.watch.outdated(flight.tags)) {
-        const { tags, watch } = flight
+        const { watch } = flight
         const now = this.levels.clock.now()
         const until = now + plan.errorTtlMs
-        this.#failures.set(key, { error, until, born: watch.start, tags, stale: flight.fallback(now) })
+        const stale = flight.fallback(now)
+        const tags = [...flight.tags, ...(stale?.tags ?? [])] // the old value goes with its own, which only its loader named
+        this.#failures.set(key, { error, until, born: watch.start, tags, stale })
       }
       throw error
     } finally {

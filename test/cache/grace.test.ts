@@ -178,6 +178,22 @@ test('an invalidation makes a remembered error be tried again', async () => {
   }
 })
 
+for (const l2 of [false, true])
+  test(`the old value behind a remembered error goes with its own tags, ${l2 ? 'with' : 'without'} a second level`, async () => {
+    const { clock, cache } = setup({ ttlMs: 10, graceMs: 10_000, errorTtlMs: 10_000 }, l2)
+    const down = (): never => {
+      throw new Error('down')
+    }
+    await cache.getOrSet('k', ({ set }) => {
+      set({ tags: ['known to the loader only'] })
+      return 'old'
+    })
+    await clock.advance(10)
+    expect(await cache.getOrSet('k', down)).toBe('old')
+    await cache.invalidateTags('known to the loader only')
+    await expect(cache.getOrSet('k', down)).rejects.toThrow('down')
+  })
+
 test('refreshAhead loads in the background past its part of the ttl, once, while callers get the value', async () => {
   const { clock, cache } = setup({ ttlMs: 1_000, refreshAhead: 0.8 })
   const from = origin(clock)
