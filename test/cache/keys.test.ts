@@ -59,7 +59,13 @@ test('what has no key of its own is refused, unless the caller makes one', async
   class Point {
     x = 1
   }
-  for (const value of [() => 1, Symbol('s'), cyclic, new Point(), { [Symbol('s')]: 1 }])
+  class Tags extends Array {}
+  class Users extends Map {}
+  class Admins extends Users {}
+  class Day extends Date {}
+  class Bytes extends Uint8Array {}
+  const extended = [new Tags(), new Users(), new Admins(), new Day(), new Bytes(1)]
+  for (const value of [() => 1, Symbol('s'), cyclic, new Point(), { [Symbol('s')]: 1 }, ...extended])
     expect(() => keyOfArguments([value])).toThrow(expect.objectContaining({ code: 'INVALID_PAYLOAD' }))
   const cache = new CacheManager()
   const byId = cache.wrap('byId', async (user: { id: number; f: () => void }) => user.id, { key: ({ id }) => `${id}` })
