@@ -146,7 +146,8 @@ export class Journal {
     const before = await remote.call('read', async (store) => checkEntries(await store.read([key]), 1), remote.budget())
     if (!before) return undefined
     const there = before.entries[0]
-    if (there?.payload === entry.payload && there.freshUntil > 0) return { seq: there.stamp, generation } // it had arrived after all
+    if (there && there.freshUntil > 0 && there.stamp > basis.seq && isSame(there, entry))
+      return { seq: there.stamp, generation } // it had arrived after all
     const seq = await this.#invalidate({ kind: 'keys', keys: [key] }, remote.budget())
     if (seq === undefined) return undefined
     const stamp = there?.stamp ?? before.seq // what is not there may have been deleted by any change
@@ -220,6 +221,9 @@ export class Journal {
 }
 
 const ALL = 'a'
+
+const isSame = (a: StoredEntry, b: StoredEntry): boolean =>
+  a.payload === b.payload && a.tags.length === b.tags.length && a.tags.every((tag, i) => tag === b.tags[i])
 
 /** What nothing waits for, or an expiry, may stay soft; after a deletion or a write, only a deletion takes both away. */
 const isSoft = (waiting: Change | undefined): boolean =>

@@ -129,6 +129,19 @@ test('a value that had to wait does not replace what another manager has set or 
     for (const key of ['k', 'l', 'm']) expect([undefined, 'v3']).toContain(await cache.get(key))
 })
 
+test('a value that had to wait gets its own tags, though the same value stood there before', async () => {
+  const { clock, broken, a, b } = cluster()
+  await b.set('k', 'v')
+  broken.dead = true
+  expect(await b.set('k', 'v', { tags: ['t'] })).toBe('queued')
+  broken.dead = false
+  await clock.advance(3_000)
+  expect([b.stats().queued, await a.get('k')]).toEqual([0, 'v'])
+  await b.invalidateTags('t')
+  await clock.advance(3_000)
+  expect([await a.get('k'), await b.get('k')]).toEqual([undefined, undefined])
+})
+
 test('what waits to be deleted is not read back from the second level while it waits', async () => {
   const { clock, broken, a, b, store } = cluster()
   await a.set('k', 'old', { tags: ['t'] })
