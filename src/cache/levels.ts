@@ -1,4 +1,4 @@
-import { checkNumber, checkOneOf, invalid } from '../kernel/check.js'
+import { checkFunction, checkMethods, checkNumber, checkObject, checkOneOf, invalid } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { jsonCodec, type Codec } from '../kernel/codec.js'
 import { Emitter } from '../kernel/emitter.js'
@@ -71,13 +71,16 @@ export class Levels {
     const { backplane } = options
     if (l1 === false && !l2) invalid('l1', 'a first level, or else a second one', l1)
     if (backplane && !l2) invalid('backplane', 'a second level (l2) whose changes it tells', backplane)
-    this.clock = clock
-    this.random = random
-    this.codec = codec
+    if (l2) checkMethods('l2', l2, ['read', 'lease', 'fill', 'write', 'invalidate', 'state'])
+    if (backplane) checkMethods('backplane', backplane, ['publish', 'subscribe'])
+    this.clock = checkMethods('clock', clock, ['now', 'epochMs', 'setTimer', 'sleep'])
+    this.random = checkFunction('random', random)
+    this.codec = checkMethods('codec', codec, ['encode', 'decode'])
     this.maxStalenessMs = checkNumber('maxStalenessMs', options.maxStalenessMs ?? 2_000, Number.MIN_VALUE)
-    this.leaseMs = checkNumber('leaseMs', options.leaseMs ?? 30_000, Number.MIN_VALUE)
+    this.leaseMs = checkNumber('leaseMs', options.leaseMs ?? 30_000, Number.MIN_VALUE, Number.MAX_SAFE_INTEGER)
     this.serveUnverified = checkOneOf('partition', partition, ['load', 'serve']) === 'serve'
     const timeoutMs = checkNumber('l2TimeoutMs', options.l2TimeoutMs ?? 50, Number.MIN_VALUE)
+    if (options.defaults !== undefined) checkObject('defaults', options.defaults)
     planOf(options.defaults, undefined) // mistakes in the defaults show at once
     const local = (this.local = new LocalLevel(
       l1 === false ? undefined : l1Of(l1),

@@ -2,11 +2,12 @@ import { LRUCache } from 'lru-cache'
 import { checkInteger } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { randomId } from '../kernel/random.js'
+import { MAX_ENTRIES } from './options.js'
 import type { CacheStore, Invalidation, CacheLease, StoredEntry } from './store.js'
 
 /** Size and clock of a {@link MemoryCacheStore}. */
 export interface MemoryCacheStoreOptions {
-  /** Entries kept; the least recently used go first. As many leases and tags are remembered. Integer ≥ 1. @defaultValue 100_000 */
+  /** Entries kept; the least recently used go first. As many leases and tags are remembered. Integer in [1, 2 ** 24]. @defaultValue 100_000 */
   readonly maxEntries?: number | undefined
   /** @defaultValue the process clock */
   readonly clock?: Clock | undefined
@@ -41,7 +42,7 @@ export class MemoryCacheStore implements CacheStore {
 
   /** @throws InvalidOptionError when a number is out of its range. */
   constructor({ maxEntries = 100_000, clock = systemClock }: MemoryCacheStoreOptions = {}) {
-    this.#maxEntries = checkInteger('maxEntries', maxEntries, 1)
+    this.#maxEntries = checkInteger('maxEntries', maxEntries, 1, MAX_ENTRIES)
     this.#entries = new LRUCache({ max: this.#maxEntries })
     this.#clock = clock
   }

@@ -72,7 +72,7 @@ export type Loader<V> = (context: LoadContext<V>) => V | Promise<V>
 
 /** The first level: this process's memory. */
 export interface L1Options {
-  /** The least recently used go first. Integer ≥ 1. @defaultValue 10_000 */
+  /** The least recently used go first. Integer in [1, 2 ** 24]. @defaultValue 10_000 */
   readonly maxEntries?: number | undefined
   /** Bound on the size of all values, estimated as UTF-16 text and 8 bytes a number. Integer ≥ 1. @defaultValue none */
   readonly maxBytes?: number | undefined
@@ -112,7 +112,7 @@ export interface CacheManagerOptions {
    * another process is not counted. > 0. @defaultValue 50
    */
   readonly l2TimeoutMs?: number | undefined
-  /** Milliseconds for which a load has its key to itself: longer than loads take. > 0. @defaultValue 30_000 */
+  /** Milliseconds for which a load has its key to itself: longer than loads take. > 0, finite. @defaultValue 30_000 */
   readonly leaseMs?: number | undefined
   /** @defaultValue the process clock */
   readonly clock?: Clock | undefined
@@ -167,11 +167,14 @@ export function checkTags(tags: readonly string[]): readonly string[] {
 const checkRefresh = (value: EntryOptions['refreshAhead']): EntryOptions['refreshAhead'] =>
   value === undefined || value === 'xfetch' ? value : checkNumber('refreshAhead', value, 0, 1)
 
+/** A `Map` holds no more. */
+export const MAX_ENTRIES = 2 ** 24
+
 /** The checked form of {@link L1Options}. */
 export function l1Of(options: L1Options): { maxEntries: number; maxBytes: number | undefined; isolate: Isolation } {
   const { maxEntries = 10_000, maxBytes, isolate = defaultIsolation() } = checkObject('l1', options)
   return {
-    maxEntries: checkInteger('l1.maxEntries', maxEntries, 1),
+    maxEntries: checkInteger('l1.maxEntries', maxEntries, 1, MAX_ENTRIES),
     maxBytes: maxBytes === undefined ? undefined : checkInteger('l1.maxBytes', maxBytes, 1),
     isolate: checkOneOf('l1.isolate', isolate, ['share', 'freeze', 'clone']),
   }

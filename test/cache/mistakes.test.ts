@@ -24,6 +24,17 @@ test('a key that is no string is refused by every method, in namespaces too', as
     }
 })
 
+for (const name of ['l2', 'backplane', 'codec', 'clock', 'random', 'defaults'])
+  test(`${name} that is none is refused by its name`, () => {
+    for (const nonsense of [...(name === 'defaults' ? [] : [{}]), 5, 'x']) {
+      const options = { ...(name === 'backplane' && { l2: new MemoryCacheStore() }), [name]: nonsense }
+      expect(() => new CacheManager(options as never)).toThrow(
+        expect.objectContaining({ code: 'INVALID_OPTION', message: expect.stringMatching(`^${name}`) }),
+      )
+    }
+    expect(() => new CacheManager(null as never)).toThrow(refused)
+  })
+
 test('one wrong key among many is refused before anything is loaded, and leaves no load behind', async () => {
   const cache = new CacheManager<any>()
   let loads = 0
