@@ -11,28 +11,43 @@ export function clone<T>(value: T): T {
 
 /** Makes plain objects and arrays read-only, at any depth. Everything else stays as it is. @returns `value` */
 export function deepFreeze<T>(value: T): T {
-  if (typeof value !== 'object' || value === null || Object.isFrozen(value)) return value
-  const prototype: unknown = Object.getPrototypeOf(value)
-  if (!Array.isArray(value) && prototype !== Object.prototype && prototype !== null) return value
-  Object.freeze(value) // before its parts, so that a cycle ends
-  for (const part of Object.values(value)) deepFreeze(part)
+  const seen = new Set<unknown>([value]) // what is frozen already may have parts that are not
+  for (const part of seen) {
+    if (typeof part !== 'object' || part === null) continue
+    const prototype: unknown = Object.getPrototypeOf(part)
+    if (!Array.isArray(part) && prototype !== Object.prototype && prototype !== null) continue
+    for (const inner of Object.values(Object.freeze(part))) seen.add(inner)
+  }
   return value
 }
 
 /** Roughly how many bytes `value` takes: text at two a character, numbers at eight, sixteen for each object. Cycles count once. */
-export function sizeOf(value: unknown, seen: Set<object> = new Set()): number {
-  if (typeof value === 'string') return 2 * value.length
-  if (typeof value !== 'object' || value === null) return 8
-  if (seen.has(value)) return 0
-  seen.add(value)
-  if (ArrayBuffer.isView(value) || value instanceof ArrayBuffer) return 16 + value.byteLength
-  let size = 16
-  if (value instanceof Map || value instanceof Set) {
-    for (const part of value.entries())
-      size += sizeOf(part[0], seen) + (value instanceof Map ? sizeOf(part[1], seen) : 0)
-    return size
+export function sizeOf(value: unknown): number {
+  const seen = new Set<object>()
+  let size = 0
+  const count = (part: unknown): void => {
+    if (typeof part === 'string') size += 2 * part.length
+    else if (typeof part !== 'object' || part === null) size += 8
+    else seen.add(part)
   }
-  const isArray = Array.isArray(value)
-  for (const [key, part] of Object.entries(value)) size += (isArray ? 0 : 2 * key.length) + sizeOf(part, seen)
+  count(value)
+  // The set grows while it is walked: no recursion, so that no depth is too much.
+  for (const part of seen) {
+    size += 16
+    if (ArrayBuffer.isView(part) || part instanceof ArrayBuffer) size += part.byteLength
+    else if (part instanceof Set) for (const item of part) count(item)
+    else if (part instanceof Map)
+      for (const [key, item] of part) {
+        count(key)
+        count(item)
+      }
+    else {
+      const isArray = Array.isArray(part)
+      for (const [key, item] of Object.entries(part)) {
+        if (!isArray) size += 2 * key.length
+        count(item)
+      }
+    }
+  }
   return size
 }

@@ -388,6 +388,24 @@ test('isolate says how callers are kept from changing the stored value', async (
   expect((await clone.getOrSet('k', () => 0)).list[0].n).toBe(1)
 })
 
+test('values are frozen at any depth, also below what is frozen already', async () => {
+  const cache = setup({ l1: { isolate: 'freeze' } }).cache
+  const value = Object.freeze({ list: [{ n: 1 }] as unknown[] })
+  value.list.push(value)
+  await cache.set('k', value)
+  expect([Object.isFrozen(value.list), Object.isFrozen(value.list[0])]).toEqual([true, true])
+})
+
+test('values may be nested as deep as can be', async () => {
+  let deep: unknown = 0
+  for (let i = 0; i < 50_000; i++) deep = { deep }
+  for (const l1 of [{ isolate: 'freeze' }, { maxBytes: 10_000_000 }] as const) {
+    const { cache } = setup({ l1 })
+    await cache.set('k', deep)
+    expect(cache.peek('k')).toBe(deep)
+  }
+})
+
 test('the first level keeps no more than its entries and bytes', async () => {
   const few = setup({ l1: { maxEntries: 10 } }).cache
   for (let i = 0; i < 50; i++) await few.set(`k${i}`, i)
@@ -430,6 +448,11 @@ test('options out of their range are refused where they are given', async () => 
   const refused = (make: () => unknown) => expect(make).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   refused(() => new CacheManager({ l1: false }))
   refused(() => new CacheManager({ l1: { maxEntries: 0 } }))
+  for (const maxEntries of [2 ** 24 + 1, Infinity]) {
+    refused(() => new CacheManager({ l1: { maxEntries } }))
+    refused(() => new MemoryCacheStore({ maxEntries }))
+  }
+  refused(() => new CacheManager({ leaseMs: Infinity }))
   refused(() => new CacheManager({ maxStalenessMs: 0 }))
   refused(() => new CacheManager({ partition: 'maybe' as 'load' }))
   refused(() => new CacheManager({ defaults: { ttlMs: -1 } }))
