@@ -1,4 +1,4 @@
-import { checkFunction, checkString } from '../kernel/check.js'
+import { checkFunction, checkObject, checkString } from '../kernel/check.js'
 import type { Unsubscribe } from '../kernel/emitter.js'
 import { Bulk, type ManyLoader } from './bulk.js'
 import type { CacheEvents, CacheStats } from './events.js'
@@ -47,6 +47,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
   /** @internal */
   constructor(view: View)
   constructor(options: CacheManagerOptions | View = {}) {
+    checkObject('options', options)
     this.#view = 'levels' in options ? options : open(options)
     this.#space = this.#view.space
     this.#levels = this.#view.levels
@@ -169,7 +170,7 @@ export class CacheManager<S extends object = Record<string, unknown>> implements
     try {
       const ack = await levels.write(change, (write) => (watch.outdated(tags) ? gone : write))
       const newest = !watch.outdated(tags)
-      levels.apply(gone) // once more: what was read since then may be from before the value was there
+      if (levels.remote) levels.apply(gone) // once more: what was read since then may be from before the value was there
       const ageMs = levels.clock.now() - began
       if (newest) levels.put(name, { value: kept, freshMs: ttlMs - ageMs, ageMs, tags }, plan, levels.fences.turn)
       return ack

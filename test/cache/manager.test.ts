@@ -177,6 +177,13 @@ test('a load that was overtaken once is not stored after it is overtaken again',
   expect(cache.stats().fenced).toBe(2)
 })
 
+test('of two values set at once the last one stays, in each level', async () => {
+  for (const cache of [setup().cache, cluster().a]) {
+    await Promise.all([cache.set('k', 1), cache.set('k', 2)])
+    expect(await cache.get('k')).toBe(2)
+  }
+})
+
 test('a thousand callers share one load', async () => {
   const { cache } = setup()
   const load = loader('v')
