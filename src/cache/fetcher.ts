@@ -33,6 +33,11 @@ export class Fetcher {
     if (leased === ELSEWHERE) return ELSEWHERE
     if (typeof leased === 'object') return this.#hit(flight, leased)
     flight.token = leased
+    const { signal } = flight.controller
+    if (signal.aborted) {
+      this.#release(flight)
+      throw signal.reason // nobody waits any more, or the cache is closed
+    }
     if (leased !== undefined && flight.watch.outdated(flight.tags)) {
       // Changed here while it waited for its turn: a load now would bring a newer value than it may store. Begin anew.
       this.#release(flight)
@@ -145,7 +150,7 @@ export class Fetcher {
       }
       const filled = await remote.call(
         'fill',
-        (store) => store.fill(watch.key, token, entry, ttlMs + graceMs),
+        (store) => store.fill(watch.key, token, entry, Math.ceil(ttlMs + graceMs)),
         flight.budget,
       )
       if (filled === false) {

@@ -1,6 +1,6 @@
 import { LRUCache } from 'lru-cache'
 import { ClosedError, TimeoutError } from '../kernel/errors.js'
-import { orAbort } from '../kernel/signal.js'
+import { onAbort, orAbort } from '../kernel/signal.js'
 import { ABSENT, ELSEWHERE, Fetcher } from './fetcher.js'
 import { Flight, type Request, type Stale } from './flight.js'
 import type { Levels } from './levels.js'
@@ -177,7 +177,7 @@ export class Flights {
     const patient = plan.softTimeoutMs === Infinity && plan.hardTimeoutMs === Infinity
     flight.waiters++
     try {
-      const value = await orAbort(patient ? flight.promise : this.#impatient(flight, plan), signal)
+      const value = await orAbort(patient ? flight.promise : this.#impatient(flight, plan, signal), signal)
       if (value !== TIMED_OUT) return value
       flight.background = true
     } catch (error) {
@@ -193,7 +193,11 @@ export class Flights {
   }
 
   /** As the flight settles, or {@link TIMED_OUT} when this call has waited as long as it wants to. */
-  #impatient(flight: Flight, { softTimeoutMs, hardTimeoutMs }: Plan): Promise<unknown> {
+  #impatient(
+    flight: Flight,
+    { softTimeoutMs, hardTimeoutMs }: Plan,
+    signal: AbortSignal | undefined,
+  ): Promise<unknown> {
     const { clock } = this.levels
     return new Promise((resolve, reject) => {
       let ended = false
@@ -210,6 +214,7 @@ export class Flights {
         }
         cancels.push(clock.setTimer(fire, ms, { keepAlive: true }))
       }
+      if (signal) cancels.push(onAbort(signal, end))
       after(hardTimeoutMs, () => true)
       if (softTimeoutMs < Infinity) {
         const began = clock.now()

@@ -373,6 +373,40 @@ test('a caller who aborts leaves the load to the others; when the last one abort
   expect(await cache.getOrSet('k', async () => 'next')).toBe('next')
 })
 
+test('a call that its caller ends leaves no timer behind, though the load goes on', async () => {
+  const { cache, clock } = setup({ defaults: { hardTimeoutMs: 60_000, softTimeoutMs: 60_000, graceMs: 60_000 } })
+  const controller = new AbortController()
+  const call = cache.getOrSet('k', () => new Promise(() => {}), { signal: controller.signal })
+  await settle()
+  controller.abort(new Error('gone'))
+  await expect(call).rejects.toThrow('gone')
+  expect(clock.pendingTimers).toBe(0)
+})
+
+for (const end of ['abort', 'close'] as const)
+  test(`a loader is not called after ${end}, and its lease is free, when the second level answers only then`, async () => {
+    const { a, store } = cluster()
+    const { lease } = store
+    const answer = gate<void>()
+    store.lease = async (...args) => {
+      const leased = await lease.apply(store, args)
+      await answer.promise
+      return leased
+    }
+    const load = loader('v')
+    const controller = new AbortController()
+    const call = a.getOrSet('k', load, { signal: controller.signal })
+    const settled = expect(call).rejects.toThrow()
+    await settle()
+    if (end === 'abort') controller.abort()
+    else await a.close()
+    answer.open()
+    await settled
+    await settle()
+    expect(load.calls).toBe(0)
+    if (end === 'abort') expect(await lease.call(store, 'k', 1)).toMatchObject({ kind: 'granted' })
+  })
+
 test('a value that the codec refuses is not stored anywhere', async () => {
   const { a, b } = cluster()
   await a.set('k', 'before')
