@@ -40,18 +40,34 @@ export interface RedisScript {
   run(client: RedisClient, keys: readonly string[], args: readonly RedisArg[]): Promise<unknown>
 }
 
+/** By client, while texts are under way to the server: how many, and the calls that wait for the last answer. */
+const learning = new WeakMap<RedisClient, { texts: number; readonly waiting: (() => void)[] }>()
+
 /** @param lua the text. It should return integers, strings and arrays only: these look the same in every client. */
 export function defineScript(lua: string): RedisScript {
   const digest = createHash('sha1').update(lua).digest('hex')
   return {
     async run(client, keys, args) {
+      // It would overtake those that were refused before it and have not been sent again yet.
+      const busy = learning.get(client)
+      if (busy) await new Promise<void>((go) => busy.waiting.push(go))
       try {
         return await send(client, 'evalsha', [digest, keys.length, ...keys, ...args])
       } catch (error) {
         // The class differs between clients; the first word of the message is the server's own.
         if (!(error instanceof Error && error.message.startsWith('NOSCRIPT'))) throw failed('evalsha', error)
       }
-      return sendRedis(client, 'eval', [lua, keys.length, ...keys, ...args])
+      const now = learning.get(client) ?? { texts: 0, waiting: [] }
+      learning.set(client, now)
+      now.texts++
+      try {
+        return await sendRedis(client, 'eval', [lua, keys.length, ...keys, ...args])
+      } finally {
+        if (--now.texts === 0) {
+          learning.delete(client)
+          for (const go of now.waiting) go()
+        }
+      }
     },
   }
 }

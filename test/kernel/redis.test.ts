@@ -84,6 +84,35 @@ describe('defineScript', () => {
     }
   })
 
+  test('calls of one client keep their order while the server learns the text', async () => {
+    const script = defineScript(lua)
+    const ran: unknown[] = []
+    const replies: (() => void)[] = []
+    let known = false
+    const client: RedisClient = {
+      call: (command, ...args) => {
+        const knew = known || command === 'eval' // the server gets commands in order, and answers later
+        if (knew) ran.push(args.at(-1))
+        known = knew
+        return new Promise((resolve, reject) => {
+          replies.push(knew ? () => resolve(1) : () => reject(new Error('NOSCRIPT')))
+        })
+      },
+    }
+    const reply = async (): Promise<void> => {
+      replies.shift()?.()
+      for (let i = 0; i < 20; i++) await Promise.resolve()
+    }
+    const calls = [script.run(client, [], [1]), script.run(client, [], [2])]
+    await reply()
+    calls.push(script.run(client, [], [3]))
+    await reply()
+    calls.push(script.run(client, [], [4]))
+    while (replies.length > 0) await reply()
+    await Promise.all(calls)
+    expect(ran).toEqual([1, 2, 3, 4])
+  })
+
   test('is sent once for any other error, which may have come after it ran', async () => {
     for (const message of ['ERR user_script: NOSCRIPT', 'Connection is closed.', 'OOM']) {
       for (const { client, sent } of clients(fails(message), () => 1)) {
