@@ -6,11 +6,12 @@
  * then each call: what to do, how many keys, how many arguments, and these.
  *
  * State, a string: number of the last change; the number below which every stamp is void; epoch; mark, which must stand on both shelves
- * too; server process; the longest time in ms that an entry with tags was to be kept; the shelf in use, and since when. It and the
- * shelves have no TTL: a policy that evicts only what has one leaves them alone, and when they are evicted all the same, all is void.
+ * too; server process; the time at which all entries with tags, and leases, will be past; the shelf in use, and that time as it was
+ * when its use began. It and the shelves have no TTL: a policy that evicts only what has one leaves them alone, and when they are evicted all the same, all is void.
  *
  * Shelf, a hash: tag → the numbers of its last invalidation and of its last hard one, 16 digits each. A tag goes with its shelf,
- * which is emptied when all entries that were written before the shelf was put away are past.
+ * which is emptied when all entries and leases from before the shelf was put away are past. These are points in time, like the
+ * TTLs of Redis: so they stay right when its clock is put back.
  *
  * Entry, a string: see redis-entry.ts. Lease, a string: number at which it was granted, 16 digits; token.
  *
@@ -20,7 +21,7 @@
 export const cacheLua = `
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-local seq, clear, epoch, mark, run, life, shelf, since
+local seq, clear, epoch, mark, run, past, shelf, clean
 local changed, told, first = false, {}
 local TAGGED = string.byte('1')
 
@@ -33,7 +34,7 @@ end
 
 -- Everything there is counts as lost. Numbers begin above all there have been, unless the clock was put back.
 local function begin()
-  seq, clear, epoch, mark, run, life, shelf, since = now * 1000, now * 1000, ARGV[1], ARGV[1], '?', 0, 0, now
+  seq, clear, epoch, mark, run, past, shelf, clean = now * 1000, now * 1000, ARGV[1], ARGV[1], '?', 0, 0, 0
   keepMark(KEYS[2])
   keepMark(KEYS[3])
   changed = true
@@ -41,8 +42,8 @@ end
 
 local state = redis.call('GET', KEYS[1])
 if state then
-  seq, clear, epoch, mark, run, life, shelf, since = string.match(state, '^(%d+) (%d+) (%S+) (%S+) (%S+) (%d+) (%d) (%d+)$')
-  seq, clear, life, shelf, since = tonumber(seq), tonumber(clear), tonumber(life), tonumber(shelf), tonumber(since)
+  seq, clear, epoch, mark, run, past, shelf, clean = string.match(state, '^(%d+) (%d+) (%S+) (%S+) (%S+) (%d+) (%d) (%d+)$')
+  seq, clear, past, shelf, clean = tonumber(seq), tonumber(clear), tonumber(past), tonumber(shelf), tonumber(clean)
 end
 if not seq then begin() end
 
@@ -77,33 +78,46 @@ local function tagsOf(rest)
   return cjson.decode(string.match(rest, '{[^\\n]*') or '{}').tags or {}
 end
 
+-- Tags must not be forgotten within this time. A tenth more, so that the state is not written anew each time.
+local function remember(ms)
+  if now + ms > past then past, changed = now + math.ceil(1.1 * ms), true end
+end
+
+-- What is of another type is not ours.
+local function get(key)
+  local value = redis.pcall('GET', key)
+  return type(value) == 'string' and value
+end
+
 -- Four arguments make an entry: for how long it is fresh, how old it is, for how long it is to be kept, and the rest of it.
 local function put(key, stamp, a)
   local freshUntil, storedAt, rest = now + ARGV[a], now - ARGV[a + 1], ARGV[a + 3]
   local head = string.format('%016.0f%016.0f%016.0f', stamp, freshUntil > 0 and freshUntil or 0, storedAt > 0 and storedAt or 0)
   redis.call('SET', key, head .. rest, 'PX', ARGV[a + 2])
-  if string.byte(rest) == TAGGED and ARGV[a + 2] - life > 0 then life, changed = tonumber(ARGV[a + 2]), true end
+  if string.byte(rest) == TAGGED then remember(ARGV[a + 2]) end
 end
 
 local calls = {}
 
 -- KEYS: entry, lease. ARGV: token, milliseconds, force (1, 0). Returns the number, and the entry, 1 for granted or 0 for busy.
 function calls.lease(k, _, a)
-  local entry = redis.call('GET', KEYS[k])
+  local entry = get(KEYS[k])
   local stamp = entry and string.find(entry, '\\n', 50, true) and tonumber(string.sub(entry, 1, 16)) -- else it is not ours
   if stamp and ARGV[a + 2] == '0' and (tonumber(string.sub(entry, 17, 32)) or 0) > now then
     local _, _, any = invalidated(tagsOf(string.sub(entry, 49)))
     if stamp >= clear and stamp >= any then return { seq, entry } end
   end
-  local held = redis.call('GET', KEYS[k + 1])
-  if held and tonumber(string.sub(held, 1, 16)) >= clear then return { seq, 0 } end
+  local held = get(KEYS[k + 1])
+  -- A client may send a run again whose answer was lost: then the lease is its own.
+  if held and string.sub(held, 17) ~= ARGV[a] and (tonumber(string.sub(held, 1, 16)) or 0) >= clear then return { seq, 0 } end
   redis.call('SET', KEYS[k + 1], digits(seq) .. ARGV[a], 'PX', ARGV[a + 1])
+  remember(ARGV[a + 1])
   return { seq, 1 }
 end
 
 -- KEYS: entry, lease. ARGV: token, then stamp and entry or nothing. Returns 1 if it was stored, else 0.
 function calls.fill(k, _, a, m)
-  local held = redis.call('GET', KEYS[k + 1])
+  local held = get(KEYS[k + 1])
   if not held or string.sub(held, 17) ~= ARGV[a] then return 0 end
   redis.call('DEL', KEYS[k + 1])
   if m == 1 then return 0 end
@@ -151,7 +165,7 @@ function calls.keys(k, n, a)
     redis.call('DEL', KEYS[i + 1])
     if ARGV[a + 1] == '0' then
       redis.call('DEL', KEYS[i])
-    elseif redis.call('EXISTS', KEYS[i]) == 1 then
+    elseif get(KEYS[i]) then
       redis.call('SETRANGE', KEYS[i], 16, digits(0))
     end
   end
@@ -162,9 +176,8 @@ end
 -- ARGV: message, soft (1, 0), tags. Returns the number.
 function calls.tags(_, _, a, m)
   seq, changed = seq + 1, true
-  if now < since then since = now end -- the clock was put back: the wait begins anew
-  if now - since > life then
-    shelf, since = 1 - shelf, now
+  if now > clean then
+    shelf, clean = 1 - shelf, past
     keepMark(KEYS[2 + shelf])
   end
   for i = a + 2, a + m - 1 do
@@ -206,7 +219,7 @@ while a <= #ARGV do
 end
 
 if changed then
-  redis.call('SET', KEYS[1], string.format('%.0f %.0f %s %s %s %.0f %.0f %.0f', seq, clear, epoch, mark, run, life, shelf, since))
+  redis.call('SET', KEYS[1], string.format('%.0f %.0f %s %s %s %.0f %.0f %.0f', seq, clear, epoch, mark, run, past, shelf, clean))
 end
 if #told > 0 then
   redis.call('PUBLISH', ARGV[2], epoch .. ' ' .. string.format('%.0f', seq) .. '\\n' .. table.concat(told, '\\n'))

@@ -4,6 +4,7 @@ import { createClient } from 'redis'
 import { afterAll, beforeAll, expect, inject, onTestFinished, test } from 'vitest'
 import { CacheManager } from '../../src/cache/index.js'
 import { RedisCacheBackplane, RedisCacheStore, type RedisSubscriber } from '../../src/cache/redis.js'
+import { cacheLua } from '../../src/cache/redis.lua.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import { ManualClock } from '../../src/testing/index.js'
 import { cacheStoreContract } from '../conformance/cache-store.js'
@@ -132,6 +133,14 @@ test('what is no entry of ours counts as none, and is replaced', async () => {
     expect(lease.kind).toBe('granted')
     if (lease.kind === 'granted') await store.fill('k', lease.token, undefined, 0)
   }
+  await redis.del(`{${prefix}:}e:k`)
+  for (const kind of ['e', 'l']) await redis.hset(`{${prefix}:}${kind}:k`, 'field', 'of another type')
+  expect((await store.read(['k'])).entries).toEqual([undefined])
+  await store.invalidate({ kind: 'keys', keys: ['k'], soft: true }, 'me')
+  const lease = await store.lease('k', 1_000)
+  if (lease.kind !== 'granted') throw new Error(lease.kind)
+  const entry = { ...entryOf('v'), stamp: lease.seq }
+  expect(await store.fill('k', lease.token, entry, 60_000)).toBe(true)
 })
 
 test('tags are forgotten when every entry that may carry them is past', async () => {
@@ -147,6 +156,63 @@ test('tags are forgotten when every entry that may carry them is past', async ()
   const kept = (await redis.hlen(`{${prefix}:}t0`)) + (await redis.hlen(`{${prefix}:}t1`)) - 2
   expect(kept).toBeLessThanOrEqual(20)
   expect(kept).toBeGreaterThanOrEqual(10)
+})
+
+test('a tag is not forgotten before what carries it, though the server’s clock is put back', async () => {
+  const prefix = `${randomUUID()}:`
+  let aheadMs = 60_000
+  const withClock = {
+    call: (command: string, ...args: (string | number | Buffer)[]) => {
+      if (command !== 'evalsha') return redis.call(command, ...args)
+      const lua = cacheLua.replace('time[1] * 1000 + math.floor(time[2] / 1000)', (now) => `${now} + ${aheadMs}`)
+      return redis.call('eval', lua, ...args.slice(1))
+    },
+  }
+  const store = new RedisCacheStore(withClock, { prefix })
+  const entry = { ...entryOf('old'), tags: ['t'] }
+  await store.write([{ key: 'k', entry, ms: 50 }], 'me')
+  await redis.pexpire(`{${prefix}:}e:k`, 60_050) // as it is for a server that puts its clock back now
+  aheadMs = 0
+  await store.invalidate({ kind: 'tags', tags: ['t'] }, 'me')
+  for (let i = 0; i < 3; i++) {
+    await new Promise((resolve) => setTimeout(resolve, 70))
+    await store.invalidate({ kind: 'tags', tags: [`other ${i}`] }, 'me')
+  }
+  expect((await store.read(['k'])).entries).toEqual([undefined])
+})
+
+test('a request for a lease that is sent again is granted all the same', async () => {
+  const twice = new RedisCacheStore(
+    troubled(
+      () => 0,
+      () => 2,
+    ),
+    { prefix: `${randomUUID()}:` },
+  )
+  const lease = await twice.lease('k', 30_000)
+  expect(lease.kind).toBe('granted')
+  expect((await twice.lease('k', 30_000)).kind).toBe('busy')
+  if (lease.kind === 'granted') await twice.fill('k', lease.token, undefined, 0)
+  expect((await twice.lease('k', 30_000)).kind).toBe('granted')
+})
+
+test('times of any size and fraction are no error', async () => {
+  const cache = new CacheManager({ l2: new RedisCacheStore(redis, { prefix: `${randomUUID()}:` }), l2TimeoutMs: 5_000 })
+  onTestFinished(() => cache.close())
+  const errors: unknown[] = []
+  cache.on('l2Error', ({ error }) => errors.push(error))
+  const most = Number.MAX_SAFE_INTEGER
+  for (const [i, options] of [
+    { ttlMs: 1_000, graceMs: 1_000 / 3 },
+    { ttlMs: 1_000 / 3 },
+    { ttlMs: 1e-9, graceMs: 1e-9 },
+    { ttlMs: most, graceMs: most, tags: ['t'] },
+  ].entries()) {
+    await cache.getOrSet(`loaded ${i}`, () => 1, options)
+    await cache.set(`set ${i}`, 1, options)
+  }
+  await cache.invalidateTags('t')
+  expect(errors).toEqual([])
 })
 
 /** A client whose script calls arrive `ms` late, and so often. */

@@ -258,6 +258,16 @@ export function cacheStoreContract(
     expect(await t.store.fill('k', next.token, t.entry('v', { stamp: next.seq, tags: ['w', 'x'] }), LONG_MS)).toBe(true)
   })
 
+  law('a load is refused for its tag, however many other tags were invalidated after that', async (t) => {
+    const { token, seq } = await t.granted('k')
+    await t.store.invalidate({ kind: 'tags', tags: ['x'] }, 'me')
+    for (let i = 0; i < 4; i++) {
+      await t.advance(5)
+      await t.store.invalidate({ kind: 'tags', tags: [`other ${i}`] }, 'me')
+    }
+    expect(await t.store.fill('k', token, t.entry('v', { stamp: seq, tags: ['x'] }), LONG_MS)).toBe(false)
+  })
+
   law(
     'a soft invalidation keeps the entry as expired, refuses the load that began before and lets another begin',
     async (t) => {
