@@ -2,6 +2,7 @@ import { checkLease } from './answers.js'
 import type { Flight, Stale } from './flight.js'
 import { Loading } from './loading.js'
 import type { Found, Levels } from './levels.js'
+import type { Plan } from './options.js'
 import type { StoredEntry } from './store.js'
 
 /** The value of a key that a load of many left out. */
@@ -24,7 +25,7 @@ export class Fetcher {
     if (remote && !flight.forced) {
       const found = await levels.find(flight.watch, flight.budget)
       if (found && found.freshMs > 0) return this.#hit(flight, found)
-      if (found) flight.stale = staleOf(found, levels)
+      if (found) flight.stale = staleOf(found, levels, flight.request.plan)
     }
     flight.stale ??= levels.localStale(flight.watch.key)
     flight.lookedUp()
@@ -181,11 +182,11 @@ export class Fetcher {
   }
 }
 
-/** How long it may still serve is the store's to say: it keeps an entry for as long as that. */
-const staleOf = ({ value, entry }: Found, { clock }: Levels): Stale => ({
+/** Past the call's own grace, how long it may still serve is the store's to say: it keeps an entry for as long as that. */
+const staleOf = ({ value, entry, freshMs }: Found, { clock }: Levels, { graceMs }: Plan): Stale => ({
   value,
   storedAt: clock.now() - (clock.epochMs() - entry.storedAt),
   tags: entry.tags,
   etag: entry.etag,
-  until: Infinity,
+  until: freshMs + graceMs > 0 ? clock.now() + freshMs + graceMs : Infinity,
 })

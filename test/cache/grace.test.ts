@@ -194,6 +194,23 @@ for (const l2 of [false, true])
     await expect(cache.getOrSet('k', down)).rejects.toThrow('down')
   })
 
+for (const l2 of [false, true])
+  test(`neither a remembered error nor a long load stretches the grace, ${l2 ? 'with' : 'without'} a second level`, async () => {
+    const { clock, cache } = setup({ ttlMs: 10, graceMs: 100, errorTtlMs: 10_000 }, l2)
+    const down = (): never => {
+      throw new Error('down')
+    }
+    await cache.set('k', 'old')
+    await cache.set('l', 'old')
+    await clock.advance(105)
+    const slow = cache.getOrSet('l', () => clock.sleep(50).then(down))
+    const failed = expect(slow).rejects.toThrow('down')
+    expect(await cache.getOrSet('k', down)).toBe('old')
+    await clock.advance(50)
+    await failed
+    await expect(cache.getOrSet('k', down)).rejects.toThrow('down')
+  })
+
 test('refreshAhead loads in the background past its part of the ttl, once, while callers get the value', async () => {
   const { clock, cache } = setup({ ttlMs: 1_000, refreshAhead: 0.8 })
   const from = origin(clock)

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest'
 import { CacheManager, MemoryCacheStore, type CacheManagerOptions } from '../../src/cache/index.js'
 import { ManualClock, settle } from '../../src/testing/index.js'
-import { breakable } from './faulty-store.js'
+import { behindLine, breakable } from './faulty-store.js'
 
 const cluster = (options: CacheManagerOptions = {}) => {
   const clock = new ManualClock()
@@ -140,6 +140,19 @@ test('a value that had to wait gets its own tags, though the same value stood th
   await b.invalidateTags('t')
   await clock.advance(3_000)
   expect([await a.get('k'), await b.get('k')]).toEqual([undefined, undefined])
+})
+
+test('what waits is sent though the store answers slower than maxStalenessMs', async () => {
+  const clock = new ManualClock()
+  const store = new MemoryCacheStore({ clock })
+  const broken: { dead?: boolean } = {}
+  const slow = behindLine(store, clock, () => ({ thereMs: 1, backMs: 1 }))
+  const cache = new CacheManager<any>({ clock, l2: breakable(slow, broken), maxStalenessMs: 1 })
+  broken.dead = true
+  expect([await cache.set('k', 1), await cache.delete('l')]).toEqual(['queued', 'queued'])
+  broken.dead = false
+  await clock.advance(1_000)
+  expect(cache.stats().queued).toBe(0)
 })
 
 test('what waits to be deleted is not read back from the second level while it waits', async () => {
