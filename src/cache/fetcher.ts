@@ -15,6 +15,9 @@ export const ELSEWHERE = Symbol('elsewhere')
 const MIN_POLL_MS = 5
 const MAX_POLL_MS = 100
 
+/** An entry that is outdated each time it is told of is asked for no more often. */
+const MAX_TRIES = 3
+
 /** Brings one value for one flight: from the second level, or else by the loader, under a lease where one can be had. */
 export class Fetcher {
   constructor(private readonly levels: Levels) {}
@@ -39,7 +42,7 @@ export class Fetcher {
       this.#release(flight)
       throw signal.reason // nobody waits any more, or the cache is closed
     }
-    if (leased !== undefined && flight.watch.outdated(flight.tags)) {
+    if (leased !== undefined && !flight.request.hurried && flight.watch.outdated(flight.tags)) {
       // Changed here while it waited for its turn: a load now would bring a newer value than it may store. Begin anew.
       this.#release(flight)
       return ELSEWHERE
@@ -73,6 +76,7 @@ export class Fetcher {
     const { remote, clock, leaseMs } = levels
     const giveUpAt = clock.now() + leaseMs
     if (!remote) return undefined
+    let tries = MAX_TRIES
     for (let pauseMs = MIN_POLL_MS; !levels.doubtful(key); pauseMs = Math.min(2 * pauseMs, MAX_POLL_MS)) {
       const sentAt = levels.fences.turn
       const lease = await remote.call(
@@ -91,7 +95,7 @@ export class Fetcher {
         const current = !flight.watch.outdated(lease.entry.tags, sentAt)
         const found = current ? levels.decode(lease.entry) : undefined
         if (found) return found
-        if (current) return undefined // can't be read: a load of our own
+        if (current || --tries === 0) return undefined // can't be read, or changes all the time: a load of our own
       } else {
         if (flight.background && flight.waiters === 0) return ELSEWHERE
         flight.request.parked?.()

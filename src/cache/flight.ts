@@ -29,6 +29,8 @@ export interface Request {
   readonly signal: AbortSignal | undefined
   /** Told when somebody else's load is waited for. */
   readonly parked?: (() => void) | undefined
+  /** It began anew often enough: it loads now, though the value may not be stored. */
+  readonly hurried?: boolean | undefined
   /** Whether a key that its load left out is an answer, as it is for a load of many. */
   readonly many?: boolean | undefined
 }

@@ -12,6 +12,9 @@ import type { Invalidation } from './store.js'
 /** Failures remembered for `errorTtlMs`. */
 const MAX_FAILURES = 1_000
 
+/** A key that changes faster than the second level answers would keep a call waiting for ever. */
+const MAX_ANEW = 3
+
 const TIMED_OUT = Symbol('timed out')
 
 interface Failure {
@@ -57,7 +60,7 @@ export class Flights {
   /** The value of a key: stored, or loaded once for all who ask meanwhile. */
   async obtain(request: Request): Promise<unknown> {
     const { levels } = this
-    for (;;) {
+    for (let anew = 0; ; anew++) {
       this.checkOpen()
       request.signal?.throwIfAborted()
       const budget = levels.budget()
@@ -78,7 +81,8 @@ export class Flights {
       } else {
         const failure = request.fresh ? undefined : this.#failure(request.key)
         if (failure) return levels.local.give(this.#serve(request, failure.stale, failure.error))
-        flight = this.#start(request, request.fresh, budget)
+        const wish = anew < MAX_ANEW ? request : { ...request, hurried: true }
+        flight = this.#start(wish, request.fresh, budget)
       }
       levels.counters.misses++
       const value = await this.#wait(flight, request)

@@ -142,6 +142,30 @@ test('a value that had to wait gets its own tags, though the same value stood th
   expect([await a.get('k'), await b.get('k')]).toEqual([undefined, undefined])
 })
 
+for (const change of ['delete', 'expire', 'set', 'invalidateTags'] as const)
+  test(`a call ends though ${change} comes again sooner than the second level answers`, async () => {
+    const clock = new ManualClock()
+    const l2 = behindLine(new MemoryCacheStore({ clock }), clock, () => ({ thereMs: 1, backMs: 1 }))
+    const cache = new CacheManager<any>({ clock, l2, defaults: { tags: ['t'] } })
+    const changes = {
+      delete: () => cache.delete('k'),
+      expire: () => cache.expire({ keys: ['k'] }),
+      set: () => cache.set('k', 'set'),
+      invalidateTags: () => cache.invalidateTags('t'),
+    }
+    const call = timed(
+      clock,
+      cache.getOrSet('k', () => 'loaded'),
+    )
+    for (let i = 0; i < 200; i++) {
+      void changes[change]()
+      await clock.advance(1)
+    }
+    const [value, ms] = await call
+    expect(value).toMatch(/loaded|set/)
+    expect(ms).toBeLessThan(100)
+  })
+
 test('what waits is sent though the store answers slower than maxStalenessMs', async () => {
   const clock = new ManualClock()
   const store = new MemoryCacheStore({ clock })
