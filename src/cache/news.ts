@@ -12,6 +12,7 @@ const UNKNOWN = ''
 /** What one manager tells others over a backplane, and hears from them. Nothing here fails: what gets lost is found out otherwise. */
 export class News {
   #closed = false
+  readonly #ear: Ear = {}
   #cancel = (): void => {}
 
   /** @param origin names this manager */
@@ -31,10 +32,10 @@ export class News {
 
   /** @param hear told of each change; one of our own may be news too, if the client sent it twice or its answer was lost */
   listen(hear: (seq: number, what: Invalidation, epoch: string | undefined, isOwn: boolean) => void): void {
-    this.#subscribe((seq, what, origin, epoch) => {
-      if (!this.#closed && Number.isSafeInteger(seq) && isInvalidation(what))
-        hear(seq, what, epoch, origin === this.origin)
-    })
+    this.#ear.hear = (seq, what, origin, epoch) => {
+      if (Number.isSafeInteger(seq) && isInvalidation(what)) hear(seq, what, epoch, origin === this.origin)
+    }
+    this.#subscribe(listenerOf(this.#ear))
   }
 
   #subscribe(onMessage: OnInvalidation): void {
@@ -48,6 +49,17 @@ export class News {
 
   close(): void {
     this.#closed = true
+    this.#ear.hear = undefined
     this.#cancel()
   }
 }
+
+/** All that a backplane, which forgets nobody, holds of a manager: nothing more once it is closed. */
+interface Ear {
+  hear?: OnInvalidation | undefined
+}
+
+const listenerOf =
+  (ear: Ear): OnInvalidation =>
+  (...message) =>
+    ear.hear?.(...message)

@@ -1,3 +1,5 @@
+import { setFlagsFromString } from 'node:v8'
+import { runInNewContext } from 'node:vm'
 import { expect, test } from 'vitest'
 import {
   CacheManager,
@@ -15,6 +17,26 @@ function two(backplane: CacheBackplane = new MemoryCacheBackplane()) {
   const open = () => new CacheManager<Record<string, number>>({ l2, backplane, clock })
   return { clock, a: open(), b: open() }
 }
+
+test('a backplane does not keep a closed manager in memory', async () => {
+  setFlagsFromString('--expose-gc')
+  const collect = runInNewContext('gc') as () => void
+  const backplane = new MemoryCacheBackplane()
+  const open = async (): Promise<WeakRef<object>> => {
+    const value = {}
+    const cache = new CacheManager<any>({ l2: new MemoryCacheStore(), backplane })
+    cache.on('load', () => value) // held by the manager for as long as it is held
+    await cache.getOrSet('k', () => 1)
+    await cache.close()
+    return new WeakRef(value)
+  }
+  const held = await open()
+  for (let i = 0; i < 100 && held.deref(); i++) {
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    collect()
+  }
+  expect(held.deref()).toBeUndefined()
+})
 
 test('a change is gone from the other’s first level at once; what was not changed stays', async () => {
   const { a, b } = two()
