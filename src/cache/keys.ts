@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto'
 import { checkString } from '../kernel/check.js'
+import { builtIns } from '../kernel/codec.js'
 import { InvalidPayloadError } from '../kernel/errors.js'
 
 /**
@@ -69,9 +70,9 @@ function canonicalObject(value: object, above: readonly object[]): string {
   const path = [...above, value]
   const part = (item: unknown): string => canonical(item, path)
   const prototype: unknown = Object.getPrototypeOf(value)
-  const builtIn = BUILT_INS.find((kind) => value instanceof kind)
-  // What extends one may hold more than one shows.
-  if (builtIn && prototype !== builtIn.prototype) return refuse('an instance of a class')
+  const isPlain = prototype === Object.prototype || prototype === null || prototype === Array.prototype
+  // What extends a built-in may hold more than that shows.
+  if (!isPlain && !builtIns.has(prototype)) return refuse('an instance of a class')
   if (Array.isArray(value)) return `[${Array.from(value, part).join('')}]`
   if (value instanceof Date) return `d${value.getTime()};`
   if (value instanceof Map) return `m${sorted([...value].map(([k, v]) => part(k) + part(v)))};`
@@ -83,33 +84,9 @@ function canonicalObject(value: object, above: readonly object[]): string {
     const kind = Buffer.isBuffer(value) ? 'Buffer' : Object.prototype.toString.call(value).slice(8, -1)
     return `b${part(kind)}${part(base64(new Uint8Array(value.buffer, value.byteOffset, value.byteLength)))}`
   }
-  if (prototype !== Object.prototype && prototype !== null) return refuse('an instance of a class')
   if (Object.getOwnPropertySymbols(value).length > 0) return refuse('an object with symbols as keys')
   return `o${sorted(Object.entries(value).map(([k, v]) => part(k) + part(v)))};`
 }
-
-const BUILT_INS = [
-  Array,
-  Date,
-  Map,
-  Set,
-  RegExp,
-  URL,
-  ArrayBuffer,
-  Buffer, // before what it extends
-  DataView,
-  Int8Array,
-  Uint8Array,
-  Uint8ClampedArray,
-  Int16Array,
-  Uint16Array,
-  Int32Array,
-  Uint32Array,
-  Float32Array,
-  Float64Array,
-  BigInt64Array,
-  BigUint64Array,
-]
 
 const sorted = (parts: string[]): string => parts.toSorted().join('')
 const base64 = (bytes: Uint8Array): string =>

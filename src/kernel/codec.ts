@@ -204,7 +204,7 @@ const VIEWS = [
 const views = new Map<string, new (bytes: ArrayBuffer) => ArrayBufferView>(VIEWS.map((View) => [View.name, View]))
 
 /** Names by prototype: an exact match, for what extends one of these would come back as what it extends. */
-const builtIns = new Map<unknown, string>(
+export const builtIns = new Map<unknown, string>(
   [Date, Map, Set, RegExp, URL, ArrayBuffer, Buffer, ...VIEWS].map((kind) => [kind.prototype, kind.name]),
 )
 
