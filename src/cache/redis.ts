@@ -52,7 +52,7 @@ interface Call {
  *
  * Entries and leases go when their time is up, or when Redis needs room. State and tags have no time to live, so that policies
  * which evict only what has one leave them; if they are evicted all the same, everything counts as lost. Tags are forgotten when
- * the longest-lived entry with tags is past. What is no entry of ours counts as none. A fail-over may lose the last changes,
+ * all entries with tags, and leases, from before are past. What is no entry of ours counts as none. A fail-over may lose the last changes,
  * acknowledged ones too.
  */
 export class RedisCacheStore implements CacheStore {
