@@ -11,25 +11,9 @@ import { Keyv } from 'keyv'
 import { ManualCache, RedisCache } from 'layered-loader'
 import { Servers } from '../scripts/servers.mjs'
 import { sequential, type Candidate, type Comparison } from './harness.js'
+import { keys, product, type Product } from './product.js'
 
-interface Product {
-  readonly id: string
-  readonly name: string
-  readonly cents: number
-  readonly tags: readonly string[]
-  readonly stock: { readonly here: number; readonly there: number }
-  readonly text: string
-}
 const TTL_MS = 3_600_000
-const keys = Array.from({ length: 1_000 }, (_, i) => `product-${i}`)
-const product = (id: string): Product => ({
-  id,
-  name: `Product ${id}`,
-  cents: 1_999,
-  tags: ['new', 'tea'],
-  stock: { here: 3, there: 4 },
-  text: 'x'.repeat(60),
-})
 let at = 0
 const key = (): string => keys[at++ % keys.length] as string
 const hundred = keys.slice(0, 100)

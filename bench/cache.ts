@@ -7,22 +7,8 @@ import { CacheManager } from 'holdfast/cache'
 import { Loader } from 'layered-loader'
 import { LRUCache } from 'lru-cache'
 import { sequential, synchronous, type Candidate, type Comparison } from './harness.js'
+import { keys, product, type Product } from './product.js'
 
-interface Product {
-  readonly id: string
-  readonly name: string
-  readonly cents: number
-  readonly tags: readonly string[]
-  readonly stock: { readonly here: number; readonly there: number }
-}
-const keys = Array.from({ length: 1_000 }, (_, i) => `product-${i}`)
-const product = (id: string): Product => ({
-  id,
-  name: `Product ${id}`,
-  cents: 1_999,
-  tags: ['new', 'tea'],
-  stock: { here: 3, there: 4 },
-})
 let at = 0
 const key = (): string => keys[(at = (at * 1_103_515_245 + 12_345) % 2_147_483_648) % keys.length] as string
 
