@@ -23,11 +23,13 @@ export interface Comparison {
   readonly callers?: number
   /** So many keys are filled in, one by one call of `batch`: memory per key is measured, and no time. */
   readonly keys?: number
+  /** In so many processes, of which the median counts, memory per key is measured. @defaultValue 1 */
+  readonly processes?: number
 }
 
 /**
  * `candidate` takes at most `times` as long as `than`, or has at most `p99` times its p99, or does at least `rate` times as
- * many operations per second; or takes at most `ns`, or at most `bytes` of heap.
+ * many operations per second; or takes at most `ns`, or at most `bytes` of heap, or at most `more` bytes more than `than`.
  */
 export interface Target {
   readonly candidate: string
@@ -37,6 +39,20 @@ export interface Target {
   readonly p99?: number
   readonly ns?: number
   readonly bytes?: number
+  readonly more?: number
+}
+
+/** What is counted in a way of its own: rows of text under columns. The first column is the rows' names. */
+export interface Survey {
+  readonly title: string
+  readonly columns: readonly string[]
+  readonly survey: () => Promise<Findings>
+}
+
+/** What a {@link Survey} found, and whether that is what was to be reached. */
+export interface Findings {
+  readonly rows: readonly (readonly string[])[]
+  readonly targets?: readonly { readonly goal: string; readonly isMet: boolean; readonly shown: string }[]
 }
 
 /** Nanoseconds per operation: the median of the rounds, and the spread between them. */

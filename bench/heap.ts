@@ -5,7 +5,7 @@ import { suites } from './suites.js'
 // a key takes. Started by run.ts with the flags that this needs.
 
 const [suite = '', title, name] = process.argv.slice(2)
-const comparisons = (await suites[suite]?.()) ?? []
+const comparisons = ((await suites[suite]?.()) ?? []).filter((one) => 'candidates' in one)
 const comparison = comparisons.find((one) => one.title === title)
 const candidate = comparison?.candidates.find((one) => one.name === name)
 if (comparison && candidate) {

@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { cpus } from 'node:os'
-import { measure, type Comparison, type Figure } from './harness.js'
+import { measure, quantile, type Comparison, type Figure } from './harness.js'
 import { measureLoad } from './load.js'
 import { plot } from './plot.js'
 import { suites } from './suites.js'
-import { table } from './table.js'
+import { table, tableOf } from './table.js'
 
 // npm run bench [-- SUITE [PART OF A TITLE]]: measures holdfast beside its peers; a whole run rewrites the figures in docs/benchmarks.md.
 
@@ -32,28 +32,40 @@ async function figuresOf(suite: string, comparison: Comparison): Promise<readonl
   if (comparison.callers !== undefined) return measureLoad(comparison)
   if (comparison.keys === undefined) return measure(comparison)
   return comparison.candidates.map(({ name }) => {
-    const bytes = inAnother(suite, comparison.title, name) as number
+    const processes = Array.from({ length: comparison.processes ?? 1 })
+    const bytes = quantile(
+      processes.map(() => inAnother(suite, comparison.title, name) as number),
+      0.5,
+    )
     return { name, ns: NaN, lowest: NaN, highest: NaN, bytes }
   })
 }
 
 const tables: string[] = []
+function tell(text: string): void {
+  console.log(text)
+  tables.push(text)
+}
+
 for (const [name, load] of Object.entries(suites)) {
   if (only !== undefined && name !== only) continue
-  const comparisons = (await load()).filter(({ title }) => title.toLowerCase().includes(part.toLowerCase()))
+  const wanted = (await load()).filter(({ title }) => title.toLowerCase().includes(part.toLowerCase()))
+  const comparisons = wanted.filter((one) => 'candidates' in one)
   const heap = (comparisons.some((comparison) => comparison.heap) ? inAnother(name) : {}) as Record<
     string,
     Record<string, number>
   >
   const pictures: { comparison: Comparison; figures: readonly Figure[] }[] = []
-  for (const comparison of comparisons) {
+  for (const comparison of wanted) {
+    if ('survey' in comparison) {
+      tell(tableOf(comparison, await comparison.survey()))
+      continue
+    }
     const figures = (await figuresOf(name, comparison)).map((figure) => ({
       bytes: heap[comparison.title]?.[figure.name],
       ...figure,
     }))
-    const text = table(comparison, figures)
-    console.log(text)
-    tables.push(text)
+    tell(table(comparison, figures))
     if (comparison.plot) pictures.push({ comparison, figures })
   }
   if (pictures.length > 0 && part === '') {

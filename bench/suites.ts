@@ -1,11 +1,12 @@
-import type { Comparison } from './harness.js'
+import type { Comparison, Survey } from './harness.js'
 
 /** Loaded one at a time: a peer's global state must not touch the next suite. */
-export const suites: Record<string, () => Promise<readonly Comparison[]>> = {
+export const suites: Record<string, () => Promise<readonly (Comparison | Survey)[]>> = {
   resilience: async () => (await import('./resilience.js')).resilience(),
   'rate-limit': async () => (await import('./rate-limit.js')).rateLimit(),
   'rate-limit-redis': async () => (await import('./rate-limit-redis.js')).rateLimitRedis(),
   cache: async () => (await import('./cache.js')).cache(),
+  'cache-heap': async () => (await import('./cache-heap.js')).cacheHeap(),
   'cache-redis': async () => (await import('./cache-redis.js')).cacheRedis(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
 }

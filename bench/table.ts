@@ -1,4 +1,4 @@
-import type { Comparison, Figure, Target } from './harness.js'
+import type { Comparison, Figure, Findings, Survey, Target } from './harness.js'
 
 /** A Markdown table of what was measured, with the ratio to the first row; then the targets. */
 export function table(comparison: Comparison, figures: readonly Figure[]): string {
@@ -12,6 +12,20 @@ export function table(comparison: Comparison, figures: readonly Figure[]): strin
     ...figures.map((figure) => `| ${figure.name} | ${columns.map(({ cell }) => cell(figure)).join(' | ')} |`),
     '',
     ...targets.map((target) => `- ${verdict(target, figures)}`),
+    ...(targets.length > 0 ? [''] : []),
+  ].join('\n')
+}
+
+/** The same of a survey. */
+export function tableOf({ title, columns }: Survey, { rows, targets = [] }: Findings): string {
+  return [
+    `### ${title}`,
+    '',
+    `| | ${columns.join(' | ')} |`,
+    `| --- |${' ---: |'.repeat(columns.length)}`,
+    ...rows.map((cells) => `| ${cells.join(' | ')} |`),
+    '',
+    ...targets.map(({ goal, isMet, shown }) => `- target: ${goal}. ${isMet ? 'Met' : '**Missed**'}: ${shown}`),
     ...(targets.length > 0 ? [''] : []),
   ].join('\n')
 }
@@ -44,7 +58,7 @@ function columnsOf({ callers, keys }: Comparison, figures: readonly Figure[]): r
   ]
 }
 
-function verdict({ candidate, than, times, rate, p99, ns, bytes }: Target, figures: readonly Figure[]): string {
+function verdict({ candidate, than, times, rate, p99, ns, bytes, more }: Target, figures: readonly Figure[]): string {
   const of = (name: string | undefined): Figure => {
     const figure = figures.find((one) => one.name === name)
     if (!figure) throw new Error(`no candidate is called ${name}`)
@@ -57,6 +71,10 @@ function verdict({ candidate, than, times, rate, p99, ns, bytes }: Target, figur
   const held = figure.bytes ?? NaN
   if (bytes !== undefined) return said(`with at most ${bytes} bytes of heap`, held <= bytes, round(held))
   const other = of(than)
+  if (more !== undefined) {
+    const over = held - (other.bytes ?? NaN)
+    return said(`with at most ${more} bytes more than ${than}`, over <= more, round(over))
+  }
   const timesMore = (ratio: number): string => `${ratio.toFixed(2)} ×`
   if (rate !== undefined)
     return said(`at least ${rate} × as often as ${than}`, other.ns / figure.ns >= rate, timesMore(other.ns / figure.ns))
