@@ -7,6 +7,7 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'rate-limit-redis': async () => (await import('./rate-limit-redis.js')).rateLimitRedis(),
   cache: async () => (await import('./cache.js')).cache(),
   'cache-heap': async () => (await import('./cache-heap.js')).cacheHeap(),
+  'cache-hits': async () => (await import('./cache-hits.js')).cacheHits(),
   'cache-redis': async () => (await import('./cache-redis.js')).cacheRedis(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
 }
