@@ -9,5 +9,6 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'cache-heap': async () => (await import('./cache-heap.js')).cacheHeap(),
   'cache-hits': async () => (await import('./cache-hits.js')).cacheHits(),
   'cache-redis': async () => (await import('./cache-redis.js')).cacheRedis(),
+  'cache-stampede': async () => (await import('./cache-stampede.js')).cacheStampede(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
 }
