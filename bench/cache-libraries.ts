@@ -59,7 +59,7 @@ function bentocache({ commands, messages }: Ports): Library {
       both: bentostore()
         .useL1Layer(memoryDriver({ maxItems: 10_000 }))
         .useL2Layer(redisDriver({ connection: redis(commands) as never }))
-        .useBus(redisBusDriver({ connection: redis(messages) as never })),
+        .useBus(redisBusDriver({ connection: { host: '127.0.0.1', port: messages } })),
     },
   })
   return {

@@ -19,5 +19,6 @@ async function ask(key: string): Promise<number> {
 }
 
 await ask(`warm ${process.pid}`) // connections stand, and what is asked is compiled
+process.once('disconnect', () => process.exit()) // whoever asks has gone
 process.on('message', (key: string) => void ask(key).then((loads) => process.send!(loads)))
 process.send!('ready')

@@ -10,5 +10,6 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'cache-hits': async () => (await import('./cache-hits.js')).cacheHits(),
   'cache-redis': async () => (await import('./cache-redis.js')).cacheRedis(),
   'cache-stampede': async () => (await import('./cache-stampede.js')).cacheStampede(),
+  'cache-faults': async () => (await import('./cache-faults.js')).cacheFaults(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
 }
