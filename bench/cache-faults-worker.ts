@@ -171,7 +171,6 @@ async function run(): Promise<Found> {
   await failing(cache) // it is compiled
   const failed = await until(5, () => failing(cache))
   for (let i = 0; i < 20; i++) await miss(cache, `warm ${i}`)
-  await staleness(cache, other, 'warm')
   const healthy = await until(WRITES, (i) => staleness(cache, other, `healthy ${i}`))
   const afterLoss = await lost(cache, server)
   const stopped = await outage(

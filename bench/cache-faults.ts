@@ -6,7 +6,7 @@ import { quantile, type Findings, type Survey } from './harness.js'
 /** No call is waited for any longer. */
 export const CALL_LIMIT_MS = 3_000
 /** A value that is still served so long after it was replaced counts as served until it expires. */
-export const STALE_LIMIT_MS = 4_000
+export const STALE_LIMIT_MS = 3_000
 export const BACK_LIMIT_MS = 6_000
 export const LOAD_MS = 20
 
