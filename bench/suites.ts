@@ -12,4 +12,5 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'cache-stampede': async () => (await import('./cache-stampede.js')).cacheStampede(),
   'cache-faults': async () => (await import('./cache-faults.js')).cacheFaults(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
+  'event-sourcing-postgres': async () => (await import('./event-sourcing-postgres.js')).eventSourcingPostgres(),
 }

@@ -8,6 +8,6 @@ export function freePort(): Promise<number>
 export class Servers {
   redis(more?: Record<string, string | number>): Promise<Server>
   redisCluster(nodes?: number): Promise<Server[]>
-  postgres(): Promise<Server>
+  postgres(more?: Record<string, string | number>): Promise<Server>
   stop(): Promise<void>
 }

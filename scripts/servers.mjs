@@ -73,8 +73,8 @@ export class Servers {
     return masters
   }
 
-  /** A PostgreSQL with an empty database, fast rather than durable. @returns its process id and address */
-  async postgres() {
+  /** A PostgreSQL with an empty database, fast rather than durable. @param more settings of its own @returns its process id and address */
+  async postgres(more = {}) {
     const bin = postgresBin() ?? missing('postgresql', 'DATABASE_URL')
     const user = isRoot ? 'postgres' : undefined // it refuses to run as root
     const port = await freePort()
@@ -99,6 +99,7 @@ export class Servers {
       unix_socket_directories: folder,
       fsync: 'off',
       max_connections: 200,
+      ...more,
     }
     const child = await this.#start(join(bin, 'postgres'), ['-D', data, '-p', `${port}`, ...pairs(settings)], {
       ready: /ready to accept connections/,

@@ -1,7 +1,10 @@
 /** Turns when a tag was invalidated last, in any way and for good. One cell is shared by all entries that carry the tag. */
 export interface TagCell {
+  readonly name: string
   any: number
   hard: number
+  /** Lists that begin with it: entries with the same tags share one. */
+  lists: (readonly TagCell[])[] | undefined
 }
 
 /** What happened to a key while something is under way for it. */
@@ -16,6 +19,9 @@ interface KeyFence {
   /** Turn at which the newest load began whose value was put. */
   load: number
 }
+
+/** How many lists a cell remembers. */
+const MOST_LISTS = 16
 
 /** Fewer cells than this are not worth a sweep. */
 const SWEEP_MIN = 1024
@@ -87,8 +93,21 @@ export class Fences {
   /** The cell of a tag; the same one for all until a sweep finds that no entry looks at it. */
   cell(tag: string): TagCell {
     let cell = this.#tags.get(tag)
-    if (!cell) this.#tags.set(tag, (cell = { any: 0, hard: 0 }))
+    if (!cell) this.#tags.set(tag, (cell = { name: tag, any: 0, hard: 0, lists: undefined }))
     return cell
+  }
+
+  /** The cells of an entry's tags, of which there is at least one; mostly the same list for the same tags. */
+  cells(tags: readonly [string, ...string[]]): readonly TagCell[] {
+    const { lists } = this.cell(tags[0])
+    const known = lists?.find(
+      (list) => list.length === tags.length && list.every((cell, i) => cell === this.#tags.get(tags[i] as string)),
+    )
+    if (known) return known
+    const list = tags.map((tag) => this.cell(tag))
+    const first = list[0] as TagCell
+    first.lists = [list, ...(lists ?? []).slice(0, MOST_LISTS - 1)]
+    return list
   }
 
   /** Forgets the cells that no entry looks at, once there are many. Not while the cells of an entry are being gathered. */

@@ -173,8 +173,8 @@ export class Levels {
   localStale(key: string): Stale | undefined {
     const entry = this.local.forGrace(key)
     if (!entry) return undefined
-    const { value, storedAt, graceUntil, notes } = entry
-    return { value, storedAt, tags: notes?.tags ?? [], etag: notes?.etag, until: graceUntil }
+    const { value, storedAt, graceUntil, cells, notes } = entry
+    return { value, storedAt, tags: cells?.map(({ name }) => name) ?? [], etag: notes?.etag, until: graceUntil }
   }
 
   /** Acts on an invalidation in this process: nothing read or loaded before it is handed on after it. */
@@ -284,9 +284,9 @@ export class Levels {
     const fresh = Math.min(freshMs, plan.l1TtlMs)
     const freshUntil = Math.floor(now + fresh)
     const storedAt = Math.floor(now - ageMs)
-    const cells = tags.length > 0 ? tags.map((tag) => this.fences.cell(tag)) : undefined
+    const cells = hasTags(tags) ? this.fences.cells(tags) : undefined
     const spreadMs = plan.refreshAhead === 'xfetch' ? loadMs : undefined
-    const notes = tags.length > 0 || etag !== undefined || spreadMs ? { tags, etag, spreadMs } : undefined
+    const notes = etag !== undefined || spreadMs ? { etag, spreadMs } : undefined
     let refreshAt = freshUntil
     if (plan.refreshAhead === 'xfetch') refreshAt -= XFETCH_REACH * (spreadMs ?? 0)
     else if (plan.refreshAhead !== undefined) refreshAt = storedAt + plan.refreshAhead * (freshUntil - storedAt)
@@ -315,3 +315,5 @@ export class Levels {
     this.local.close()
   }
 }
+
+const hasTags = (tags: readonly string[]): tags is readonly [string, ...string[]] => tags.length > 0

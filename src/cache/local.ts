@@ -7,7 +7,6 @@ import type { Isolation } from './options.js'
 /** What is rarely there, apart from the rest so that an entry stays small. */
 export interface EntryNotes {
   readonly etag?: string | undefined
-  readonly tags: readonly string[]
   /** Milliseconds the load took, where `'xfetch'` is to decide on the next. */
   readonly spreadMs?: number | undefined
 }

@@ -170,15 +170,19 @@ export class Remote {
   }
 
   async #probe(): Promise<void> {
-    const outcome = await this.#attempt(async (store) => checkState(await store.state([])), this.timeoutMs, false)
-    if (this.#closed) return
-    if ('value' in outcome) {
+    const recover = (): void => {
+      if (!this.#out || this.#closed) return
+      this.#cancelProbe()
       this.#out = false
       this.recovered()
-    } else {
-      this.#pauseMs = Math.min(2 * this.#pauseMs, MAX_PAUSE_MS)
-      this.#probeLater()
     }
+    // An answer that comes late, perhaps from a client that has just connected again, says that it is back all the same.
+    const ask = async (store: CacheStore): Promise<unknown> => checkState(await store.state([]))
+    const outcome = await this.#attempt(ask, this.timeoutMs, false, recover)
+    if (this.#closed || !this.#out) return
+    if ('value' in outcome) return recover()
+    this.#pauseMs = Math.min(2 * this.#pauseMs, MAX_PAUSE_MS)
+    this.#probeLater()
   }
 }
 

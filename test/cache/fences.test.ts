@@ -39,3 +39,15 @@ test('a key is watched for as long as something is under way for it, and each of
   second.end()
   expect(fences.fence('k')).toBeUndefined()
 })
+
+test('entries with the same tags share one list of cells; a list that was let go is made anew', () => {
+  const fences = new Fences(() => [])
+  const list = fences.cells(['a', 'b'])
+  expect(fences.cells(['a', 'b'])).toBe(list)
+  expect(fences.cells(['a', 'c'])).not.toBe(list)
+  expect(fences.cells(['b', 'a']).map(({ name }) => name)).toEqual(['b', 'a'])
+  for (let i = 0; i < 100; i++) fences.cells(['a', `x${i}`])
+  const again = fences.cells(['a', 'b'])
+  expect(again).toEqual(list)
+  expect(again.every((cell, i) => cell === list[i])).toBe(true)
+})

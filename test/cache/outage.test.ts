@@ -284,3 +284,22 @@ test('while what waits is being sent, it is not read back, and changes made then
   await clock.advance(1_000)
   expect([b.stats().queued, await b.delete('m')]).toEqual([0, 'applied'])
 })
+
+test('an answer that comes after its time tells that the second level is back, without waiting for the next try', async () => {
+  const clock = new ManualClock()
+  let backMs = 0
+  const l2 = behindLine(new MemoryCacheStore({ clock }), clock, () => ({ thereMs: 0, backMs }))
+  const b = new CacheManager<Record<string, number>>({ clock, l2 })
+  await timed(clock, b.get('warm'))
+  let ups = 0
+  b.on('l2Up', () => ups++)
+  backMs = 300 // as from a client that keeps what it is given until it has connected again
+  await timed(clock, b.get('k'))
+  expect(b.stats().l2Up).toBe(false)
+  await clock.advance(100 + 300) // the first try comes after 100 ms
+  expect([b.stats().l2Up, ups]).toEqual([true, 1])
+  backMs = 0
+  await clock.advance(5_000) // and no other try comes after it
+  expect(ups).toBe(1)
+  await b.close()
+})

@@ -1,0 +1,199 @@
+import { randomUUID } from 'node:crypto'
+import pg from 'pg'
+// Before emmett, which changes the parsers of every pg in the process: ours and the raw client keep those that pg comes with.
+import { ownTypes } from './pg-types.js'
+import { getPostgreSQLEventStore } from '@event-driven-io/emmett-postgresql'
+import { PostgresEventStorageAdapter } from '@castore/event-storage-adapter-postgres'
+import { Repository } from 'holdfast/event-sourcing'
+import { PostgresEventStore } from 'holdfast/event-sourcing/postgres'
+import { Servers } from '../scripts/servers.mjs'
+import { sequential, type Candidate, type Comparison } from './harness.js'
+
+const data = {
+  orderId: 'order-1',
+  userId: 'user-1',
+  cents: 1_999,
+  items: [{ sku: 'tea', quantity: 2 }],
+  note: 'x'.repeat(90),
+}
+const event = { type: 'OrderPlaced', data }
+
+const RAW = 'pg, prepared INSERT (floor)'
+const OURS = 'holdfast'
+const EMMETT = 'emmett 0.42'
+const CASTORE = 'castore 2.4'
+
+interface Stores {
+  readonly raw: pg.Pool
+  readonly ours: PostgresEventStore
+  readonly emmett: ReturnType<typeof getPostgreSQLEventStore>
+  readonly castore: PostgresEventStorageAdapter
+}
+
+/** A server that waits for the disk at each commit, with a database for each candidate. */
+async function open(): Promise<Stores> {
+  const { url } = await new Servers().postgres({ fsync: 'on' })
+  const admin = new pg.Client(url)
+  await admin.connect()
+  const database = async (name: string): Promise<string> => {
+    await admin.query(`create database ${name}`)
+    return url.replace(/postgres$/, name)
+  }
+  const pool = async (name: string): Promise<pg.Pool> =>
+    new pg.Pool({ connectionString: await database(name), max: 16, types: ownTypes })
+  const raw = await pool('raw')
+  await raw.query(`create table events (pos bigserial primary key, stream text not null, version int not null,
+    type text not null, data jsonb not null, id uuid not null, at timestamptz not null default now(), unique (stream, version))`)
+  const ours = new PostgresEventStore(await pool('ours'))
+  await ours.migrate()
+  const emmett = getPostgreSQLEventStore(await database('emmett'))
+  await emmett.schema.migrate()
+  const connectionString = await database('castore')
+  await PostgresEventStorageAdapter.createEventTable({ connectionString, tableName: 'events' })
+  return { raw, ours, emmett, castore: new PostgresEventStorageAdapter({ connectionString, tableName: 'events' }) }
+}
+
+let streams = 0
+const fresh = (): string => `order-${streams++}`
+
+const insert = (raw: pg.Pool, stream: string, count: number): Promise<unknown> => {
+  const ids = Array.from({ length: count }, () => randomUUID())
+  return raw.query({
+    name: 'insert',
+    text: `insert into events (stream, version, type, data, id)
+      select $1, n, $2, d::jsonb, i from unnest($3::int[], $4::text[], $5::uuid[]) as e (n, d, i)`,
+    values: [stream, event.type, ids.map((_, i) => i + 1), ids.map(() => JSON.stringify(data)), ids],
+  })
+}
+const insertOne = (raw: pg.Pool, stream: string): Promise<unknown> =>
+  raw.query({
+    name: 'insert-one',
+    text: `insert into events (stream, version, type, data, id) values ($1, 1, $2, $3, $4)`,
+    values: [stream, event.type, JSON.stringify(data), randomUUID()],
+  })
+
+const pushed = (aggregateId: string, version: number) => ({ aggregateId, version, type: event.type, payload: data })
+const orders = { eventStoreId: 'orders' }
+
+function appends({ raw, ours, emmett, castore }: Stores): Candidate[] {
+  return [
+    { name: RAW, batch: sequential(() => insertOne(raw, fresh())) },
+    { name: OURS, batch: sequential(() => ours.append(fresh(), [event])) },
+    { name: EMMETT, batch: sequential(() => emmett.appendToStream(fresh(), [event])) },
+    { name: CASTORE, batch: sequential(() => castore.pushEvent(pushed(fresh(), 1), orders)) },
+  ]
+}
+
+function tens({ raw, ours, emmett }: Stores): Candidate[] {
+  const ten = Array.from({ length: 10 }, () => event)
+  return [
+    { name: 'pg, prepared INSERT of 10 rows (floor)', batch: sequential(() => insert(raw, fresh(), 10)) },
+    { name: OURS, batch: sequential(() => ours.append(fresh(), ten)) },
+    { name: EMMETT, batch: sequential(() => emmett.appendToStream(fresh(), ten)) },
+  ]
+}
+
+type Placed = typeof event
+const counter = {
+  initial: () => 0,
+  decide: (): Placed => event,
+  evolve: (n: number) => n + 1,
+}
+
+/** Every command is a decision on the state that the one before has left. */
+async function hot({ ours, emmett }: Stores): Promise<Candidate[]> {
+  const repository = new Repository(ours, counter, { category: 'hot', cache: { max: 10 } })
+  const { CommandHandler } = await import('@event-driven-io/emmett')
+  const handle = CommandHandler<number, Placed>({
+    evolve: counter.evolve,
+    initialState: counter.initial,
+    retry: { onVersionConflict: 1_000 },
+  })
+  await ours.append('hot-1', [event])
+  return [
+    { name: EMMETT, batch: sequential(() => handle(emmett, 'hot', () => event)) },
+    { name: OURS, batch: sequential(() => repository.handle('1', () => event)) },
+  ]
+}
+
+const LENGTH = 1_000
+
+/** A stream read whole and folded. */
+async function rehydrate({ raw, ours, emmett, castore }: Stores): Promise<Candidate[]> {
+  const many = Array.from({ length: LENGTH }, () => event)
+  await insert(raw, 'long', LENGTH)
+  await ours.append('long-1', many)
+  await emmett.appendToStream('long', many)
+  for (let version = 1; version <= LENGTH; version++) await castore.pushEvent(pushed('long', version), orders)
+  const repository = new Repository(ours, counter, { category: 'long' })
+  const read = { name: 'read', text: 'select * from events where stream = $1 order by version', values: ['long'] }
+  return [
+    {
+      name: 'pg, rows as objects (floor)',
+      batch: sequential(async () => (await raw.query(read)).rows.reduce((n) => n + 1, 0)),
+    },
+    { name: OURS, batch: sequential(() => repository.load('1')) },
+    {
+      name: EMMETT,
+      batch: sequential(() =>
+        emmett.aggregateStream('long', { evolve: counter.evolve, initialState: counter.initial }),
+      ),
+    },
+    {
+      name: CASTORE,
+      batch: sequential(async () => (await castore.getEvents('long', orders)).events.reduce((n) => n + 1, 0)),
+    },
+  ]
+}
+
+/** Appends, a stream with many writers, and reading, on a PostgreSQL that waits for the disk. */
+export async function eventSourcingPostgres(): Promise<readonly Comparison[]> {
+  const stores = await open()
+  const of = (callers: number): Comparison => {
+    const wanted: Record<number, [raw: number, emmett: number]> = {
+      1: [0.9, 1.7],
+      16: [1.5, 5],
+      64: [2, 6],
+      256: [4, 12],
+    }
+    const [than, emmett] = wanted[callers] as [number, number]
+    return {
+      title: `Event store on PostgreSQL, append to a new stream, ${callers} at once`,
+      callers,
+      candidates: appends(stores),
+      targets: [
+        { candidate: OURS, than: RAW, rate: than },
+        { candidate: OURS, than: EMMETT, rate: emmett },
+        ...(callers === 64 ? [{ candidate: OURS, than: CASTORE, rate: 3 }] : []),
+      ],
+    }
+  }
+  return [
+    ...[1, 16, 64, 256].map(of),
+    {
+      title: 'Event store on PostgreSQL, append of 10 events, 16 at once',
+      callers: 16,
+      candidates: tens(stores),
+      targets: [
+        { candidate: OURS, than: 'pg, prepared INSERT of 10 rows (floor)', rate: 1 },
+        { candidate: OURS, than: EMMETT, rate: 2.5 },
+      ],
+    },
+    {
+      title: 'Repository on PostgreSQL, one stream, 16 commands at once',
+      callers: 16,
+      candidates: await hot(stores),
+      targets: [{ candidate: OURS, than: EMMETT, rate: 60 }],
+    },
+    {
+      title: `Repository on PostgreSQL, a stream of ${LENGTH.toLocaleString('en-US')} events read and folded`,
+      callers: 1,
+      candidates: await rehydrate(stores),
+      targets: [
+        { candidate: OURS, than: 'pg, rows as objects (floor)', rate: 1.4 },
+        { candidate: OURS, than: EMMETT, rate: 4 },
+        { candidate: OURS, than: CASTORE, rate: 1.9 },
+      ],
+    },
+  ]
+}
