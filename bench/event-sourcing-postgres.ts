@@ -49,7 +49,11 @@ async function open(): Promise<Stores> {
   const emmett = getPostgreSQLEventStore(await database('emmett'))
   await emmett.schema.migrate()
   const connectionString = await database('castore')
-  await PostgresEventStorageAdapter.createEventTable({ connectionString, tableName: 'events' })
+  await PostgresEventStorageAdapter.createEventTable({
+    connectionString,
+    tableName: 'events',
+    aggregateId: { type: 'VARCHAR', length: 64 },
+  })
   return { raw, ours, emmett, castore: new PostgresEventStorageAdapter({ connectionString, tableName: 'events' }) }
 }
 

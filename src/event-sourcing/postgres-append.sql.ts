@@ -47,19 +47,15 @@ export const lastPosition = (s: string): string =>
 /**
  * Marks this transaction as a writer, once, before it draws its first position: a shared lock, which never waits, whose
  * key is the last position drawn so far. All it draws is above that key; what ends the transaction drops the mark.
+ * In a function that has declared `c`, the class of the locks.
  */
-export const mark = (s: string): string => `
-create function ${s}.es_mark() returns void language plpgsql as $holdfast$
-declare
-  c constant bigint := ${lockClass(s)}::bigint;
-  v_marked constant text := 'holdfast.mark_' || c;
-  v_last bigint;
-begin
-  if coalesce(current_setting(v_marked, true), '') <> '' then return; end if;
-  v_last := (${lastPosition(s)});
-  perform pg_advisory_xact_lock_shared((case when c > 2147483647 then c - 4294967296 else c end)::int, (v_last & 2147483647)::int);
-  perform set_config(v_marked, '1', true); -- local: it goes with the lock, also at a savepoint
-end $holdfast$`
+const marked = (s: string): string => `
+  if coalesce(current_setting('holdfast.mark_' || c, true), '') = '' then
+    perform pg_advisory_xact_lock_shared((case when c > 2147483647 then c - 4294967296 else c end)::int,
+        ((case when is_called then last_value else 0 end) & 2147483647)::int),
+      set_config('holdfast.mark_' || c, '1', true) -- local: it goes with the lock, also at a savepoint
+      from ${s}.es_pos;
+  end if;`
 
 /** Tags that one transaction locks one by one; with more of them it locks the whole log for a moment. */
 const MOST_LOCKS = 64
@@ -88,6 +84,14 @@ begin
   end loop;
 end $holdfast$`
 
+/** What takes the locks for events without tags (`p_tags` null), or with them. */
+const guarded = (s: string): string => `
+  if p_tags is null then
+    perform pg_advisory_xact_lock_shared(hashtextextended('', c));
+  else
+    perform ${s}.es_guard(${tagsOf('p_tags')}, '{}');
+  end if;`
+
 /** Tags of events, each once. */
 const tagsOf = (events: string): string =>
   `array(select distinct t from unnest(${events}) j, json_array_elements_text(j::json) t where j is not null)`
@@ -97,11 +101,11 @@ const tagsOf = (events: string): string =>
  * locks, so the order in a stream is the order of positions. Arrays with one element per stream: names, expected, counts;
  * per event: of (which stream), nth (in it, from 1), types, data, meta, tags (JSON or null), ids.
  *
- * Gives one row per event (status 'ok'), or one that says what stands in the way: 'duplicate', or 'refused' with the
+ * Gives one row per event (status 'ok'), in the order given, or one that says what stands in the way: 'duplicate', or 'refused' with the
  * stream (of), its version and its state (pos).
  */
-export const append = (s: string, guarded: boolean): string => `
-create ${guarded ? 'or replace ' : ''}function ${s}.es_append(p_key text, p_names text[], p_expected int[], p_counts int[],
+export const append = (s: string): string => `
+create or replace function ${s}.es_append(p_key text, p_names text[], p_expected int[], p_counts int[],
   p_of int[], p_nth int[], p_types text[], p_data text[], p_meta text[], p_tags text[], p_ids text[])
 returns table (status text, of_stream int, version int, pos bigint, at timestamptz)
 language plpgsql as $holdfast$
@@ -112,8 +116,8 @@ declare
   v_refused int;
   v_versions int[];
   v_ats timestamptz[];
-begin
-  ${guarded ? `perform ${s}.es_guard(${tagsOf('p_tags')}, '{}');` : ''}
+  c constant bigint := ${lockClass(s)}::bigint;
+begin${guarded(s)}
   if p_key is not null then
     insert into ${s}.es_keys (key, at) values (${s}.es_key(p_key), clock_timestamp()) on conflict (key) do nothing;
     if not found then
@@ -147,25 +151,50 @@ begin
   if v_refused is not null then
     return query select 'refused', v_refused, r.o_actual, r.o_state::bigint, clock_timestamp();
     return;
+  end if;${marked(s)}${written(s, 'p_key is null', keysOfOne(s))}
+end $holdfast$`
+
+/** Fills in what a key's append came to: streams, versions, positions. */
+const keysOfOne = (s: string): string => `
+    update ${s}.es_keys set names = p_names, counts = p_counts, versions = v_versions, positions =
+      (select array_agg(l.p order by l.f) from (select d.f, max(d.p) as p from drawn d group by d.f) l)
+    where p_key is not null and key = ${s}.es_key(p_key)`
+/** As {@link keysOfOne}, for the appends of a batch. */
+const keysOfMany = (s: string): string => `
+    update ${s}.es_keys k set names = array[l.name], counts = array[l.count], versions = array[l.v], positions = array[l.p]
+    from (
+      select d.f, p_names[d.f] as name, p_counts[d.f] as count, v_versions[d.f] as v, max(d.p) as p from drawn d
+      where p_keys[d.f] is not null group by d.f
+    ) l where k.key = ${s}.es_key(p_keys[l.f])`
+
+/**
+ * Writes the events whose stream has a version (`v_versions`), and gives a row for each, in order. Most have no tags and no key:
+ * for them it is one plain INSERT.
+ */
+const written = (s: string, keyless: string, keyed: string): string => `
+  if p_tags is null and ${keyless} then
+    return query insert into ${s}.es_events (pos, stream, version, type, data, meta, id, at)
+      select nextval(${sqlLiteral(`${s}.es_pos`)}), ${s}.es_key(p_names[e.f]), v_versions[e.f] - p_counts[e.f] + e.n,
+        e.type, e.data::json, e.meta::json, e.id, v_ats[e.f]
+      from unnest(p_of, p_nth, p_types, p_data, p_meta, p_ids) as e (f, n, type, data, meta, id)
+      where v_versions[e.f] is not null
+      returning 'ok', 0, version, pos, at;
+    return;
   end if;
-  perform ${s}.es_mark();
   return query
   with drawn as materialized (
     select e.*, nextval(${sqlLiteral(`${s}.es_pos`)}) as p, v_versions[e.f] - p_counts[e.f] + e.n as v, v_ats[e.f] as a
     from unnest(p_of, p_nth, p_types, p_data, p_meta, p_tags, p_ids) as e (f, n, type, data, meta, tags, id)
+    where v_versions[e.f] is not null
   ), stored as (
     insert into ${s}.es_events (pos, stream, version, type, data, meta, tags, id, at)
     select d.p, ${s}.es_key(p_names[d.f]), d.v, d.type, d.data::json, d.meta::json, d.tags::json, d.id, d.a from drawn d
   ), tagged as (
     insert into ${s}.es_tags (tag, pos)
     select distinct ${s}.es_key(t), d.p from drawn d, json_array_elements_text(d.tags::json) t where d.tags is not null
-  ), keyed as (
-    update ${s}.es_keys set names = p_names, counts = p_counts, versions = v_versions, positions =
-      (select array_agg(l.p order by l.f) from (select d.f, max(d.p) as p from drawn d group by d.f) l)
-    where p_key is not null and key = ${s}.es_key(p_key)
+  ), keyed as (${keyed}
   )
-  select 'ok', d.f, d.v, d.p, d.a from drawn d order by d.p;
-end $holdfast$`
+  select 'ok', 0, d.v, d.p, d.a from drawn d order by d.p;`
 
 /** Where the last event above a position stands that has any of the types and all of the tags (null: no condition). */
 export const lastMatch = (s: string): string => `
@@ -238,9 +267,11 @@ declare
   v_versions int[] := '{}';
   v_ats timestamptz[] := '{}';
   v_any boolean := false;
-begin
-  perform ${s}.es_guard(${tagsOf('p_tags')}, '{}');
+  v_keyed boolean := false;
+  c constant bigint := ${lockClass(s)}::bigint;
+begin${guarded(s)}
   for i in select o from unnest(p_keys) with ordinality as k (key, o) where key is not null order by ${s}.es_key(key) collate "C" loop
+    v_keyed := true;
     insert into ${s}.es_keys (key, at) values (${s}.es_key(p_keys[i]), clock_timestamp()) on conflict (key) do nothing;
     if not found then
       v_repeated[i] := true;
@@ -259,27 +290,7 @@ begin
       v_ats[i] := r.o_at;
     end if;
   end loop;
-  if not v_any then return; end if;
-  perform ${s}.es_mark();
-  return query
-  with drawn as materialized (
-    select e.*, nextval(${sqlLiteral(`${s}.es_pos`)}) as p, v_versions[e.f] - p_counts[e.f] + e.n as v, v_ats[e.f] as a
-    from unnest(p_of, p_nth, p_types, p_data, p_meta, p_tags, p_ids) as e (f, n, type, data, meta, tags, id)
-    where v_versions[e.f] is not null
-  ), stored as (
-    insert into ${s}.es_events (pos, stream, version, type, data, meta, tags, id, at)
-    select d.p, ${s}.es_key(p_names[d.f]), d.v, d.type, d.data::json, d.meta::json, d.tags::json, d.id, d.a from drawn d
-  ), tagged as (
-    insert into ${s}.es_tags (tag, pos)
-    select distinct ${s}.es_key(t), d.p from drawn d, json_array_elements_text(d.tags::json) t where d.tags is not null
-  ), keyed as (
-    update ${s}.es_keys k set names = array[l.name], counts = array[l.count], versions = array[l.v], positions = array[l.p]
-    from (
-      select d.f, p_names[d.f] as name, p_counts[d.f] as count, v_versions[d.f] as v, max(d.p) as p from drawn d
-      where p_keys[d.f] is not null group by d.f
-    ) l where k.key = ${s}.es_key(p_keys[l.f])
-  )
-  select 'ok', d.f, d.v, d.p, d.a from drawn d order by d.p;
+  if not v_any then return; end if;${marked(s)}${written(s, 'not v_keyed', keysOfMany(s))}
 end $holdfast$`
 
 /** A call of one of them; its parameters in the order of the definition. */

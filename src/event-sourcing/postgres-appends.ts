@@ -64,9 +64,9 @@ export class PostgresAppends {
     const rows = await this.#within(
       tx as SqlQueryable | undefined,
       (on) => queryRows(on, text, conditions === undefined ? params : [conditions, ...params]),
-      (appended) => (appended[0]?.['status'] === 'ok' ? appendedOf(requests, appended).flatMap((a) => a.events) : []),
+      (appended) => (appended.some(isOk) ? appendedOf(requests, appended).flatMap((a) => a.events) : []),
     )
-    if (rows[0]?.['status'] === 'ok') this.told()
+    if (rows.some(isOk)) this.told()
     return rows
   }
 
@@ -92,20 +92,16 @@ export class PostgresAppends {
     const keys = batch.map(({ key }) => keyParam(key))
     const texts = batch.map((each) => each.texts)
     const params = [keys, ...appendParams(requests, texts)]
-    const parts = batch.map((): SqlRow[] => [])
     const rows = await this.#within(
       undefined,
       (on) => queryRows(on, appendSql(this.s, 'es_append_many'), params),
       (answer) => {
-        const written = answer.filter((row) => row['status'] === 'ok')
-        const of = new Set(written.map((row) => Number(row['of_stream']) - 1))
-        const made = requests.filter((_, i) => of.has(i))
-        return appendedOf(made, written).flatMap(({ events }) => events)
+        const made = requests.filter((_, i) => shareOut(answer, requests)[i]?.some(isOk))
+        return appendedOf(made, answer.filter(isOk)).flatMap(({ events }) => events)
       },
     )
-    for (const row of rows) parts[Number(row['of_stream']) - 1]?.push({ ...row, of_stream: 1 })
-    if (rows.some((row) => row['status'] === 'ok')) this.told()
-    return parts
+    if (rows.some(isOk)) this.told()
+    return shareOut(rows, requests)
   }
 
   /** An append, and what is to be done in its transaction. @param written the events of an answer */
@@ -128,6 +124,20 @@ export class PostgresAppends {
       throw isHoldfastError(error) || error instanceof InlineFailure ? error : sqlFailed(error)
     }
   }
+}
+
+const isOk = (row: SqlRow): boolean => row['status'] === 'ok'
+
+/** The rows of each append in a batch: one that says what stood in its way, or one per event. */
+function shareOut(rows: readonly SqlRow[], requests: readonly AppendRequest[]): readonly (readonly SqlRow[])[] {
+  const refusals = new Map<number, SqlRow>()
+  for (const row of rows) if (!isOk(row)) refusals.set(Number(row['of_stream']), { ...row, of_stream: 1 })
+  const written = rows.filter(isOk)
+  let next = 0
+  return requests.map(({ events }, i) => {
+    const refusal = refusals.get(i + 1)
+    return refusal ? [refusal] : written.slice(next, (next += events.length))
+  })
 }
 
 /** Whether the server refused a statement, which then has done nothing; not so when the connection broke, or the server went down. */

@@ -39,7 +39,7 @@ export function appendParams(requests: readonly AppendRequest[], texts: readonly
     events.map(({ event }) => event.type),
     events.map(({ event }) => event.data),
     events.map(({ event }) => event.meta),
-    events.map(({ event }) => event.tags),
+    events.some(({ event }) => event.tags !== null) ? events.map(({ event }) => event.tags) : null,
     events.map(({ event }) => event.id),
   ]
 }

@@ -6,7 +6,6 @@ import {
   lastMatch,
   lastPosition,
   lockClass,
-  mark,
   reserve,
 } from './postgres-append.sql.js'
 
@@ -126,10 +125,13 @@ begin
   return v_state;
 end $holdfast$`
 
+/** What the first version called, and nothing calls any more. */
+const dropMark = (s: string): string => `drop function if exists ${s}.es_mark()`
+
 /** What brings a database up to date, step by step. Only ever add to the end. */
 export const steps = (s: string): readonly (readonly string[])[] => [
-  [...tables(s), key(s), reserve(s), mark(s), horizon(s), append(s, false), remove(s)],
-  [...moreTables(s), guard(s), append(s, true), lastMatch(s), appendIf(s), appendMany(s)],
+  [...tables(s), key(s), reserve(s), horizon(s), remove(s)],
+  [...moreTables(s), dropMark(s), guard(s), append(s), lastMatch(s), appendIf(s), appendMany(s)],
 ]
 
 /** An event's columns, in forms that no type parser of a driver changes. */
