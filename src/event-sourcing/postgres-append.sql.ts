@@ -251,6 +251,49 @@ begin
 end $holdfast$`
 
 /**
+ * {@link append} for what is most common, in its own transaction: one event without tags to one stream. It marks itself a writer
+ * before it may have to wait for the stream: whoever it waits for has a lower mark.
+ */
+export const appendOne = (s: string): string => `
+create function ${s}.es_append_one(p_key text, p_name text, p_expected int, p_type text, p_data text, p_meta text, p_id text,
+  out o_status text, out o_version int, out o_pos bigint, out o_at timestamptz)
+language plpgsql as $holdfast$
+declare
+  c constant bigint := ${lockClass(s)}::bigint;
+  r record;
+begin
+  perform pg_advisory_xact_lock_shared(hashtextextended('', c)),
+    pg_advisory_xact_lock_shared((case when c > 2147483647 then c - 4294967296 else c end)::int,
+      ((case when p.is_called then p.last_value else 0 end) & 2147483647)::int)
+    from ${s}.es_pos p;
+  if p_key is not null then
+    insert into ${s}.es_keys (key, at) values (${s}.es_key(p_key), clock_timestamp()) on conflict (key) do nothing;
+    if not found then
+      o_status := 'duplicate';
+      return;
+    end if;
+  end if;
+  select * into r from ${s}.es_reserve(p_name, p_expected, 1);
+  if r.o_version is null then
+    if p_key is not null then delete from ${s}.es_keys where key = ${s}.es_key(p_key); end if;
+    o_status := 'refused';
+    o_version := r.o_actual;
+    o_pos := r.o_state;
+    return;
+  end if;
+  o_status := 'ok';
+  o_version := r.o_version;
+  o_at := r.o_at;
+  insert into ${s}.es_events (pos, stream, version, type, data, meta, id, at)
+    values (nextval(${sqlLiteral(`${s}.es_pos`)}), ${s}.es_key(p_name), r.o_version, p_type, p_data::json, p_meta::json, p_id, r.o_at)
+    returning pos into o_pos;
+  if p_key is not null then
+    update ${s}.es_keys set names = array[p_name], counts = array[1], versions = array[r.o_version], positions = array[o_pos]
+      where key = ${s}.es_key(p_key);
+  end if;
+end $holdfast$`
+
+/**
  * Many appends at once, of one stream each, every one for itself: a refused one stops no other. As {@link append}, with a key
  * (or null) per append, and the number of an append for `of`. A key must not be there twice.
  */
@@ -294,11 +337,14 @@ begin${guarded(s)}
 end $holdfast$`
 
 /** A call of one of them; its parameters in the order of the definition. */
-export function appendSql(s: string, name: 'es_append' | 'es_append_if' | 'es_append_many'): string {
+export function appendSql(s: string, name: 'es_append' | 'es_append_if' | 'es_append_many' | 'es_append_one'): string {
+  const at = (column: string): string => `(extract(epoch from ${column}) * 1000)::bigint::text as at`
+  if (name === 'es_append_one')
+    return `select o_status as status, 1 as of_stream, o_version as version, o_pos::text as pos, ${at('o_at')}
+      from ${s}.es_append_one($1, $2, $3, $4, $5, $6, $7)`
   const first = { es_append: '$1', es_append_if: '$1::json, $2', es_append_many: '$1::text[]' }[name]
   const from = name === 'es_append_if' ? 3 : 2
   const types = ['text', 'int', 'int', 'int', 'int', 'text', 'text', 'text', 'text', 'text']
   const rest = types.map((type, i) => `$${from + i}::${type}[]`)
-  return `select status, of_stream, version, pos::text as pos, (extract(epoch from at) * 1000)::bigint::text as at
-    from ${s}.${name}(${[first, ...rest].join(', ')})`
+  return `select status, of_stream, version, pos::text as pos, ${at('at')} from ${s}.${name}(${[first, ...rest].join(', ')})`
 }

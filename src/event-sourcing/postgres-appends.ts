@@ -12,7 +12,7 @@ import type { Recorded } from './event.js'
 import { InlineFailure, runInline, type InlineWork } from './inline.js'
 import { appendSql } from './postgres-append.sql.js'
 import { AppendQueue, type WaitingAppend } from './postgres-queue.js'
-import { appendedOf, appendParams, conditionsParam, keyParam, type EventTexts } from './postgres-rows.js'
+import { appendedOf, appendParams, conditionsParam, keyParam, oneParams, type EventTexts } from './postgres-rows.js'
 import type { AppendRequest } from './request.js'
 import type { AppendOptions } from './store.js'
 
@@ -30,6 +30,8 @@ export class PostgresAppends {
     private readonly s: string,
     /** Called after each that has written something. */
     private readonly told: () => void,
+    /** Whether statements are prepared once for each connection of a pool. */
+    private readonly prepare: boolean,
   ) {
     this.#queue = new AppendQueue('totalCount' in db ? BATCHES : 1, (batch) => this.#sendMany(batch))
   }
@@ -60,10 +62,10 @@ export class PostgresAppends {
   ): Promise<readonly SqlRow[]> {
     const conditions = conditionsParam(requests)
     const params = [keyParam(key), ...appendParams(requests, texts)]
-    const text = appendSql(this.s, conditions === undefined ? 'es_append' : 'es_append_if')
+    const name = conditions === undefined ? 'es_append' : 'es_append_if'
     const rows = await this.#within(
       tx as SqlQueryable | undefined,
-      (on) => queryRows(on, text, conditions === undefined ? params : [conditions, ...params]),
+      (on) => this.#ask(on, name, conditions === undefined ? params : [conditions, ...params]),
       (appended) => (appended.some(isOk) ? appendedOf(requests, appended).flatMap((a) => a.events) : []),
     )
     if (rows.some(isOk)) this.told()
@@ -75,8 +77,7 @@ export class PostgresAppends {
     const [first, ...others] = batch
     if (!first) return
     try {
-      if (others.length === 0)
-        first.resolve(await this.#send([first.request], [first.texts], { idempotencyKey: first.key }))
+      if (others.length === 0) first.resolve(await this.#sendOne(first))
       else for (const [i, rows] of (await this.#sendBatch(batch)).entries()) batch[i]?.resolve(rows)
     } catch (error) {
       if (others.length === 0 || !wasRefused(error)) for (const { reject } of batch) reject(error)
@@ -84,6 +85,22 @@ export class PostgresAppends {
       // oxlint-disable-next-line no-await-in-loop -- as they would have gone together
       else for (const each of batch) await this.#sendMany([each])
     }
+  }
+
+  async #sendOne({ request, texts, key }: WaitingAppend): Promise<readonly SqlRow[]> {
+    const params = oneParams(request, texts)
+    if (!params) return this.#send([request], [texts], { idempotencyKey: key })
+    const rows = await this.#within(
+      undefined,
+      (on) => this.#ask(on, 'es_append_one', [keyParam(key), ...params]),
+      (answer) => (answer.some(isOk) ? appendedOf([request], answer).flatMap(({ events }) => events) : []),
+    )
+    if (rows.some(isOk)) this.told()
+    return rows
+  }
+
+  #ask(on: SqlQueryable, name: Parameters<typeof appendSql>[1], params: unknown[]): Promise<readonly SqlRow[]> {
+    return queryRows(on, appendSql(this.s, name), params, this.prepare && on === this.db)
   }
 
   /** The answers to each append of a batch. */
@@ -94,7 +111,7 @@ export class PostgresAppends {
     const params = [keys, ...appendParams(requests, texts)]
     const rows = await this.#within(
       undefined,
-      (on) => queryRows(on, appendSql(this.s, 'es_append_many'), params),
+      (on) => this.#ask(on, 'es_append_many', params),
       (answer) => {
         const made = requests.filter((_, i) => shareOut(answer, requests)[i]?.some(isOk))
         return appendedOf(made, answer.filter(isOk)).flatMap(({ events }) => events)

@@ -44,6 +44,15 @@ export function appendParams(requests: readonly AppendRequest[], texts: readonly
   ]
 }
 
+/** Parameters of `es_append_one`, but for the key; `undefined` when it is not one event without tags. */
+export function oneParams(
+  { stream, expected }: AppendRequest,
+  [text, ...more]: readonly EventTexts[],
+): unknown[] | undefined {
+  if (!text || text.tags !== null || more.length > 0) return undefined
+  return [toSqlText(stream), expectedCode(expected), text.type, text.data, text.meta, text.id]
+}
+
 /** An idempotency key, or none, as a parameter. */
 export const keyParam = (key: string | undefined): string | null => (key === undefined ? null : toSqlText(key))
 

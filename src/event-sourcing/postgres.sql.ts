@@ -2,6 +2,7 @@ import {
   append,
   appendIf,
   appendMany,
+  appendOne,
   guard,
   lastMatch,
   lastPosition,
@@ -131,7 +132,7 @@ const dropMark = (s: string): string => `drop function if exists ${s}.es_mark()`
 /** What brings a database up to date, step by step. Only ever add to the end. */
 export const steps = (s: string): readonly (readonly string[])[] => [
   [...tables(s), key(s), reserve(s), horizon(s), remove(s)],
-  [...moreTables(s), dropMark(s), guard(s), append(s), lastMatch(s), appendIf(s), appendMany(s)],
+  [...moreTables(s), dropMark(s), guard(s), append(s), lastMatch(s), appendIf(s), appendOne(s), appendMany(s)],
 ]
 
 /** An event's columns, in forms that no type parser of a driver changes. */

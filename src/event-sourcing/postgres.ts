@@ -48,6 +48,11 @@ export interface PostgresEventStoreOptions {
   readonly listener?: SqlListener | undefined
   /** Whether other processes' listeners are told of appends (NOTIFY, at most every 20 ms). @defaultValue whether there is a `listener` */
   readonly notify?: boolean | undefined
+  /**
+   * Whether statements that come again and again are prepared once for each connection of a `pg` Pool. `false` behind a pooler that
+   * knows no prepared statements (PgBouncer before 1.21 in transaction mode). @defaultValue true
+   */
+  readonly prepare?: boolean | undefined
 }
 
 /** Events fetched at a time when a stream is read. */
@@ -68,21 +73,25 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   readonly #s: string
   readonly #events = new Emitter<{ appended: void }>()
   readonly #appends: PostgresAppends
+  /** Whether statements are prepared; only a pool can. */
+  readonly #prepare: boolean
   readonly #herald: Herald
   #closed = false
 
   /** @throws InvalidOptionError for what is no database, or a schema name that PostgreSQL can't take. */
   constructor(db: SqlDatabase, options: PostgresEventStoreOptions = {}) {
-    const { schema = 'holdfast', listener, notify = listener !== undefined } = options
+    const { schema = 'holdfast', listener, notify = listener !== undefined, prepare = true } = options
     this.#db = checkDatabase(db)
     this.#schema = schema
     this.#s = sqlIdentifier('schema', schema)
     const ring = (): void => this.#events.emit('appended', undefined)
     this.#herald = new Herald(this.#db, listener, checkBoolean('notify', notify), schema, ring)
-    this.#appends = new PostgresAppends(this.#db, this.#s, () => {
+    const told = (): void => {
       ring()
       this.#herald.tell()
-    })
+    }
+    this.#prepare = checkBoolean('prepare', prepare) && 'totalCount' in this.#db
+    this.#appends = new PostgresAppends(this.#db, this.#s, told, this.#prepare)
   }
 
   /**
@@ -165,7 +174,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     { tx }: { readonly tx?: unknown } = {},
   ): Promise<readonly Appended<T>[] | undefined> {
     const on = this.#queryable(tx)
-    const rows = await queryRows(
+    const rows = await this.#ask(
       on,
       `select r.name, r.count, r.version, r.position::text as position
        from ${this.#s}.es_keys k, unnest(k.names, k.counts, k.versions, k.positions) with ordinality as r (name, count, version, position, o)
@@ -222,7 +231,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     const params: unknown[] = [toSqlText(stream), Math.min(from, LAST_VERSION), Math.min(to, LAST_VERSION), limit]
     // No event is older than 1970, and PostgreSQL's dates do not go back as far as JavaScript's.
     if (until < Infinity) params.push(Math.max(0, until))
-    const rows = await queryRows(
+    const rows = await this.#ask(
       on,
       `select ${columns(this.#s)} from ${this.#s}.es_events e
        where e.stream = ${this.#s}.es_key($1) and e.version >= $2 and e.version <= $3
@@ -236,7 +245,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
     const { after, limit, query } = pageBounds(options)
     const on = this.#queryable()
-    const [horizon] = await queryRows(
+    const [horizon] = await this.#ask(
       on,
       `select o_head::text as head, o_last::text as last from ${this.#s}.es_horizon()`,
     )
@@ -259,10 +268,11 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   ): Promise<Recorded<T>[]> {
     const params: unknown[] = [after, to, limit]
     const condition = query ? `and ${queryCondition(this.#s, query, params)}` : ''
-    const rows = await queryRows(
+    const rows = await this.#ask(
       on,
       `select ${columns(this.#s)} from ${this.#s}.es_events e where e.pos > $1 and e.pos <= $2 ${condition} order by e.pos limit $3`,
       params,
+      !query, // no two queries need be alike
     )
     return rows.map(eventOf<T>)
   }
@@ -283,7 +293,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   }
 
   async #info(on: SqlQueryable, stream: string): Promise<StreamInfo | undefined> {
-    const [row] = await queryRows(
+    const [row] = await this.#ask(
       on,
       `select version, first, state from ${this.#s}.es_streams where stream = ${this.#s}.es_key($1)`,
       [toSqlText(stream)],
@@ -315,6 +325,11 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   async close(): Promise<void> {
     this.#herald.stop()
     this.#closed = true
+  }
+
+  /** @param often whether the same statement comes again and again */
+  #ask(on: SqlQueryable, text: string, params: unknown[] = [], often: boolean = true): Promise<SqlRow[]> {
+    return queryRows(on, text, params, often && this.#prepare && on === this.#db)
   }
 
   #queryable(tx?: unknown): SqlQueryable {

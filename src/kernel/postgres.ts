@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto'
 import { invalid } from './check.js'
 import { messageOf, StoreError } from './errors.js'
 
@@ -51,15 +52,40 @@ export function checkDatabase<D extends SqlDatabase>(db: D): D {
 
 /**
  * Runs one statement. On a single connection statements and transactions take turns: one that is not given the
- * transaction waits for its end. @throws StoreError with what the driver threw as `cause`: it may or may not have run.
+ * transaction waits for its end. @param prepare parses it once for each connection of a `pg` Pool. @throws StoreError with what the driver threw as `cause`: it may or may not have run.
  */
-export async function queryRows(on: SqlQueryable, text: string, params: unknown[] = []): Promise<SqlRow[]> {
-  const run = (): Promise<{ rows: unknown[] }> => on.query(text, params)
+export async function queryRows(
+  on: SqlQueryable,
+  text: string,
+  params: unknown[] = [],
+  prepare: boolean = false,
+): Promise<SqlRow[]> {
+  const run = (): Promise<{ rows: unknown[] }> =>
+    prepare
+      ? (on as SqlQueryable & Preparing).query({ name: nameOf(text), text, values: params })
+      : on.query(text, params)
   try {
     return (await (isSingle(on) ? inTurn(on, run) : run())).rows as SqlRow[]
   } catch (error) {
     throw sqlFailed(error)
   }
+}
+
+/** `pg`, as it takes statements that are to be prepared. */
+interface Preparing {
+  query(config: { readonly name: string; readonly text: string; readonly values: unknown[] }): Promise<SqlResult>
+}
+
+const names = new Map<string, string>()
+
+/** The name of a prepared statement: the same text has the same one in every process, so that a pooler in between can share it. */
+function nameOf(text: string): string {
+  let name = names.get(text)
+  if (name === undefined) {
+    name = `holdfast_${createHash('sha256').update(text).digest('hex').slice(0, 32)}`
+    names.set(text, name)
+  }
+  return name
 }
 
 /** What a driver threw, as this library's error. */
