@@ -7,7 +7,6 @@ import type { Event, Recorded } from '../../src/event-sourcing/index.js'
 import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import { randomId } from '../../src/kernel/random.js'
-import { seededRandom } from '../../src/testing/index.js'
 import { begin, list, openPool, openStore } from './database.js'
 
 const pool = openPool({ max: 40 })
@@ -213,90 +212,4 @@ test('a reader that never rests beside fast writers misses nothing', async () =>
   await Promise.all([read(), ...[1, 2, 3].map(write)])
   const { rows } = await pool.query(`select pos from "${schema}".es_events order by pos`)
   expect(seen).toEqual(rows.map((row) => Number(row.pos)))
-})
-
-/**
- * Writers with random delays before they commit, roll-backs and killed connections, beside transactions that have
- * nothing to do with it. A reader that asks for `pos > last` runs too and loses events: so the experiment can fail.
- */
-test('no event is lost, doubled or out of order with writers that are slow, roll back and die', async () => {
-  const { store, schema } = await openStore(pool)
-  const random = seededRandom(1)
-  const idle = await begin(pool)
-  await idle.query(`create table "${schema}".idle (x int)`)
-  const until = systemClock.now() + 4_000
-  let committed = 0
-
-  const write = async (writer: number): Promise<void> => {
-    while (systemClock.now() < until) {
-      const client = await pool.connect()
-      let broken = false
-      try {
-        await client.query('begin')
-        for (let i = 0; i <= random() * 3; i++) {
-          await store.append(`s${Math.floor(random() * 200)}-${writer}`, [e(0), e(1)], { tx: client })
-          if (random() < 0.5) await systemClock.sleep(random() * 10)
-        }
-        const fate = random()
-        if (fate < 0.05) await client.query('rollback')
-        else if (fate < 0.07) {
-          broken = true
-          await client.query('select pg_terminate_backend(pg_backend_pid())').catch(() => {})
-        } else {
-          await client.query('commit')
-          committed++
-        }
-      } finally {
-        client.release(broken)
-      }
-    }
-  }
-  const direct = async (): Promise<void> => {
-    while (systemClock.now() < until) await store.append('hot', [e(0)], { expectedVersion: 'any' })
-  }
-  const seen: Recorded[] = []
-  const read = async (after: number): Promise<number> => {
-    const page = await store.readPage({ after, limit: 50 })
-    seen.push(...page.events)
-    return page.next
-  }
-  const naive = new Set<number>()
-  const readNaively = async (after: number): Promise<number> => {
-    const { rows } = await pool.query(`select pos from "${schema}".es_events where pos > $1 order by pos`, [after])
-    for (const row of rows) naive.add(Number(row.pos))
-    return Number(rows.at(-1)?.pos ?? after)
-  }
-  const poll = async (look: (after: number) => Promise<number>): Promise<number> => {
-    let after = 0
-    while (systemClock.now() < until + 200) {
-      after = await look(after)
-      await systemClock.sleep(2)
-    }
-    return after
-  }
-  // Two transactions whose order is certain: the naive reader has passed the first before it commits.
-  const held = await begin(pool)
-  await store.append('held', [e(0)], { tx: held })
-  const letGo = systemClock.sleep(500).then(() => held.query('commit'))
-
-  const [after] = await Promise.all([
-    poll(read),
-    poll(readNaively),
-    letGo,
-    direct(),
-    ...Array.from({ length: 12 }, (_, i) => write(i)),
-  ])
-  for (let next = after, last = -1; next !== last;) [last, next] = [next, await read(next)]
-
-  const { rows } = await pool.query(`select pos, stream, version from "${schema}".es_events order by pos`)
-  expect(seen.map((x) => [x.position, x.streamId, x.version])).toEqual(
-    rows.map((r) => [Number(r.pos), r.stream, r.version]),
-  )
-  const versions = new Map<string, number>()
-  for (const { streamId, version } of seen) {
-    expect(version).toBe((versions.get(streamId) ?? 0) + 1)
-    versions.set(streamId, version)
-  }
-  expect(committed).toBeGreaterThan(100)
-  expect(rows.length - naive.size).toBeGreaterThan(0)
 })
