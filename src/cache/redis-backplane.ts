@@ -1,32 +1,9 @@
 import { checkObject, checkString } from '../kernel/check.js'
+import { hashTagged } from '../kernel/redis-names.js'
+import { listen, type RedisSubscriber } from '../kernel/redis-subscriber.js'
 import type { CacheBackplane, OnInvalidation } from './backplane.js'
-import { DEFAULT_PREFIX, hashTagged } from './redis-names.js'
+import { DEFAULT_PREFIX } from './redis-names.js'
 import type { Invalidation } from './store.js'
-
-/** What we call of a subscribing client of ioredis 5 and 6 or iovalkey, single server or Cluster. */
-export interface IoRedisSubscriber {
-  /** Tells it from node-redis, which has no such method. */
-  call: unknown
-  /** Resolves when the server has heard of it; the client subscribes anew after each loss of its connection. */
-  subscribe(channel: string): Promise<unknown>
-  /** Ends a subscription. */
-  unsubscribe(channel: string): Promise<unknown>
-  /** Calls `listener` for each message of any channel. */
-  on(event: 'message', listener: (channel: string, message: string) => void): unknown
-  /** Ends that. */
-  off(event: 'message', listener: (channel: string, message: string) => void): unknown
-}
-
-/** What we call of a subscribing client of node-redis 5 and 6. */
-export interface NodeRedisSubscriber {
-  /** Calls `listener` for each message of `channel`. */
-  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>
-  /** Ends that. */
-  unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>
-}
-
-/** A client of the user's that does nothing but listen, such as `redis.duplicate()`. It is never closed by this library. */
-export type RedisSubscriber = IoRedisSubscriber | NodeRedisSubscriber
 
 /** Which changes a {@link RedisCacheBackplane} hears of. */
 export interface RedisCacheBackplaneOptions {
@@ -71,29 +48,14 @@ export class RedisCacheBackplane implements CacheBackplane {
 
   /** Once for all who listen. */
   async #subscribe(): Promise<void> {
-    const subscriber = this.#subscriber
-    const channel = this.#channel
-    const hear = (message: string): void => {
+    const { begun, end } = listen(this.#subscriber, this.#channel, (message) => {
       for (const onMessage of this.#heard) tell(message, onMessage)
-    }
+    })
+    this.#end = end
     try {
-      if ('call' in subscriber) {
-        const ofChannel = (from: string, message: string): void => {
-          if (from === channel) hear(message)
-        }
-        this.#end = async () => {
-          subscriber.off('message', ofChannel)
-          await subscriber.unsubscribe(channel)
-        }
-        subscriber.on('message', ofChannel)
-        await subscriber.subscribe(channel)
-      } else {
-        this.#end = () => subscriber.unsubscribe(channel, hear)
-        await subscriber.subscribe(channel, hear)
-      }
+      await begun
     } catch (error) {
       this.#subscribed = undefined // the next who asks tries again
-      void this.#end().catch(() => {})
       throw error
     }
   }

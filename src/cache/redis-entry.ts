@@ -1,5 +1,5 @@
 import type { RedisArg } from '../kernel/redis.js'
-import { nameOf, textOf } from './redis-names.js'
+import { nameOf, textOf } from '../kernel/redis-names.js'
 import type { StoredEntry } from './store.js'
 
 /*

@@ -3,18 +3,14 @@ import { systemClock, type Clock } from '../kernel/clock.js'
 import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { defineScript, sendRedis, type RedisArg, type RedisClient } from '../kernel/redis.js'
+import { hashTagged, nameOf } from '../kernel/redis-names.js'
 import { entryArgs, entryOf, type RedisEntry } from './redis-entry.js'
-import { DEFAULT_PREFIX, hashTagged, nameOf } from './redis-names.js'
+import { DEFAULT_PREFIX } from './redis-names.js'
 import { cacheLua } from './redis.lua.js'
 import type { CacheLease, CacheStore, Invalidation, StoredEntry } from './store.js'
 
-export {
-  RedisCacheBackplane,
-  type IoRedisSubscriber,
-  type NodeRedisSubscriber,
-  type RedisCacheBackplaneOptions,
-  type RedisSubscriber,
-} from './redis-backplane.js'
+export type { IoRedisSubscriber, NodeRedisSubscriber, RedisSubscriber } from '../kernel/redis-subscriber.js'
+export { RedisCacheBackplane, type RedisCacheBackplaneOptions } from './redis-backplane.js'
 export type { RedisClient }
 
 /** How a {@link RedisCacheStore} names its keys. */

@@ -1,0 +1,58 @@
+/** What we call of a subscribing client of ioredis 5 and 6 or iovalkey, single server or Cluster. */
+export interface IoRedisSubscriber {
+  /** Tells it from node-redis, which has no such method. */
+  call: unknown
+  /** Resolves when the server has heard of it; the client subscribes anew after each loss of its connection. */
+  subscribe(channel: string): Promise<unknown>
+  /** Ends a subscription. */
+  unsubscribe(channel: string): Promise<unknown>
+  /** Calls `listener` for each message of any channel. */
+  on(event: 'message', listener: (channel: string, message: string) => void): unknown
+  /** Ends that. */
+  off(event: 'message', listener: (channel: string, message: string) => void): unknown
+}
+
+/** What we call of a subscribing client of node-redis 5 and 6. */
+export interface NodeRedisSubscriber {
+  /** Calls `listener` for each message of `channel`. */
+  subscribe(channel: string, listener: (message: string) => void): Promise<unknown>
+  /** Ends that. */
+  unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>
+}
+
+/** A client of the user's that does nothing but listen, such as `redis.duplicate()`. It is never closed by this library. */
+export type RedisSubscriber = IoRedisSubscriber | NodeRedisSubscriber
+
+/** Listening to one channel, from {@link listen} on. */
+export interface Listening {
+  /** Rejects when the client can't subscribe; then nothing is left of it. */
+  readonly begun: Promise<void>
+  /** Ends it. Rejects when the client can't be told. */
+  readonly end: () => Promise<unknown>
+}
+
+/** Calls `hear` for each message of `channel`, and of no other. */
+export function listen(subscriber: RedisSubscriber, channel: string, hear: (message: string) => void): Listening {
+  if (!('call' in subscriber)) {
+    const end = (): Promise<unknown> => subscriber.unsubscribe(channel, hear)
+    return { begun: orEnd(subscriber.subscribe(channel, hear), end), end }
+  }
+  const ofChannel = (from: string, message: string): void => {
+    if (from === channel) hear(message)
+  }
+  const end = async (): Promise<unknown> => {
+    subscriber.off('message', ofChannel)
+    return subscriber.unsubscribe(channel)
+  }
+  subscriber.on('message', ofChannel)
+  return { begun: orEnd(subscriber.subscribe(channel), end), end }
+}
+
+async function orEnd(subscribed: Promise<unknown>, end: () => Promise<unknown>): Promise<void> {
+  try {
+    await subscribed
+  } catch (error) {
+    void end().catch(() => {})
+    throw error
+  }
+}
