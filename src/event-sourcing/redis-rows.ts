@@ -1,0 +1,133 @@
+import { jsonCodec } from '../kernel/codec.js'
+import { CorruptDataError, isHoldfastError } from '../kernel/errors.js'
+import type { RedisArg } from '../kernel/redis.js'
+import { nameOf, textOf } from '../kernel/redis-names.js'
+import type { Event, Metadata, Recorded } from './event.js'
+import type { AppendRequest, NewEvent } from './request.js'
+import type { Appended, ExpectedVersion, Query } from './store.js'
+
+/** An event as the script wants it: a JSON array that begins with the type. @throws InvalidPayloadError for what the codec can't keep. */
+export function bodyOf({ type, id, data, tags, metadata }: NewEvent): string {
+  const head = `[${JSON.stringify(type)},${JSON.stringify(id)},${jsonCodec.encode(data)}`
+  const meta = Object.keys(metadata).length > 0 ? jsonCodec.encode(metadata) : 'null'
+  if (tags.length > 0) return `${head},${meta},${JSON.stringify(tags)}]`
+  return meta === 'null' ? `${head}]` : `${head},${meta}]`
+}
+
+/** What a call asks of `appendLua`. */
+export interface AppendCall {
+  readonly keys: readonly string[]
+  readonly args: readonly RedisArg[]
+  /** How many events, and about how many bytes. */
+  readonly events: number
+  readonly size: number
+}
+
+/** @param after of each request, the position up to which its condition is known to hold */
+export function appendCall(
+  prefix: string,
+  requests: readonly AppendRequest[],
+  bodies: readonly (readonly string[])[],
+  after: readonly number[],
+  idempotencyKey: string | undefined,
+  keptMs: number,
+): AppendCall {
+  const keys = requests.map(({ stream }) => `${prefix}s${nameOf(stream)}`)
+  if (idempotencyKey !== undefined) keys.unshift(`${prefix}k${nameOf(idempotencyKey)}`)
+  const args: RedisArg[] = []
+  const ofConditions: string[] = []
+  let events = 0
+  let size = 0
+  for (const [i, request] of requests.entries()) {
+    const query = queryArgs(prefix, request.unless?.query)
+    args.push(expectedCode(request.expected), after[i]!, ...query, request.events.length)
+    for (const item of request.unless?.query.items ?? [])
+      for (const tag of item.tags ?? []) ofConditions.push(tagKey(prefix, tag))
+    for (const [n, { tags }] of request.events.entries()) {
+      const body = bodies[i]![n]!
+      const distinct = tags.length > 1 ? [...new Set(tags)] : tags
+      for (const tag of distinct) keys.push(tagKey(prefix, tag))
+      args.push(body, distinct.length)
+      size += body.length
+    }
+    events += request.events.length
+  }
+  keys.push(...ofConditions)
+  args.unshift(idempotencyKey === undefined ? 0 : 1, keptMs, keys.length, requests.length)
+  return { keys, args, events, size }
+}
+
+/** Key of a tag's positions. */
+export const tagKey = (prefix: string, tag: string): string => `${prefix}t${nameOf(tag)}`
+
+/** A query as the scripts want it. */
+export function queryArgs(prefix: string, query: Query | undefined): RedisArg[] {
+  if (!query) return [-1]
+  return [
+    query.items.length,
+    ...query.items.flatMap(({ types = [], tags = [] }) => [
+      types.length,
+      ...types.map((type) => `[${JSON.stringify(type)},`),
+      tags.length,
+      ...tags.map((tag) => tagKey(prefix, tag)),
+    ]),
+  ]
+}
+
+const expectedCode = (expected: ExpectedVersion): number =>
+  expected === 'any' ? -1 : expected === 'exists' ? -2 : expected === 'no-stream' ? 0 : expected
+
+/** What was appended, from the script's numbers: version, position and time of each stream's last event. */
+export function appendedOf<E extends Event>(
+  requests: readonly AppendRequest[],
+  numbers: readonly number[],
+): Appended<E>[] {
+  return requests.map(({ stream, events }, i) => {
+    const [version, position, at] = numbers.slice(3 * i, 3 * i + 3) as [number, number, number]
+    const recorded = events.map(({ type, data, id, tags, metadata }, n) => {
+      const before = events.length - 1 - n
+      return recordedOf<E>(stream, type, data, id, version - before, position - before, at, metadata, tags)
+    })
+    return { stream, version, position, duplicate: false, events: recorded }
+  })
+}
+
+/** What a call with an idempotency key first came to: name, then how many events, version, position and time. */
+export function firstResults(text: string): { stream: string; from: number; version: number; position: number }[] {
+  return (JSON.parse(text) as [string, string][]).map(([name, numbers]) => {
+    const [count = 0, version = 0, position = 0] = numbers.split(' ').map(Number)
+    return { stream: textOf(name), from: version - count + 1, version, position }
+  })
+}
+
+/** An event read. @throws CorruptDataError when it can't be decoded: says which. */
+export function eventOf<E extends Event>(streamId: string, element: string): Recorded<E> {
+  const [, version, position, at, body] = ELEMENT.exec(element) ?? []
+  try {
+    const array = jsonCodec.decode(body ?? '')
+    const [type, id, data, metadata, tags = []] = array as [string, string, unknown, Metadata?, string[]?]
+    return recordedOf(streamId, type, data, id, Number(version), Number(position), Number(at), metadata ?? {}, tags)
+  } catch (error) {
+    if (!isHoldfastError(error, 'CORRUPT_DATA')) throw error
+    const where = `event ${version} of stream ${JSON.stringify(streamId)}`
+    throw new CorruptDataError(`${where}: ${error.message}`, { cause: error })
+  }
+}
+
+const ELEMENT = /^(\d+) (\d+) (\d+) (.*)$/s
+
+/** Spelled out: a rest or a spread would cost more than all the rest. */
+function recordedOf<E extends Event>(
+  streamId: string,
+  type: string,
+  data: unknown,
+  id: string,
+  version: number,
+  position: number,
+  at: number,
+  metadata: Metadata,
+  tags: readonly string[],
+): Recorded<E> {
+  const event = { type, data, id, streamId, version, position, recordedAt: new Date(at), metadata }
+  return (tags.length > 0 ? { ...event, tags } : event) as unknown as Recorded<E>
+}
