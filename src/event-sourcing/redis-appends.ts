@@ -74,6 +74,7 @@ export class RedisAppends {
       if (lines.length !== together.length) throw new StoreError('Redis: the script gave another number of answers')
       for (const [i, { resolve }] of together.entries()) resolve(lines[i]!)
     } catch (error) {
+      this.#answered.push(...answered)
       for (const { reject } of together) reject(error)
     }
   }

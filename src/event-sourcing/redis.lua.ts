@@ -276,7 +276,7 @@ local function append(parts, key, keptMs, tag)
 end
 
 local lines, k, a = {}, 4, 4 + ARGV[3]
-if ARGV[3] ~= '0' then redis.call('HDEL', answers, unpack(ARGV, 4, a - 1)) end
+local from = a
 while a <= #ARGV do
   local keyed, keptMs, keys = tonumber(ARGV[a]), ARGV[a + 1], tonumber(ARGV[a + 2])
   local parts
@@ -290,6 +290,8 @@ if written then
   redis.call('PEXPIRE', answers, 86400000)
   redis.pcall('PUBLISH', prefix .. 'appended', digits(head)) -- who may not publish may append
 end
+-- Not before: a script that has written something is let write on when memory is full.
+if from > 4 then redis.call('HDEL', answers, unpack(ARGV, 4, from - 1)) end
 return answer
 `
 
