@@ -13,4 +13,5 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'cache-faults': async () => (await import('./cache-faults.js')).cacheFaults(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
   'event-sourcing-postgres': async () => (await import('./event-sourcing-postgres.js')).eventSourcingPostgres(),
+  'event-sourcing-redis': async () => (await import('./event-sourcing-redis.js')).eventSourcingRedis(),
 }
