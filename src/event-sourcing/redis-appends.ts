@@ -2,10 +2,12 @@ import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import type { AppendCall } from './redis-rows.js'
-import { appendLua } from './redis.lua.js'
+import { appendLua } from './redis-append.lua.js'
 
 const script = defineScript(appendLua)
 
+/** Appends in one script call: with more of them, the server and this process would work in turn and not side by side. */
+const MOST_APPENDS = 32
 /** Events, and characters of them, in one script call: longer ones would hold up the server's other clients. */
 const MOST_EVENTS = 1_000
 const MOST_SIZE = 2_000_000
@@ -29,6 +31,7 @@ export class RedisAppends {
   constructor(
     private readonly client: RedisClient,
     private readonly prefix: string,
+    private readonly keptMs: number,
   ) {
     this.#names = ['h', 'log', `m:${randomId()}`].map((name) => prefix + name)
   }
@@ -46,7 +49,9 @@ export class RedisAppends {
     let size = 0
     for (const waiting of this.#queue) {
       const { call } = waiting
-      if (together.length > 0 && (events + call.events > MOST_EVENTS || size + call.size > MOST_SIZE)) {
+      const isFull =
+        together.length >= MOST_APPENDS || events + call.events > MOST_EVENTS || size + call.size > MOST_SIZE
+      if (isFull && together.length > 0) {
         void this.#run(together)
         together = []
         events = size = 0
@@ -63,7 +68,7 @@ export class RedisAppends {
     const run = this.#runs++
     const answered = this.#answered.splice(0, MOST_ANSWERED)
     const keys = [...this.#names]
-    const args: RedisArg[] = [this.prefix, run, answered.length, ...answered]
+    const args: RedisArg[] = [this.prefix, run, this.keptMs, answered.length, ...answered]
     for (const { call } of together) {
       for (const key of call.keys) keys.push(key)
       for (const arg of call.args) args.push(arg)

@@ -20,7 +20,7 @@ if what == 'acquire' then
     if tonumber(ends or 0) > now then return { 0, '' } end
     epoch = epoch + 1
   end
-  redis.call('HSET', key, 'owner', ARGV[2], 'epoch', epoch, 'until', string.format('%.0f', now + ARGV[3]))
+  redis.call('HSET', key, 'owner', ARGV[2], 'epoch', epoch, 'until', string.format('%d', now + ARGV[3]))
   return { epoch, position or '' }
 end
 

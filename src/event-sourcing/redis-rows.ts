@@ -30,30 +30,30 @@ export function appendCall(
   bodies: readonly (readonly string[])[],
   after: readonly number[],
   idempotencyKey: string | undefined,
-  keptMs: number,
 ): AppendCall {
   const keys = requests.map(({ stream }) => `${prefix}s${nameOf(stream)}`)
   if (idempotencyKey !== undefined) keys.unshift(`${prefix}k${nameOf(idempotencyKey)}`)
-  const args: RedisArg[] = []
-  const ofConditions: string[] = []
+  const args: RedisArg[] = ['']
   let events = 0
   let size = 0
-  for (const [i, request] of requests.entries()) {
-    const query = queryArgs(prefix, request.unless?.query)
-    args.push(expectedCode(request.expected), after[i]!, ...query, request.events.length)
-    for (const item of request.unless?.query.items ?? [])
-      for (const tag of item.tags ?? []) ofConditions.push(tagKey(prefix, tag))
-    for (const [n, { tags }] of request.events.entries()) {
+  for (const [i, { expected, events: added, unless }] of requests.entries()) {
+    const tagged = added.some(({ tags }) => tags.length > 0)
+    args.push(`${expectedCode(expected)} ${added.length} ${tagged ? 1 : 0} ${unless ? 1 : 0}`)
+    if (unless) args.push(after[i]!, ...queryArgs(prefix, unless.query))
+    for (const [n, { tags }] of added.entries()) {
       const body = bodies[i]![n]!
-      const distinct = tags.length > 1 ? [...new Set(tags)] : tags
-      for (const tag of distinct) keys.push(tagKey(prefix, tag))
-      args.push(body, distinct.length)
+      args.push(body)
       size += body.length
+      if (!tagged) continue
+      const distinct = new Set(tags)
+      for (const tag of distinct) keys.push(tagKey(prefix, tag))
+      args.push(distinct.size)
     }
-    events += request.events.length
+    events += added.length
   }
-  keys.push(...ofConditions)
-  args.unshift(idempotencyKey === undefined ? 0 : 1, keptMs, keys.length, requests.length)
+  for (const { unless } of requests)
+    for (const { tags = [] } of unless?.query.items ?? []) for (const tag of tags) keys.push(tagKey(prefix, tag))
+  args[0] = `${idempotencyKey === undefined ? 0 : 1} ${keys.length} ${requests.length}`
   return { keys, args, events, size }
 }
 

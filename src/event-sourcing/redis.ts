@@ -84,7 +84,6 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
   declare readonly __event?: EventStore<E>['__event']
   readonly #client: RedisClient
   readonly #prefix: string
-  readonly #keptMs: number
   readonly #subscriber: RedisSubscriber | undefined
   readonly #appends: RedisAppends
   readonly #events = new Emitter<{ appended: void }>()
@@ -103,9 +102,9 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
   ) {
     this.#client = checkObject('client', client)
     this.#prefix = hashTagged(checkString('namespace', namespace, 0))
-    this.#keptMs = idempotencyMs === undefined ? 0 : checkInteger('idempotencyMs', idempotencyMs, 1)
+    const keptMs = idempotencyMs === undefined ? 0 : checkInteger('idempotencyMs', idempotencyMs, 1)
     this.#subscriber = subscriber && checkObject('subscriber', subscriber)
-    this.#appends = new RedisAppends(this.#client, this.#prefix)
+    this.#appends = new RedisAppends(this.#client, this.#prefix, keptMs)
   }
 
   async append<T extends E>(
@@ -137,7 +136,7 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
   ): Promise<readonly Appended<T>[]> {
     const after = requests.map(({ unless }) => unless?.after ?? 0)
     for (;;) {
-      const call = appendCall(this.#prefix, requests, bodies, after, key, this.#keptMs)
+      const call = appendCall(this.#prefix, requests, bodies, after, key)
       // oxlint-disable-next-line no-await-in-loop -- again only when a condition has been looked at in between
       const line = await this.#appends.send(call)
       const rest = line.slice(2)
@@ -342,7 +341,7 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
       const keys = [h, log, list, ...tags.map(([key]) => key)]
       const positions = [...events.map((event) => event.position), ...tags.map(([, position]) => position)]
       // oxlint-disable-next-line no-await-in-loop
-      await purgeScript.run(this.#client, keys, [name, base, events.length, ...positions])
+      await purgeScript.run(this.#client, keys, [this.#prefix, name, base, events.length, ...positions])
     }
   }
 
