@@ -135,6 +135,7 @@ describe('a subpath', () => {
     'holdfast/cache/redis': /^(kernel|cache)\//,
     'holdfast/event-sourcing': /^(kernel|event-sourcing)\//,
     'holdfast/event-sourcing/postgres': /^(kernel|event-sourcing)\//,
+    'holdfast/event-sourcing/redis': /^(kernel|event-sourcing)\//,
     'holdfast/messaging': /^(kernel|messaging)\//,
     'holdfast/cqrs': /^(kernel|event-sourcing|cqrs)\//,
     'holdfast/saga': /^(kernel|messaging|resilience|saga)\//,

@@ -7,7 +7,7 @@ import { logLua } from './redis.lua.js'
  * KEYS: `h`, `log`, `m` + sender; then of each append: its idempotency key, the lists, the tags of each event, those of conditions.
  * ARGV: the prefix, number of the call, for how long idempotency keys are kept in ms (0: for ever), how many earlier calls were
  * answered, their numbers; then of each append: '1 if there is an idempotency key, how many keys there are in all, how many streams'; of
- * each stream: 'version expected (-1: any, -2: exists), how many events, 1 if they have tags, 1 if there is a condition'; of the
+ * each stream: 'version expected (-1 for any, -2 for exists), how many events, 1 if they have tags, 1 if there is a condition'; of the
  * condition: the position it looks from, a query; of each event: the array, and how many tags, if they have any.
  *
  * Returns lines, one per append: `o` version, position and time of each stream · `d` the first result · `r` stream, version, state · `b`

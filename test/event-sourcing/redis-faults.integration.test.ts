@@ -25,14 +25,14 @@ test('writers and readers while clients are cut off and the server is killed: 0 
   const { port } = server
   const namespace = randomUUID()
   const random = seededRandom(7)
-  let going = true
+  const stopped = new AbortController()
   let written = false
 
   const made = new Set<string>()
   const uncertain = new Set<string>()
   const writers = Array.from({ length: 8 }, async (_, writer) => {
     const store = new RedisEventStore(connect(port), { namespace })
-    for (let i = 0; going; i++) {
+    for (let i = 0; !stopped.signal.aborted; i++) {
       const ids = Array.from({ length: 1 + (i % 3) }, (__, n) => `${writer}-${i}-${n}`)
       const events = ids.map((id) => ({ type: 'e', data: id, id, tags: [`w${writer}`] }))
       const answer = store.append(`s${Math.floor(random() * 12)}`, events)
@@ -85,7 +85,7 @@ test('writers and readers while clients are cut off and the server is killed: 0 
     server = await servers.redis({ ...durable, port })
   }
   await systemClock.sleep(300)
-  going = false
+  stopped.abort()
   await Promise.all(writers)
   written = true
   const [log, other, tagged] = (await Promise.all(readers)) as [Recorded[], Recorded[], Recorded[]]
