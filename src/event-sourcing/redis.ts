@@ -249,7 +249,7 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
     const [lost, state, elements] = reply as [string, number | string, string[]]
     if (lost !== '') throw this.#lost(lost)
     const events = elements.map((element) => eventOf<T>(stream, element))
-    return { state: STATES[Number(state)] ?? 'live', events: backward ? events.reverse() : events }
+    return { state: STATES[Number(state)] ?? 'live', events: backward ? events.toReversed() : events }
   }
 
   async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
