@@ -16,6 +16,7 @@ import { logLua } from './redis.lua.js'
 export const appendLua = `${logLua}
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local nowText = digits(now) -- formatting costs more than all else here: nothing is formatted twice
 local answers, keptMs = KEYS[3], ARGV[3]
 local done = redis.call('HGET', answers, ARGV[2])
 if done then return done end
@@ -30,18 +31,21 @@ local function gone(what) return 'l ' .. cjson.encode(what) end
 local listOf, names = {}, {}
 
 local function partAt(a, list)
-  local part = { name = string.sub(list, #prefix + 2) }
+  local name = string.sub(list, #prefix + 2)
   local expected, count, tagged, conditional = string.match(ARGV[a], '^(%S+) (%d+) (%d) (%d)$')
-  part.expected, part.count, part.width = tonumber(expected), tonumber(count), 1 + tagged
+  local width, after, unless = 1 + tagged, false, false
   a = a + 1
   if conditional == '1' then
-    part.after = tonumber(ARGV[a])
-    part.unless, a = queryAt(a + 1)
+    after = tonumber(ARGV[a])
+    unless, a = queryAt(a + 1)
   end
-  part.events = a
-  if not listOf[part.name] then names[#names + 1] = part.name end
-  listOf[part.name] = list
-  return part, a + part.count * part.width
+  if not listOf[name] then names[#names + 1] = name end
+  listOf[name] = list
+  local part = {
+    name = name, expected = tonumber(expected), count = tonumber(count), counted = count, width = width, after = after, unless = unless,
+    events = a,
+  }
+  return part, a + count * width
 end
 
 local appends, k, a = {}, 4, 5 + ARGV[4]
@@ -73,29 +77,31 @@ inParts(names, function(...)
   checkLists(some)
 end)
 
-local pending, dirty, runs, written = {}, {}, {}, false
+local dirty, runs, written, headText = {}, {}, false, ''
 
 local function writeRuns()
-  if #runs > 0 then redis.call('XADD', log, digits(head) .. '-0', unpack(runs)) end
+  if #runs > 0 then redis.call('XADD', log, headText .. '-0', unpack(runs)) end
   runs = {}
 end
 
 -- Writes what was gathered.
 local function flush()
   if #dirty == 0 then return end
-  local fields = { 'head', digits(head) }
+  local fields = { 'head', headText }
   for _, name in ipairs(dirty) do
-    local elements = pending[name]
+    local stream = streams[name]
+    local elements = stream.elements
     if #elements == 1 then
       redis.call('RPUSH', listOf[name], elements[1])
     else
       inParts(elements, function(...) redis.call('RPUSH', listOf[name], ...) end)
     end
-    fields[#fields + 1], fields[#fields + 2] = name, textOf(streams[name])
+    stream.elements = false
+    fields[#fields + 1], fields[#fields + 2] = name, stream.versionText .. stream.middle .. stream.at
   end
   writeRuns()
   inParts(fields, function(...) redis.call('HSET', h, ...) end)
-  pending, dirty = {}, {}
+  dirty = {}
 end
 
 local function isAsExpected(version, expected)
@@ -127,25 +133,29 @@ end
 
 -- Returns its result, and the key of the next tag.
 local function write(part, tag)
-  local stream, elements = streams[part.name], pending[part.name]
+  local stream = streams[part.name]
+  local elements, version, event, versionText = stream.elements, stream.version, part.events, nil
   if not elements then
     elements = {}
-    pending[part.name], dirty[#dirty + 1] = elements, part.name
+    stream.elements, dirty[#dirty + 1] = elements, part.name
   end
-  stream.at = math.max(now, stream.at)
+  if now > stream.time then stream.time, stream.at = now, nowText end
+  local at = stream.at
   for i = 1, part.count do
-    local event = part.events + (i - 1) * part.width
-    elements[#elements + 1] = string.format('%d %d %d ', stream.version + i, head + i, stream.at) .. ARGV[event]
-    for _ = 1, part.width == 2 and tonumber(ARGV[event + 1]) or 0 do
-      local position = digits(head + i)
-      redis.call('ZADD', KEYS[tag], position, position)
-      tag = tag + 1
+    versionText, headText = digits(version + i), digits(head + i)
+    elements[#elements + 1] = versionText .. ' ' .. headText .. ' ' .. at .. ' ' .. ARGV[event]
+    if part.width == 2 then
+      for _ = 1, tonumber(ARGV[event + 1]) do
+        redis.call('ZADD', KEYS[tag], headText, headText)
+        tag = tag + 1
+      end
     end
+    event = event + part.width
   end
-  head, stream.version = head + part.count, stream.version + part.count
-  runs[#runs + 1], runs[#runs + 2] = part.name, string.format('%d %d', stream.version, part.count)
+  head, stream.version, stream.versionText = head + part.count, version + part.count, versionText
+  runs[#runs + 1], runs[#runs + 2] = part.name, versionText .. ' ' .. part.counted
   if #runs == 32 then writeRuns() end -- who looks up an event reads all of an entry
-  return string.format(' %d %d %d', stream.version, head, stream.at), tag
+  return ' ' .. versionText .. ' ' .. headText .. ' ' .. at, tag
 end
 
 local function appended(append)
@@ -161,7 +171,7 @@ local function appended(append)
     local result
     result, tag = write(part, tag)
     line = line .. result
-    results[i] = append.key and { part.name, part.count .. result }
+    results[i] = append.key and { part.name, part.counted .. result }
   end
   if append.key then redis.call('SET', append.key, cjson.encode(results), unpack(keptMs == '0' and {} or { 'PX', keptMs })) end
   return line

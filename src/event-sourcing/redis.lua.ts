@@ -20,20 +20,16 @@ local streams = {}
 local function digits(number) return string.format('%d', number) end
 
 local function parsed(text)
-  if not text then return { version = 0, first = 1, base = 1, state = 0, at = 0 } end
-  local version, first, base, state, at = string.match(text, '^(%d+) (%d+) (%d+) (%d) (%d+)$')
+  local version, middle, first, base, state, at = string.match(text or '0 1 1 0 0', '^(%d+)( (%d+) (%d+) (%d) )(%d+)$')
   return {
-    version = tonumber(version), first = tonumber(first), base = tonumber(base), state = tonumber(state), at = tonumber(at),
+    version = tonumber(version), first = tonumber(first), base = tonumber(base), state = tonumber(state),
+    middle = middle, at = at, time = tonumber(at), lost = false, elements = false,
   }
 end
 
 local function streamOf(name)
   streams[name] = streams[name] or parsed(redis.call('HGET', h, name))
   return streams[name]
-end
-
-local function textOf(stream)
-  return string.format('%d %d %d %d %d', stream.version, stream.first, stream.base, stream.state, stream.at)
 end
 
 -- Reads a query at ARGV[i]: how many items; of each, how many types, their beginnings of a JSON array, how many tags, their keys.
@@ -265,7 +261,7 @@ for i = 5, 4 + count do
 end
 for i = 4, #KEYS do redis.call('ZREM', KEYS[i], ARGV[count + i + 1]) end
 redis.call('LTRIM', KEYS[3], count, -1)
-stream.base = stream.base + count
-redis.call('HSET', h, ARGV[2], textOf(stream))
+local text = string.format('%d %d %d %d %s', stream.version, stream.first, stream.base + count, stream.state, stream.at)
+redis.call('HSET', h, ARGV[2], text)
 return 1
 `
