@@ -102,19 +102,22 @@ export function firstResults(text: string): { stream: string; from: number; vers
 
 /** An event read. @throws CorruptDataError when it can't be decoded: says which. */
 export function eventOf<E extends Event>(streamId: string, element: string): Recorded<E> {
-  const [, version, position, at, body] = ELEMENT.exec(element) ?? []
+  const first = element.indexOf(' ')
+  const second = element.indexOf(' ', first + 1)
+  const third = element.indexOf(' ', second + 1)
+  const version = Number(element.slice(0, first))
   try {
-    const array = jsonCodec.decode(body ?? '')
+    const array = jsonCodec.decode(element.slice(third + 1))
     const [type, id, data, metadata, tags = []] = array as [string, string, unknown, Metadata?, string[]?]
-    return recordedOf(streamId, type, data, id, Number(version), Number(position), Number(at), metadata ?? {}, tags)
+    const position = Number(element.slice(first + 1, second))
+    const at = Number(element.slice(second + 1, third))
+    return recordedOf(streamId, type, data, id, version, position, at, metadata ?? {}, tags)
   } catch (error) {
     if (!isHoldfastError(error, 'CORRUPT_DATA')) throw error
     const where = `event ${version} of stream ${JSON.stringify(streamId)}`
     throw new CorruptDataError(`${where}: ${error.message}`, { cause: error })
   }
 }
-
-const ELEMENT = /^(\d+) (\d+) (\d+) (.*)$/s
 
 /** Spelled out: a rest or a spread would cost more than all the rest. */
 function recordedOf<E extends Event>(

@@ -350,7 +350,7 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
     this.#closed = true
     const listening = this.#listening
     this.#listening = undefined
-    await listening?.end()
+    void listening?.end().catch(() => {}) // not waited for: there may be no connection
   }
 
   /** {@link close}. */

@@ -222,6 +222,27 @@ test('a subscription hears of the appends of another store at once, and is not a
   expect(woken).toBe(1)
 })
 
+test('closing does not wait for a subscriber that has no connection', async () => {
+  const subscriber = new Redis(1, { maxRetriesPerRequest: null, retryStrategy: () => 10_000 }) // nobody listens there
+  subscriber.on('error', () => {})
+  onTestFinished(() => subscriber.disconnect())
+  const { store } = open({ subscriber })
+  let woken = 0
+  store.wake(() => woken++)
+  await store.append('s', [e('a')])
+  expect(woken).toBe(1)
+  await store.close()
+}, 2_000)
+
+test('data that can’t be decoded is named', async () => {
+  const { store, namespace } = open()
+  await store.append('s', [e('a'), e('b')])
+  await redis.lset(`${namespace}s:s`, 1, '2 2 5 ["b","id",{"$holdfast":["Date","no"]}]')
+  const corrupt = { code: 'CORRUPT_DATA', message: expect.stringMatching(/^event 2 of stream "s": /) as string }
+  await expect(all(store.read('s'))).rejects.toMatchObject(corrupt)
+  await expect(store.readPage()).rejects.toMatchObject(corrupt)
+})
+
 test('who may not publish may append', async () => {
   const { namespace } = open()
   const user = `u${randomUUID()}`
