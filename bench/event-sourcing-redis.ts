@@ -107,7 +107,6 @@ export async function eventSourcingRedis(): Promise<readonly Comparison[]> {
       title: 'Event store on Redis with AOF everysec, append, 64 callers at once',
       callers: 64,
       candidates: appends(durable.url, 'many'),
-      targets: [{ candidate: OURS, than: RAW, rate: 0.85 }],
     },
     {
       title: 'Event store on Redis, append of ten events, 64 callers at once',
