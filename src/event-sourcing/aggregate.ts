@@ -8,6 +8,8 @@ interface Internals<E extends Event> {
   /** Applies a stored event. */
   replay(event: E, version: number): void
   raise(event: E): void
+  /** Gives what `snapshot()` gave to `restore()`. */
+  restore(state: unknown, version: number): void
   /** Takes note that what was raised is stored, up to `version`. */
   stored(version: number): void
 }
@@ -41,6 +43,14 @@ export abstract class Aggregate<E extends Event = Event> {
     this.#uncommitted.push(event)
   }
 
+  /**
+   * What it takes to come back by {@link restore}: whatever the JSON codec keeps. With both, a repository can keep snapshots, and
+   * its cache needs no events. A class whose snapshots change their shape counts up `static snapshotRevision`.
+   */
+  snapshot?(): unknown
+  /** Sets the fields of a new instance to what {@link snapshot} gave, as a copy of its own. What it throws counts as: unreadable. */
+  restore?(state: unknown): void
+
   /** @internal */
   get [INTERNALS](): Internals<E> {
     return {
@@ -49,6 +59,10 @@ export abstract class Aggregate<E extends Event = Event> {
         this.#version = version
       },
       raise: (event) => this.raise(event),
+      restore: (state, version) => {
+        this.restore?.(state)
+        this.#version = version
+      },
       stored: (version) => {
         this.#version = version
         this.#uncommitted = []

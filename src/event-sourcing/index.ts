@@ -5,6 +5,7 @@ export type { Envelope, Event, Metadata, Recorded } from './event.js'
 export { FencedError, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 export { live, type LiveOptions } from './live.js'
 export { MemoryCheckpoints, type MemoryCheckpointsOptions } from './memory-checkpoints.js'
+export { MemorySnapshots } from './memory-snapshots.js'
 export { MemoryEventStore, type MemoryEventStoreOptions } from './memory.js'
 export type { AggregateClass, Command, Decided } from './replay.js'
 export {
@@ -31,6 +32,7 @@ export type {
   StreamInfo,
 } from './store.js'
 export type { Snapshot, SnapshotStore } from './snapshots.js'
+export type { StateCacheOptions, SnapshotOptions } from './states.js'
 export { subscribe } from './subscribe.js'
 export type {
   Handler,

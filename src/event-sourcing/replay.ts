@@ -2,9 +2,16 @@ import { checkObject } from '../kernel/check.js'
 import { internalsOf, type Aggregate } from './aggregate.js'
 import type { Decider } from './decider.js'
 import type { Event, Recorded } from './event.js'
+import { HeldAggregate, HeldValue, isRestorable, type Held } from './held.js'
+import type { Snapshot } from './snapshots.js'
 
 /** A class whose instances are aggregates. */
-export type AggregateClass<S, E extends Event> = new (id: string) => S & Aggregate<E>
+export interface AggregateClass<S, E extends Event> {
+  /** An aggregate before its first event. */
+  new (id: string): S & Aggregate<E>
+  /** Which shape the snapshots of this class have. Integer ≥ 0; counted up when it changes. */
+  readonly snapshotRevision?: number
+}
 
 /** What a user's command may return: events, or nothing for none. */
 export type Decided<E extends Event> = readonly E[] | E | void
@@ -12,8 +19,8 @@ export type Decided<E extends Event> = readonly E[] | E | void
 /** Class and decider alike, as a repository needs them. */
 export interface Model<S, C, E extends Event> {
   initial(id: string): S
-  /** The state after a stored event. An aggregate's is the same object, changed. */
-  replay(state: S, event: Recorded<E>): S
+  /** The state after an event of this version. An aggregate's is the same object, changed. */
+  replay(state: S, event: E, version: number): S
   /** Runs a command; gives the events to be stored. */
   decide(state: S, command: Command<S, C, E>): Promise<readonly E[]>
   /** The state once `events` are stored, of which `decide` gave the data. */
@@ -21,6 +28,12 @@ export interface Model<S, C, E extends Event> {
   isTerminal(state: S): boolean
   /** Whether a state, once given to the user, may change under further events. */
   readonly mutable: boolean
+  /** The state before the first event, or one that comes back. @param keep whether it is to be lasting @throws what `restore` does */
+  hold(id: string, keep: boolean, from?: Snapshot): Held<S, E>
+  /** Whether a snapshot can be made of it. */
+  readonly restorable: boolean
+  /** The class's own `snapshotRevision`. */
+  readonly snapshotRevision: number | undefined
 }
 
 /** A command: data for a decider, or a function of the state. */
@@ -36,8 +49,8 @@ function classModel<S, C, E extends Event>(type: AggregateClass<S, E>): Model<S,
   return {
     mutable: true,
     initial: (id) => new type(id),
-    replay(state, event) {
-      internalsOf(aggregate(state)).replay(event as unknown as E, event.version)
+    replay(state, event, version) {
+      internalsOf(aggregate(state)).replay(event, version)
       return state
     },
     async decide(state, command) {
@@ -51,11 +64,14 @@ function classModel<S, C, E extends Event>(type: AggregateClass<S, E>): Model<S,
       return state
     },
     isTerminal: () => false,
+    hold: (id, keep, from) => new HeldAggregate<S & Aggregate<E>, E>(() => new type(id), keep, from),
+    restorable: isRestorable(type.prototype as Aggregate<E>),
+    snapshotRevision: type.snapshotRevision,
   }
 }
 
 function deciderModel<S, C, E extends Event>(decider: Decider<C, E, S>): Model<S, C, E> {
-  const replay = (state: S, event: Recorded<E>): S => decider.evolve(state, event as unknown as E)
+  const replay = (state: S, event: E): S => decider.evolve(state, event)
   return {
     mutable: false,
     initial: (id) => decider.initial(id),
@@ -64,8 +80,11 @@ function deciderModel<S, C, E extends Event>(decider: Decider<C, E, S>): Model<S
       if (isFunction<S, C, E>(command)) return listOf(await command(state))
       return listOf(await decider.decide(command, state))
     },
-    stored: (state, events) => events.reduce(replay, state),
+    stored: (state, events) => events.reduce((s, event) => replay(s, event as unknown as E), state),
     isTerminal: (state) => decider.isTerminal?.(state) ?? false,
+    hold: (id, _keep, from) => new HeldValue(decider, from ? (from.state as S) : decider.initial(id)),
+    restorable: true,
+    snapshotRevision: undefined,
   }
 }
 

@@ -1,10 +1,11 @@
-import { checkInteger, checkObject, checkString, invalid } from '../kernel/check.js'
-import { isHoldfastError } from '../kernel/errors.js'
+import { checkInteger, checkObject, checkPositive, checkString, invalid } from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
 import type { Decider } from './decider.js'
-import { MOST_MISSED, StreamClosedError, VersionConflictError } from './errors.js'
 import type { Event, Recorded } from './event.js'
+import { Line, type Entry, type LineParts } from './line.js'
 import { modelOf, type AggregateClass, type Command, type Model } from './replay.js'
-import { checkExpected, isAsExpected, missedAfter } from './request.js'
+import { checkExpected } from './request.js'
+import { States, type StateCacheOptions, type Lookup, type SnapshotOptions } from './states.js'
 import type { Appended, AppendOptions, EventStore, ExpectedVersion } from './store.js'
 
 /** How a {@link Repository} names and writes its streams. */
@@ -13,6 +14,20 @@ export interface RepositoryOptions {
   readonly category: string
   /** How often a command is decided again when someone else was first. Integer ≥ 0. @defaultValue 10 */
   readonly retries?: number | undefined
+  /**
+   * Most calls of `handle` for one stream that are appended together: while one append is under way, others wait in line. They are
+   * decided in turn, each on the state after the one before, and each hears its outcome when they are stored. 1: no line, all run
+   * side by side, and who comes late decides again. Integer ≥ 1. @defaultValue 64
+   */
+  readonly group?: number | undefined
+  /** How long a decision may hold up those in line behind it, in milliseconds; then they go on without it. > 0. @defaultValue 100 */
+  readonly patienceMs?: number | undefined
+  /** @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+  /** Keeps the states used last in the process. What is kept is checked against the store whenever it is used. @defaultValue no cache */
+  readonly cache?: StateCacheOptions | undefined
+  /** Keeps states outside the process, so that old events need not be read. @defaultValue no snapshots */
+  readonly snapshot?: SnapshotOptions | undefined
 }
 
 /** A moment in the past, inclusive. Both: whichever is earlier. */
@@ -53,12 +68,18 @@ export interface HandleOptions extends AppendOptions {
   readonly expectedVersion?: ExpectedVersion | undefined
 }
 
-/** Loads states from their events, and stores what commands lead to. Holds no state of its own. */
+/**
+ * Loads states from their events, and stores what commands lead to. Without `cache` it keeps no state but that of a stream
+ * whose commands are under way.
+ */
 export class Repository<S, C = never, E extends Event = Event> {
   readonly #store: EventStore<E>
   readonly #model: Model<S, C, E>
+  readonly #states: States<S, C, E>
   readonly #prefix: string
-  readonly #retries: number
+  readonly #group: number
+  readonly #parts: LineParts<S, C, E>
+  readonly #lines = new Map<string, Line<S, C, E>>()
 
   /**
    * `new Repository(store, Order, { category: 'order' })` for an aggregate class, whose commands are functions;
@@ -70,12 +91,28 @@ export class Repository<S, C = never, E extends Event = Event> {
     source: AggregateClass<S, E> | Decider<C, E, S>,
     options: RepositoryOptions,
   ) {
-    const { category, retries = 10 } = checkObject('options', options)
+    const {
+      category,
+      retries = 10,
+      group = 64,
+      patienceMs = 100,
+      clock = systemClock,
+    } = checkObject('options', options)
     this.#store = store
     this.#model = modelOf(source)
+    this.#states = new States(store, this.#model, options)
+    this.#group = checkInteger('group', group, 1)
     // Only the first '-' parts category and id: no two of them share a stream.
     this.#prefix = `${checkString('category', category).replaceAll('%', '%25').replaceAll('-', '%2D')}-`
-    this.#retries = checkInteger('retries', retries, 0)
+    this.#parts = {
+      store,
+      model: this.#model,
+      states: this.#states,
+      retries: checkInteger('retries', retries, 0),
+      patienceMs: checkPositive('patienceMs', patienceMs),
+      clock,
+      repeated: (...of) => this.#repeated(...of),
+    }
   }
 
   /** Name of the stream that holds `id`. */
@@ -120,35 +157,21 @@ export class Repository<S, C = never, E extends Event = Event> {
     return before && this.#repeated(id, before, 0, tx)
   }
 
-  async #handle(id: string, command: Command<S, C, E>, options: HandleOptions): Promise<Handled<E, S>> {
-    const { expectedVersion = 'any', ...append } = options
-    const { signal, tx } = append
+  #handle(id: string, command: Command<S, C, E>, options: HandleOptions): Promise<Handled<E, S>> {
     const stream = this.stream(id)
-    let truncated = false
-    for (let attempts = 1, conflicts = 0; ; attempts++) {
-      signal?.throwIfAborted()
-      // oxlint-disable-next-line no-await-in-loop -- each try starts where the last one failed
-      let loaded = await this.#load(id, { signal, tx })
-      if (!loaded.exists && (truncated || !isAsExpected(0, expectedVersion))) loaded = await this.#truncated(loaded, tx)
-      if (!isAsExpected(loaded.version, expectedVersion))
-        throw await this.#conflict(stream, expectedVersion, loaded, tx)
-      if (this.#model.isTerminal(loaded.state)) throw new StreamClosedError(stream, 'has come to its end')
-      const events = await this.#model.decide(loaded.state, command)
-      if (events.length === 0) return { ...loaded, events: [], position: 0, attempts, duplicate: false }
-      try {
-        const appended = await this.#store.append(stream, events, { ...append, expectedVersion: loaded.version })
-        if (appended.duplicate) return await this.#repeated(id, appended, attempts, tx)
-        const { version, position, events: recorded } = appended
-        const state = this.#model.stored(loaded.state, recorded)
-        return { id, state, version, exists: true, events: recorded, position, attempts, duplicate: false }
-      } catch (error) {
-        if (!isHoldfastError(error, 'VERSION_CONFLICT')) throw error
-        // No event of a stream that has some: they were truncated, and nobody else was first.
-        const found = !truncated && !loaded.exists && (error as VersionConflictError).missed.length === 0
-        if (found) truncated = true
-        else if (++conflicts > this.#retries) throw error
-      }
+    // Who has a transaction must not wait for others: they may wait for that very transaction.
+    if (this.#group === 1 || options.tx !== undefined) return new Line(this.#parts, stream, 1).add(id, command, options)
+    return (this.#lines.get(stream) ?? this.#line(stream)).add(id, command, options)
+  }
+
+  #line(stream: string, waiting?: Entry<S, C, E>[]): Line<S, C, E> {
+    const leave = (left: Line<S, C, E>, rest: Entry<S, C, E>[]): void => {
+      if (this.#lines.get(stream) === left) this.#lines.delete(stream)
+      if (rest.length > 0) this.#line(stream, rest)
     }
+    const line = new Line(this.#parts, stream, this.#group, leave, waiting)
+    this.#lines.set(stream, line)
+    return line
   }
 
   /**
@@ -162,36 +185,17 @@ export class Repository<S, C = never, E extends Event = Event> {
     for await (const event of this.#store.read<E>(this.stream(id), { toVersion: at.version, asOf: at.asOf })) {
       if (model.mutable) {
         seen.push(event)
-        state = seen.reduce((s, e) => model.replay(s, e), model.initial(id))
+        state = seen.reduce((s, e) => model.replay(s, e as unknown as E, e.version), model.initial(id))
       } else {
-        state = model.replay(state, event)
+        state = model.replay(state, event as unknown as E, event.version)
       }
       yield { id, state, version: event.version, exists: true }
     }
   }
 
-  async #load(
-    id: string,
-    options: {
-      toVersion?: number | undefined
-      asOf?: Date | undefined
-      signal?: AbortSignal | undefined
-      tx?: unknown
-    },
-  ): Promise<Loaded<S>> {
-    let state = this.#model.initial(id)
-    let version = 0
-    for await (const event of this.#store.read<E>(this.stream(id), options)) {
-      state = this.#model.replay(state, event)
-      version = event.version
-    }
-    return { id, state, version, exists: version > 0 }
-  }
-
-  /** A stream without events may have had some: then appends go on from its version. */
-  async #truncated(loaded: Loaded<S>, tx: unknown): Promise<Loaded<S>> {
-    const { version = 0 } = (await this.#store.info(this.stream(loaded.id), { tx })) ?? {}
-    return { ...loaded, version, exists: version > 0 }
+  async #load(id: string, lookup: Lookup): Promise<Loaded<S>> {
+    const { held, version, exists } = await this.#states.load(id, this.stream(id), lookup)
+    return { id, state: held.take(), version, exists }
   }
 
   async #repeated(id: string, before: Appended<E>, attempts: number, tx: unknown): Promise<Handled<E, S>> {
@@ -199,18 +203,5 @@ export class Repository<S, C = never, E extends Event = Event> {
     if (stream !== this.stream(id)) return invalid('idempotencyKey', 'one that was not used for other streams', stream)
     const { state } = await this.#load(id, { toVersion: version, tx })
     return { id, state, version, exists: true, events, position, attempts, duplicate: true }
-  }
-
-  async #conflict(
-    stream: string,
-    expected: ExpectedVersion,
-    { version }: Loaded<S>,
-    tx: unknown,
-  ): Promise<VersionConflictError> {
-    const after = missedAfter(expected) ?? version
-    const missed: Recorded<E>[] = []
-    const bounds = { fromVersion: after + 1, toVersion: version, limit: MOST_MISSED, tx }
-    if (after < version) for await (const event of this.#store.read<E>(stream, bounds)) missed.push(event)
-    return new VersionConflictError(stream, expected, version, missed)
   }
 }

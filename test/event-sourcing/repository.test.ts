@@ -115,7 +115,8 @@ test('of two creations at the same time, the second is decided on the state afte
 })
 
 test('commands at the same time are all decided, each on the state after the one before', async () => {
-  const { deciders } = open(20)
+  const { store } = open()
+  const deciders = new Repository(store, counter, { category: 'counter', retries: 20, group: 1 })
   await deciders.handle('1', { kind: 'open', limit: 10 })
   const tries = await Promise.allSettled(Array.from({ length: 15 }, () => deciders.handle('1', { kind: 'add', n: 1 })))
   expect(tries.filter((t) => t.status === 'fulfilled')).toHaveLength(10)

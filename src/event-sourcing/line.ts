@@ -1,0 +1,334 @@
+import type { Clock } from '../kernel/clock.js'
+import { familyOf, isHoldfastError } from '../kernel/errors.js'
+import { orAbort } from '../kernel/signal.js'
+import { MOST_MISSED, StreamClosedError, VersionConflictError } from './errors.js'
+import type { Event, Recorded } from './event.js'
+import type { Command, Model } from './replay.js'
+import type { Handled, HandleOptions } from './repository.js'
+import { isAsExpected, missedAfter } from './request.js'
+import type { Known, States } from './states.js'
+import type { Appended, EventStore } from './store.js'
+
+/** What the lines of a repository work with. */
+export interface LineParts<S, C, E extends Event> {
+  readonly store: EventStore<E>
+  readonly model: Model<S, C, E>
+  readonly states: States<S, C, E>
+  readonly retries: number
+  /** How long a decision may hold up those behind it, in milliseconds. */
+  readonly patienceMs: number
+  readonly clock: Clock
+  /** The outcome of an append that was made before. */
+  repeated(id: string, before: Appended<E>, attempts: number, tx: unknown): Promise<Handled<E, S>>
+}
+
+/** A call that waits for its outcome. */
+export interface Entry<S, C, E extends Event> {
+  readonly id: string
+  readonly command: Command<S, C, E>
+  readonly options: HandleOptions
+  /** A moment of `States.tick`: what answers it without writing must be known since. */
+  readonly arrived: number
+  attempts: number
+  conflicts: number
+  /** Whether it is not to be appended together with others. */
+  alone: boolean
+  /** Tells the caller its outcome, once there is one. */
+  tell: (() => void) | undefined
+  resolve(handled: Handled<E, S>): void
+  reject(error: unknown): void
+}
+
+/** What a call came to, if its turn's append succeeds. */
+interface Tentative<S, C, E extends Event> {
+  readonly entry: Entry<S, C, E>
+  /** What it was decided on; an aggregate has been changed by it since. */
+  readonly state: S
+  readonly version: number
+  readonly events: readonly E[]
+  readonly failure: { readonly error: unknown } | undefined
+}
+
+/** Stands for the conflict of an expected version, which is looked up when it is told. */
+const UNEXPECTED = Symbol('unexpected')
+
+/**
+ * The calls that wait for one stream. They are decided in turn, each on the state after the one before, and what they lead to
+ * is appended at once, at exactly the version that they were decided on: so all that was decided holds only if that append
+ * succeeds. What leads to no append, a refusal too, is told only of a state that was true after the call had come.
+ */
+export class Line<S, C, E extends Event> {
+  readonly #parts: LineParts<S, C, E>
+  readonly #stream: string
+  readonly #group: number
+  readonly #leave: (line: Line<S, C, E>, rest: Entry<S, C, E>[]) => void
+  #waiting: Entry<S, C, E>[]
+  #running = false
+  #known: Known<S, E> | undefined
+  /** Whether a stream without events was found to have had some. */
+  #truncated = false
+  /** Whether a decision took so long that the others went on without it. */
+  #stuck = false
+
+  /**
+   * @param group the most calls per append; 1: nobody else is to be added
+   * @param leave the line takes no more calls; `rest` are to go on in another one
+   */
+  constructor(
+    parts: LineParts<S, C, E>,
+    stream: string,
+    group: number,
+    leave: (line: Line<S, C, E>, rest: Entry<S, C, E>[]) => void = () => {},
+    waiting: Entry<S, C, E>[] = [],
+  ) {
+    this.#parts = parts
+    this.#stream = stream
+    this.#group = group
+    this.#leave = leave
+    this.#waiting = waiting
+    if (waiting.length > 0) void this.#run()
+  }
+
+  /** Waits for its turn, and gives its outcome. */
+  add(id: string, command: Command<S, C, E>, options: HandleOptions): Promise<Handled<E, S>> {
+    const { signal, idempotencyKey, expectedVersion = 'any' } = options
+    const outcome = new Promise<Handled<E, S>>((resolve, reject) => {
+      const alone = idempotencyKey !== undefined || expectedVersion !== 'any'
+      const arrived = this.#parts.states.tick()
+      this.#waiting.push({
+        id,
+        command,
+        options,
+        arrived,
+        attempts: 0,
+        conflicts: 0,
+        alone,
+        tell: undefined,
+        resolve,
+        reject,
+      })
+    })
+    if (!this.#running) void this.#run()
+    return orAbort(outcome, signal)
+  }
+
+  async #run(): Promise<void> {
+    this.#running = true
+    await Promise.resolve() // so that calls made at the same time stand in line
+    do {
+      const entries = this.#next()
+      try {
+        // oxlint-disable-next-line no-await-in-loop -- one turn after the other is what a line is
+        await this.#turn(entries)
+      } catch (error) {
+        this.#fail(
+          entries.filter((entry) => this.#waiting.includes(entry)), // the others went on in another line
+          error,
+        )
+      }
+      const done = this.#waiting.filter(({ tell }) => tell)
+      this.#waiting = this.#waiting.filter(({ tell }) => !tell)
+      this.#running = this.#waiting.length > 0
+      if (!this.#running && !this.#stuck) this.#leave(this, []) // first, so that what a caller does next begins afresh
+      for (const { tell } of done) tell?.()
+    } while (this.#running)
+  }
+
+  /** Those whose turn it is: one alone, or several that can go together. */
+  #next(): Entry<S, C, E>[] {
+    const next: Entry<S, C, E>[] = []
+    for (const entry of this.#waiting) {
+      if (next.length === this.#group || next[0]?.alone || (entry.alone && next.length > 0)) break
+      if (entry.options.signal?.aborted) refuse(entry, entry.options.signal.reason)
+      else next.push(entry)
+    }
+    return next
+  }
+
+  /** One try: at its end some calls are settled, or more is known of the stream. */
+  async #turn(entries: readonly Entry<S, C, E>[]): Promise<void> {
+    const [first] = entries
+    if (!first) return
+    const { states } = this.#parts
+    const { expectedVersion = 'any', tx } = first.options
+    let known = this.#known ?? (await this.#look(first))
+    if (!known.exists && (this.#truncated || !isAsExpected(0, expectedVersion)))
+      known = await states.truncated(this.#stream, known, tx)
+    const decisions = await this.#decide(entries, known)
+    this.#known = known.held.lasting ? known : undefined
+    if (decisions.some(({ entry }) => entry.options.signal?.aborted)) return
+    if (decisions.some(({ events }) => events.length > 0)) await this.#append(decisions, known)
+    else if (decisions.every(({ entry }) => known.since > entry.arrived)) await this.#settle(decisions, known)
+    else this.#known &&= await states.followed(this.#stream, this.#known, {})
+  }
+
+  #look({ id, options: { signal, tx } }: Entry<S, C, E>): Promise<Known<S, E>> {
+    const { states } = this.#parts
+    const keep = tx === undefined && (states.keeps || this.#waiting.length > 1)
+    // What several wait for does not end with the signal of one.
+    return states.recent(id, this.#stream, { tx, signal: this.#group > 1 ? undefined : signal, keep })
+  }
+
+  /** Decides in turn, each on what is known and what those before it lead to. Settles what is certain by that. */
+  async #decide(entries: readonly Entry<S, C, E>[], known: Known<S, E>): Promise<readonly Tentative<S, C, E>[]> {
+    const { model } = this.#parts
+    const { held, version, since } = known
+    const decisions: Tentative<S, C, E>[] = []
+    const raised: E[] = []
+    let [state, seen] = [held.take(), 0]
+    for (const entry of entries) {
+      if (model.mutable && entry !== entries[0]) {
+        if (!held.lasting) break
+        ;[state, seen] = [held.take(), 0]
+      }
+      for (; seen < raised.length; seen++) state = model.replay(state, raised[seen] as E, version + seen + 1)
+      // oxlint-disable-next-line no-await-in-loop -- in turn
+      const decision = await this.#decideOne(entry, state, version + seen)
+      // Those before it are decided elsewhere: it stands if it was not decided on what they lead to.
+      if (this.#stuck && entries.length > 1) return raised.length === 0 ? [decision] : []
+      // oxlint-disable-next-line no-await-in-loop -- as above
+      if (decision.events.length + raised.length === 0 && since > entry.arrived) await this.#settle([decision], known)
+      else decisions.push(decision)
+      raised.push(...decision.events)
+    }
+    return decisions
+  }
+
+  async #decideOne(entry: Entry<S, C, E>, state: S, version: number): Promise<Tentative<S, C, E>> {
+    const { model } = this.#parts
+    entry.attempts++
+    const forget = this.#watch(entry)
+    try {
+      if (!isAsExpected(version, entry.options.expectedVersion ?? 'any')) throw UNEXPECTED
+      if (model.isTerminal(state)) throw new StreamClosedError(this.#stream, 'has come to its end')
+      return { entry, state, version, events: await model.decide(state, entry.command), failure: undefined }
+    } catch (error) {
+      return { entry, state, version, events: [], failure: { error } }
+    } finally {
+      forget()
+    }
+  }
+
+  /** When the decision takes long, or waits for one behind it, the others go on in another line. */
+  #watch(entry: Entry<S, C, E>): () => void {
+    if (this.#group === 1 || this.#stuck) return () => {}
+    const { clock, patienceMs } = this.#parts
+    return clock.setTimer(() => {
+      this.#stuck = true
+      const others = this.#waiting.filter((other) => other !== entry)
+      this.#waiting = [entry]
+      this.#leave(
+        this,
+        others.filter(({ tell }) => !tell),
+      )
+      for (const { tell } of others) tell?.()
+    }, patienceMs)
+  }
+
+  async #append(decisions: readonly Tentative<S, C, E>[], known: Known<S, E>): Promise<void> {
+    const { states, store } = this.#parts
+    const [{ entry }] = decisions as [Tentative<S, C, E>]
+    const { tx } = entry.options
+    const options = decisions.length > 1 ? {} : entry.options
+    const since = states.tick()
+    let appended: Appended<E>
+    try {
+      appended = await store.append(this.#stream, eventsOf(decisions), { ...options, expectedVersion: known.version })
+    } catch (error) {
+      return this.#refused(decisions, known, error, since)
+    }
+    if (appended.duplicate) return answer(entry, await this.#parts.repeated(entry.id, appended, entry.attempts, tx))
+    await this.#settle(decisions, known, appended.events)
+    if (!this.#known) return
+    this.#known = { ...known, version: appended.version, last: appended.events.at(-1)?.id, exists: true, since }
+    if (tx === undefined) this.#known = states.remember(this.#stream, this.#known)
+  }
+
+  /** Tells each call its outcome, now that `recorded` is stored. */
+  async #settle(
+    decisions: readonly Tentative<S, C, E>[],
+    { held, exists }: Known<S, E>,
+    recorded: readonly Recorded<E>[] = [],
+  ): Promise<void> {
+    const { model } = this.#parts
+    let done = 0
+    for (const { entry, state: decided, version: before, events: raised, failure } of decisions) {
+      const events = recorded.slice(done, (done += raised.length))
+      for (const event of events) held.advance(event)
+      if (failure) {
+        // oxlint-disable-next-line no-await-in-loop -- of one at most: it goes alone
+        refuse(entry, failure.error === UNEXPECTED ? await this.#conflict(entry, before) : failure.error)
+        continue
+      }
+      const { id, attempts } = entry
+      const state = model.mutable ? model.stored(decided, events) : held.take()
+      const { version = before, position = 0 } = events.at(-1) ?? {}
+      answer(entry, {
+        id,
+        state,
+        version,
+        exists: exists || version > 0,
+        events,
+        position,
+        attempts,
+        duplicate: false,
+      })
+    }
+  }
+
+  /** Nothing was written, or nobody knows. */
+  async #refused(decisions: readonly Tentative<S, C, E>[], known: Known<S, E>, error: unknown, since: number) {
+    const { states, retries } = this.#parts
+    if (isHoldfastError(error, 'VERSION_CONFLICT')) {
+      const conflict = error as VersionConflictError<E>
+      this.#known &&= states.caughtUp(this.#known, conflict, since)
+      if (!this.#known) states.forget(this.#stream)
+      // No event of a stream that has some: they were truncated, and nobody else was first.
+      if (!this.#truncated && !known.exists && conflict.missed.length === 0) {
+        this.#truncated = true
+        return
+      }
+      for (const { entry, events } of decisions)
+        if (events.length > 0 && ++entry.conflicts > retries) refuse(entry, error)
+    } else if (decisions.length > 1 && familyOf(error) === 'invalid') {
+      for (const { entry } of decisions) entry.alone = true // it is because of one of them, or each is to hear it
+    } else {
+      this.#fail(
+        decisions.map(({ entry }) => entry),
+        error,
+      )
+    }
+  }
+
+  #fail(entries: readonly Entry<S, C, E>[], error: unknown): void {
+    this.#known = undefined
+    this.#parts.states.forget(this.#stream)
+    for (const entry of entries) refuse(entry, error)
+  }
+
+  async #conflict({ options }: Entry<S, C, E>, version: number): Promise<VersionConflictError> {
+    const { expectedVersion: expected = 'any', tx } = options
+    const after = missedAfter(expected) ?? version
+    const missed: Recorded<E>[] = []
+    const bounds = { fromVersion: after + 1, toVersion: version, limit: MOST_MISSED, tx }
+    if (after < version) for await (const event of this.#parts.store.read<E>(this.#stream, bounds)) missed.push(event)
+    return new VersionConflictError(this.#stream, expected, version, missed)
+  }
+}
+
+function answer<S, C, E extends Event>(entry: Entry<S, C, E>, handled: Handled<E, S>): void {
+  entry.tell ??= () => entry.resolve(handled)
+}
+
+function refuse<S, C, E extends Event>(entry: Entry<S, C, E>, error: unknown): void {
+  entry.tell ??= () => entry.reject(error)
+}
+
+/** What is appended: each call's metadata goes under its own events when there are several calls. */
+function eventsOf<S, C, E extends Event>(decisions: readonly Tentative<S, C, E>[]): readonly E[] {
+  if (decisions.length === 1) return decisions[0]?.events ?? []
+  return decisions.flatMap(({ entry, events }) => {
+    const { metadata } = entry.options
+    return metadata ? events.map((event) => ({ ...event, metadata: { ...metadata, ...event.metadata } })) : events
+  })
+}

@@ -1,0 +1,331 @@
+import { expect, test } from 'vitest'
+import {
+  Aggregate,
+  MemoryEventStore,
+  MemorySnapshots,
+  Repository,
+  type Event,
+  type RepositoryOptions,
+  type SnapshotStore,
+} from '../../src/event-sourcing/index.js'
+import { settle } from '../../src/testing/index.js'
+import { snapshotStoreContract } from '../conformance/snapshot-store.js'
+import { fc, prop } from '../support/prop.js'
+import { counting } from './counting-store.js'
+import { Counter, counter, type CounterCommand, type CounterEvent, type CounterState } from './counter.js'
+
+snapshotStoreContract('memory', async () => ({ snapshots: new MemorySnapshots(), close: async () => {} }))
+
+type Added = Event<'Added', number>
+/** Keeps what can be changed, to be found out when it is shared. */
+class Tally extends Aggregate<Added> {
+  static readonly snapshotRevision: number = 3
+  seen: number[] = []
+  protected apply(event: Added): void {
+    this.seen.push(event.data)
+  }
+  override snapshot(): unknown {
+    return this.seen
+  }
+  override restore(state: number[]): void {
+    if (!Array.isArray(state)) throw new Error('unreadable')
+    this.seen = state
+  }
+}
+const one = (): Added => ({ type: 'Added', data: 1 })
+const sumOf = {
+  initial: () => ({ sum: 0 }),
+  decide: (command: number): Added[] => (command > 0 ? [{ type: 'Added', data: command }] : []),
+  evolve: (state: { sum: number }, event: Added) => ({ sum: state.sum + event.data }),
+}
+
+const open = (options: Partial<RepositoryOptions> = {}) => {
+  const snapshots = new MemorySnapshots()
+  const { store, uses, reset } = counting(new MemoryEventStore<Added>())
+  const snapshot = { every: 10, revision: 3, store: snapshots }
+  const make = (more: Partial<RepositoryOptions> = {}) => ({
+    deciders: new Repository(store, sumOf, { category: 'c', snapshot, ...options, ...more }),
+    classes: new Repository(store, Tally, { category: 'c', snapshot, ...options, ...more }),
+  })
+  return { store, uses, reset, snapshots, make, ...make() }
+}
+const fill = (store: MemoryEventStore<Added>, n: number) =>
+  store.append(
+    'c-1',
+    Array.from({ length: n }, (): Added => ({ type: 'Added', data: 1 })),
+  )
+
+test('a stream of 100,000 events with a snapshot is loaded without reading the old ones', async () => {
+  for (const of of ['deciders', 'classes'] as const) {
+    const opened = open({ snapshot: undefined })
+    const { store, uses, reset, snapshots } = opened
+    await fill(store, 100_000)
+    const snapshot = { every: 1_000, revision: 1, store: snapshots }
+    const repository = opened.make({ snapshot })[of]
+    await repository.load('1')
+    await settle()
+    await fill(store, 7)
+    reset()
+    const loaded = await opened.make({ snapshot })[of].load('1')
+    expect([loaded.version, loaded.exists]).toEqual([100_007, true])
+    const { state } = loaded
+    expect(state instanceof Tally ? state.seen.length : state.sum).toBe(100_007)
+    if (state instanceof Tally) expect(state.version).toBe(100_007)
+    expect(uses).toEqual({ appends: 0, reads: 1, events: 8, infos: 0 })
+    reset()
+    await opened.make({ snapshot })[of].handle('1', one)
+    expect(uses).toEqual({ appends: 1, reads: 1, events: 8, infos: 0 })
+  }
+})
+
+test('a snapshot is made every so many events, in the background, of what is stored', async () => {
+  const { deciders, snapshots } = open()
+  for (let i = 1; i <= 25; i++) await deciders.handle('1', 1)
+  await settle()
+  expect(await snapshots.get('c-1', 3)).toEqual({ version: 20, state: { sum: 20 } })
+  expect((await snapshots.get('c-1', 3, 19))?.version).toBe(10)
+})
+
+test('time travel by version starts from a snapshot at or below it; by time it reads the events', async () => {
+  const { deciders, uses, reset } = open()
+  for (let i = 1; i <= 35; i++) await deciders.handle('1', 1)
+  await settle()
+  reset()
+  expect((await deciders.load('1', { version: 25 })).state.sum).toBe(25)
+  expect(uses.events).toBe(6)
+  expect((await deciders.load('1', { version: 20 })).state.sum).toBe(20)
+  expect((await deciders.load('1', { version: 9 })).state.sum).toBe(9)
+  expect(uses.events).toBe(6 + 1 + 9)
+  expect((await deciders.load('1', { asOf: new Date(0) })).state.sum).toBe(0)
+})
+
+test('snapshots of another revision are left aside; the class says which its own is', async () => {
+  const { store, snapshots } = open()
+  await fill(store, 3)
+  await snapshots.put('c-1', 2, 2, ['old shape'])
+  const tallies = new Repository(store, Tally, { category: 'c', snapshot: { every: 2, store: snapshots } })
+  expect((await tallies.load('1')).state.seen).toEqual([1, 1, 1])
+  await settle()
+  expect(await snapshots.get('c-1', 3)).toEqual({ version: 3, state: [1, 1, 1] })
+})
+
+test('a snapshot that can’t be read, that lies ahead or behind a hole is left aside', async () => {
+  const { store, snapshots, classes, deciders } = open()
+  await fill(store, 5)
+  await snapshots.put('c-1', 3, 3, 'rubbish')
+  expect((await classes.load('1')).state.seen).toHaveLength(5)
+  await snapshots.drop('c-1')
+  await snapshots.put('c-1', 3, 9, { sum: 9 }) // of a log that was longer, before it was restored
+  expect(await deciders.load('1')).toMatchObject({ version: 5, state: { sum: 5 } })
+  await snapshots.drop('c-1')
+  await snapshots.put('c-1', 3, 2, { sum: 2 })
+  await store.truncate('c-1', 4)
+  expect(await deciders.load('1')).toMatchObject({ version: 5, state: { sum: 2 } })
+  await snapshots.put('c-1', 3, 3, { sum: 3 })
+  expect(await deciders.load('1')).toMatchObject({ version: 5, state: { sum: 5 } }) // goes on where the snapshot ends
+  await snapshots.put('c-1', 3, 5, { sum: 5 })
+  await store.truncate('c-1', 6)
+  expect(await deciders.load('1')).toMatchObject({ version: 5, exists: true, state: { sum: 5 } })
+  expect(await deciders.handle('1', 1)).toMatchObject({ version: 6, state: { sum: 6 } })
+})
+
+test('a snapshot store that fails costs time and one warning, nothing else', async () => {
+  const warnings: unknown[] = []
+  const listen = (warning: unknown) => warnings.push(warning)
+  process.on('warning', listen)
+  const broken: SnapshotStore = {
+    get: () => Promise.reject(new Error('no get')),
+    put: () => Promise.reject(new Error('no put')),
+    drop: () => Promise.reject(new Error('no drop')),
+  }
+  const { deciders } = open({ snapshot: { every: 1, revision: 1, store: broken } })
+  for (let i = 1; i <= 5; i++) expect((await deciders.handle('1', 1)).state.sum).toBe(i)
+  await settle()
+  await new Promise((resolve) => setImmediate(resolve))
+  process.off('warning', listen)
+  expect(warnings).toHaveLength(1)
+})
+
+test('an instance given out is its caller’s own, whatever the caller does to it', async () => {
+  for (const options of [{ cache: { max: 5 } }, {}, { snapshot: undefined, cache: { max: 5 } }]) {
+    const { classes } = open(options)
+    const handled = await Promise.all(
+      Array.from({ length: 30 }, (_, i) =>
+        classes.handle('1', (t) => ({ type: 'Added', data: t.seen.push(-1) > 0 ? i : 0 })),
+      ),
+    )
+    for (const { state } of handled) state.seen.push(-2)
+    const [a, b] = await Promise.all([classes.load('1'), classes.load('1')])
+    expect(a.state).not.toBe(b.state)
+    a.state.seen.length = 0
+    const expected = Array.from({ length: 30 }, (_, i) => i)
+    expect(b.state.seen).toEqual(expected)
+    expect((await classes.load('1')).state.seen).toEqual(expected)
+  }
+})
+
+test('a warm cache: one probe to load, none to decide', async () => {
+  for (const of of ['deciders', 'classes'] as const) {
+    const { store, uses, reset, ...opened } = open({ snapshot: undefined, cache: { max: 2 } })
+    const repository = opened[of]
+    await fill(store, 500)
+    await repository.load('1')
+    reset()
+    expect((await repository.load('1')).version).toBe(500)
+    expect(uses).toEqual({ appends: 0, reads: 1, events: 1, infos: 0 })
+    await fill(store, 3) // somebody else
+    reset()
+    expect((await repository.load('1')).version).toBe(503)
+    expect(uses).toMatchObject({ reads: 1, events: 4 })
+    reset()
+    await repository.handle('1', one)
+    expect(uses).toMatchObject({ reads: 0, appends: 1 })
+    await fill(store, 1)
+    reset()
+    expect(await repository.handle('1', one)).toMatchObject({
+      version: 506,
+      attempts: 2,
+    })
+    expect(uses).toMatchObject({ reads: 0, appends: 2 })
+    for (const id of ['2', '3']) await repository.handle(id, one) // '1' was used longest ago
+    reset()
+    await repository.load('1')
+    expect(uses.events).toBe(506)
+  }
+})
+
+test('a cached state is dropped when the stream is not the one it came from', async () => {
+  const { deciders, store } = open({ snapshot: undefined, cache: { max: 2 } })
+  for (let i = 0; i < 3; i++) await deciders.handle('1', 1)
+  await store.truncate('c-1', 4)
+  expect(await deciders.load('1')).toMatchObject({ state: { sum: 0 } })
+  await deciders.handle('2', 1)
+  await store.tombstone('c-2')
+  await expect(deciders.load('2')).rejects.toMatchObject({ code: 'TOMBSTONED' })
+})
+
+test('options are checked at construction', () => {
+  const store = new MemoryEventStore()
+  const snapshots = new MemorySnapshots()
+  const make = (options: object, source: object = counter) =>
+    new Repository(store, source as never, { category: 'c', ...options })
+  expect(() => make({ snapshot: { every: 1, store: snapshots } })).toThrow(/snapshot.revision/)
+  expect(() => make({ snapshot: { every: 0, revision: 1, store: snapshots } })).toThrow(/snapshot.every/)
+  expect(() => make({ snapshot: { every: 1, revision: 1, store: {} } })).toThrow(/snapshot.store.get/)
+  expect(() => make({ snapshot: { every: 1, revision: 1, store: snapshots } }, Counter)).toThrow(
+    /snapshot\(\) and restore\(\)/,
+  )
+  expect(() => make({ cache: { max: 0 } })).toThrow(/cache.max/)
+  expect(() => make({ group: 0 })).toThrow(/group/)
+  expect(() => make({ patienceMs: 0 })).toThrow(/patienceMs/)
+})
+
+/** The counter, with snapshots. */
+class Kept extends Counter {
+  override snapshot(): unknown {
+    return { limit: this.limit, total: this.total, status: this.status }
+  }
+  override restore(state: CounterState): void {
+    if (state.status !== 'new') this.open0(state.limit)
+    this.total = state.total
+    if (state.status === 'closed') this.apply({ type: 'Closed', data: null })
+  }
+  open0(limit: number): void {
+    this.apply({ type: 'Opened', data: { limit } })
+  }
+}
+
+const command: fc.Arbitrary<CounterCommand> = fc.oneof(
+  { weight: 2, arbitrary: fc.record({ kind: fc.constant('open' as const), limit: fc.integer({ min: 1, max: 60 }) }) },
+  { weight: 8, arbitrary: fc.record({ kind: fc.constant('add' as const), n: fc.integer({ min: 1, max: 9 }) }) },
+  { weight: 1, arbitrary: fc.record({ kind: fc.constant('close' as const) }) },
+)
+/** What happens one after the other; what is in one list happens at the same time. By one of two processes. */
+const history = fc.array(
+  fc.oneof(
+    {
+      weight: 6,
+      arbitrary: fc.record({
+        process: fc.integer({ min: 0, max: 1 }),
+        commands: fc.array(command, { minLength: 1, maxLength: 12 }),
+      }),
+    },
+    { weight: 1, arbitrary: fc.constant('lose snapshots' as const) },
+    { weight: 2, arbitrary: fc.record({ load: fc.integer({ min: 0, max: 1 }) }) },
+  ),
+  { maxLength: 14 },
+)
+const settings = fc.record({
+  group: fc.constantFrom(1, 2, 64),
+  cache: fc.option(fc.record({ max: fc.integer({ min: 1, max: 2 }) }), { nil: undefined }),
+  every: fc.option(fc.integer({ min: 1, max: 5 }), { nil: undefined }),
+})
+
+prop(
+  'snapshots, caches and groups never change a result, for deciders and classes, kept or not',
+  [history, settings, fc.constantFrom('decider', 'class', 'kept class')],
+  async (steps, { every, ...options }, kind) => {
+    const store = new MemoryEventStore<CounterEvent>()
+    const plainStore = new MemoryEventStore<CounterEvent>()
+    const snapshots = new MemorySnapshots()
+    const snapshot = every === undefined || kind === 'class' ? undefined : { every, revision: 1, store: snapshots }
+    const plain = new Repository(plainStore, counter, { category: 'c', group: 1 })
+    const run = (c: Counter, order: CounterCommand): void => {
+      if (order.kind === 'open') c.open(order.limit)
+      else if (order.kind === 'add') c.add(order.n)
+      else c.close()
+    }
+    const start = (): { handle(c: CounterCommand): Promise<unknown>; load(version?: number): Promise<unknown> } => {
+      const given = { category: 'c', retries: 100, snapshot, ...options }
+      if (kind === 'decider') {
+        const r = new Repository(store, counter, given)
+        return { handle: (c) => r.handle('1', c).then(shown), load: (version) => r.load('1', { version }).then(shown) }
+      }
+      const r = new Repository(store, kind === 'class' ? Counter : Kept, given)
+      return {
+        handle: (c) => r.handle('1', (own) => run(own, c)).then(shown),
+        load: (version) => r.load('1', { version }).then(shown),
+      }
+    }
+    const processes = [start(), start()] as const
+    const told = async (outcome: Promise<unknown>): Promise<unknown> => outcome.catch((error: Error) => error.message)
+    for (const step of steps) {
+      if (step === 'lose snapshots') await snapshots.drop('c-1')
+      else if ('load' in step) expect(await processes[step.load as 0]?.load()).toEqual(shown(await plain.load('1')))
+      else if (options.group === 1) {
+        for (const c of step.commands) {
+          expect(await told(processes[step.process as 0].handle(c))).toEqual(
+            await told(plain.handle('1', c).then(shown)),
+          )
+        }
+      } else {
+        const outcomes = await Promise.all(step.commands.map((c) => told(processes[step.process as 0].handle(c))))
+        const expected: unknown[] = []
+        for (const c of step.commands) expected.push(await told(plain.handle('1', c).then(shown)))
+        expect(outcomes).toEqual(expected)
+      }
+    }
+    const { version } = await plain.load('1')
+    for (let v = 0; v <= version; v++)
+      expect(await start().load(v)).toEqual(shown(await plain.load('1', { version: v })))
+  },
+  { numRuns: 300 },
+)
+
+/** The same of both. */
+function shown({
+  state,
+  version,
+  exists,
+  ...rest
+}: {
+  state: CounterState | Counter
+  version: number
+  exists: boolean
+  events?: readonly { type: string; data: unknown; version: number }[]
+  position?: number
+}) {
+  const { status, limit, total } = state
+  const events = rest.events?.map((e) => [e.type, e.data, e.version])
+  return { status, limit, total, version, exists, events, position: rest.position }
+}
