@@ -1,5 +1,6 @@
 export { Aggregate } from './aggregate.js'
 export type { Checkpoints, SubscriptionLease, Parked } from './checkpoints.js'
+export { decide, type DecideOptions, type Fold } from './decide.js'
 export type { Decider } from './decider.js'
 export type { Envelope, Event, Metadata, Recorded } from './event.js'
 export { FencedError, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
