@@ -74,6 +74,23 @@ export class StreamClosedError extends HoldfastError {
   }
 }
 
+/** The subject's key was destroyed: nothing can be encrypted for it any more. Nothing was written. */
+export class ShreddedError extends HoldfastError {
+  readonly code = 'SHREDDED'
+
+  constructor(readonly subject: string) {
+    super(`the key of subject ${JSON.stringify(subject)} was destroyed`)
+  }
+
+  override get name(): string {
+    return 'ShreddedError'
+  }
+
+  override get family(): ErrorFamily {
+    return 'invalid'
+  }
+}
+
 /** Another owner has taken over the subscription: what was to be committed under the old lease was not. */
 export class FencedError extends ConflictError {
   readonly code = 'FENCED'

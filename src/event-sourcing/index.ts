@@ -1,9 +1,11 @@
 export { Aggregate } from './aggregate.js'
 export type { Checkpoints, SubscriptionLease, Parked } from './checkpoints.js'
+export type { Catalog, EventDef, Personal } from './catalog.js'
+export { catalogued, type CatalogOptions } from './catalogued.js'
 export { decide, type DecideOptions, type Fold } from './decide.js'
 export type { Decider } from './decider.js'
 export type { Envelope, Event, Metadata, Recorded } from './event.js'
-export { FencedError, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
+export { FencedError, ShreddedError, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 export { live, type LiveOptions } from './live.js'
 export { MemoryCheckpoints, type MemoryCheckpointsOptions } from './memory-checkpoints.js'
 export { MemorySnapshots } from './memory-snapshots.js'
@@ -34,6 +36,7 @@ export type {
 } from './store.js'
 export type { Snapshot, SnapshotStore } from './snapshots.js'
 export type { StateCacheOptions, SnapshotOptions } from './states.js'
+export { MemorySubjectKeys, type SubjectKeys } from './subject-keys.js'
 export { subscribe } from './subscribe.js'
 export type {
   Handler,

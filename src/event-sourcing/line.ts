@@ -1,8 +1,9 @@
 import type { Clock } from '../kernel/clock.js'
 import { familyOf, isHoldfastError } from '../kernel/errors.js'
 import { orAbort } from '../kernel/signal.js'
+import { validated } from './catalog.js'
 import { MOST_MISSED, StreamClosedError, VersionConflictError } from './errors.js'
-import type { Event, Recorded } from './event.js'
+import type { Event, Metadata, Recorded } from './event.js'
 import type { Command, Model } from './replay.js'
 import type { Handled, HandleOptions } from './repository.js'
 import { isAsExpected, missedAfter } from './request.js'
@@ -201,7 +202,8 @@ export class Line<S, C, E extends Event> {
     try {
       if (!isAsExpected(version, entry.options.expectedVersion ?? 'any')) throw UNEXPECTED
       if (model.isTerminal(state)) throw new StreamClosedError(this.#stream, 'has come to its end')
-      return { entry, state, version, events: await model.decide(state, entry.command), failure: undefined }
+      const events = await validated(this.#parts.store, await model.decide(state, entry.command))
+      return { entry, state, version, events, failure: undefined }
     } catch (error) {
       return { entry, state, version, events: [], failure: { error } }
     } finally {
@@ -329,6 +331,12 @@ function eventsOf<S, C, E extends Event>(decisions: readonly Tentative<S, C, E>[
   if (decisions.length === 1) return decisions[0]?.events ?? []
   return decisions.flatMap(({ entry, events }) => {
     const { metadata } = entry.options
-    return metadata ? events.map((event) => ({ ...event, metadata: { ...metadata, ...event.metadata } })) : events
+    return metadata ? events.map((event) => withMetadata(event, metadata)) : events
   })
+}
+
+function withMetadata<E extends Event>(event: E, metadata: Metadata): E {
+  const own: unknown = event.metadata === undefined ? {} : event.metadata
+  if (typeof own !== 'object' || own === null || Array.isArray(own)) return event // the store says what is wrong
+  return { ...event, metadata: { ...metadata, ...own } }
 }

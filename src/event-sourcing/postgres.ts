@@ -37,6 +37,7 @@ import type {
 export type { SqlListener } from './postgres-herald.js'
 export { PostgresCheckpoints, type PostgresCheckpointsOptions } from './postgres-checkpoints.js'
 export { PostgresSnapshots, type PostgresSnapshotsOptions } from './postgres-snapshots.js'
+export { PostgresSubjectKeys, type PostgresSubjectKeysOptions } from './postgres-subject-keys.js'
 
 /** Where a {@link PostgresEventStore} keeps its tables. */
 export interface PostgresEventStoreOptions {

@@ -136,6 +136,7 @@ export class Repository<S, C = never, E extends Event = Event> {
   async handle(id: string, command: Command<S, C, E>, options: HandleOptions = {}): Promise<Handled<E, S>> {
     const { expectedVersion = 'any', idempotencyKey: key } = options
     checkExpected(expectedVersion)
+    if (options.metadata !== undefined) checkObject('metadata', options.metadata)
     if (key === undefined) return this.#handle(id, command, options)
     const before = await this.#recalled(id, key, options.tx)
     if (before) return before
@@ -191,6 +192,15 @@ export class Repository<S, C = never, E extends Event = Event> {
       }
       yield { id, state, version: event.version, exists: true }
     }
+  }
+
+  /**
+   * Forgets what this repository's cache and its snapshot store hold of `id`, of every revision: after the key of a subject was
+   * destroyed, for states may hold what was personal in the events. Other processes' caches, and what their commands that are under way
+   * write, are not reached. @throws what the snapshot store does.
+   */
+  async forget(id: string): Promise<void> {
+    await this.#states.drop(this.stream(id))
   }
 
   async #load(id: string, lookup: Lookup): Promise<Loaded<S>> {

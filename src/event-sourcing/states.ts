@@ -58,9 +58,9 @@ export class States<S, C, E extends Event> {
   readonly #cache: { readonly max: number; readonly states: Map<string, Known<S, E>> } | undefined
   readonly #snapshot: { readonly every: number; readonly revision: number; readonly store: SnapshotStore } | undefined
   /** Streams of which a snapshot is being written. */
-  readonly #writing = new Set<string>()
-  /** Whether the last use of the snapshot store failed: reported once, not with every call. */
-  #failing = false
+  readonly #writing = new Map<string, Promise<void>>()
+  /** What of the snapshot store failed when it was last used: reported once, not with every call. */
+  readonly #failing = new Set<'get' | 'put'>()
   #ticks = 0
 
   /** @throws InvalidOptionError when an option is out of its range. */
@@ -155,13 +155,23 @@ export class States<S, C, E extends Event> {
     if (this.#cache && known.last !== undefined && known.held.lasting) this.#keep(stream, known)
     const { every = Infinity } = this.#snapshot ?? {}
     if (known.version - known.snapshotAt < every || this.#writing.has(stream)) return known
-    void this.#putSnapshot(stream, known)
+    this.#writing.set(
+      stream,
+      this.#putSnapshot(stream, known).finally(() => this.#writing.delete(stream)),
+    )
     return { ...known, snapshotAt: known.version }
   }
 
   /** Forgets what the cache has of a stream. */
   forget(stream: string): void {
     this.#cache?.states.delete(stream)
+  }
+
+  /** Forgets what the cache and the snapshot store have of a stream. */
+  async drop(stream: string): Promise<void> {
+    this.forget(stream)
+    await this.#writing.get(stream) // or it would be there again
+    await this.#snapshot?.store.drop(stream)
   }
 
   #cached(stream: string): Known<S, E> | undefined {
@@ -239,29 +249,26 @@ export class States<S, C, E extends Event> {
     const { store, revision } = this.#snapshot
     try {
       const snapshot = await store.get(stream, revision, maxVersion)
-      this.#failing = false
+      this.#failing.delete('get')
       const version = snapshot?.version ?? 0
       return Number.isSafeInteger(version) && version > 0 && version <= (maxVersion ?? version) ? snapshot : undefined
     } catch (error) {
-      return this.#failed(error)
+      return this.#failed('get', error)
     }
   }
 
   async #putSnapshot(stream: string, { held, version }: Known<S, E>): Promise<void> {
     const { store, revision } = this.#snapshot as { store: SnapshotStore; revision: number }
-    this.#writing.add(stream)
     try {
       await store.put(stream, revision, version, held.snapshot())
-      this.#failing = false
+      this.#failing.delete('put')
     } catch (error) {
-      this.#failed(error)
-    } finally {
-      this.#writing.delete(stream)
+      this.#failed('put', error)
     }
   }
 
-  #failed(error: unknown): undefined {
-    if (!this.#failing) reportError(error)
-    this.#failing = true
+  #failed(what: 'get' | 'put', error: unknown): undefined {
+    if (!this.#failing.has(what)) reportError(error)
+    this.#failing.add(what)
   }
 }

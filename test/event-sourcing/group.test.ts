@@ -156,6 +156,23 @@ test('metadata of each caller goes under its own events in a group', async () =>
   expect(all.map((h) => h.events[0]?.metadata)).toEqual([{ correlationId: '0' }, {}, { correlationId: '2' }])
 })
 
+test('metadata that is none is refused to its own caller, in a group as alone', async () => {
+  const { deciders } = open()
+  await deciders.handle('1', { kind: 'open', limit: 100 })
+  const options = { metadata: { correlationId: 'x' } }
+  const odd = (metadata: unknown) => () => ({ type: 'Added', data: { n: 1 }, metadata }) as CounterEvent
+  const outcomes = await Promise.allSettled([
+    deciders.handle('1', odd('text'), options),
+    deciders.handle('1', odd([]), options),
+    deciders.handle('1', odd(null), options),
+    deciders.handle('1', add(1), options),
+    deciders.handle('1', add(1), { metadata: 'text' as never }),
+  ])
+  expect(
+    outcomes.map((o) => (o.status === 'rejected' ? (o.reason as { code: string }).code : o.value.version)),
+  ).toEqual(['INVALID_OPTION', 'INVALID_OPTION', 'INVALID_OPTION', 2, 'INVALID_OPTION'])
+})
+
 test('who is aborted while waiting leaves at once and writes nothing; the others are not held up', async () => {
   const { deciders } = open()
   await deciders.handle('1', { kind: 'open', limit: 100 })

@@ -1,0 +1,311 @@
+import { checkMethods, checkObject, checkOneOf, invalid } from '../kernel/check.js'
+import { jsonCodec } from '../kernel/codec.js'
+import type { Unsubscribe } from '../kernel/emitter.js'
+import { CorruptDataError, InvalidPayloadError, isHoldfastError, messageOf } from '../kernel/errors.js'
+import { randomId } from '../kernel/random.js'
+import {
+  definitionsOf,
+  subjectOf,
+  VALIDATE,
+  validEvent,
+  type Catalog,
+  type Definition,
+  type Validating,
+} from './catalog.js'
+import { VersionConflictError } from './errors.js'
+import type { Event, Metadata, Recorded } from './event.js'
+import { readAllPages } from './read-all.js'
+import { seal, unseal } from './seal.js'
+import type {
+  Append,
+  Appended,
+  AppendOptions,
+  EventStore,
+  Page,
+  PageOptions,
+  ReadAllOptions,
+  ReadOptions,
+  StreamInfo,
+} from './store.js'
+import type { SubjectKeys } from './subject-keys.js'
+
+/** How a catalog is applied. */
+export interface CatalogOptions {
+  /** What becomes of appended events whose type is not in the catalog; those read are always let through. @defaultValue 'refuse' */
+  readonly unknownTypes?: 'refuse' | 'pass' | undefined
+  /** The keys for personal fields. Needed for a catalog that has some. */
+  readonly keys?: SubjectKeys | undefined
+}
+
+/**
+ * The key in an event's metadata under which the catalog notes what it needs to read it again; whoever reads through a catalog does
+ * not see it.
+ */
+const NOTE = '$catalog'
+
+/** What is noted; what is left out is 1 and none. */
+interface Note {
+  readonly revision?: number
+  readonly subject?: string
+  /** Those that are encrypted. */
+  readonly fields?: readonly string[]
+}
+
+/** Keys by subject, of those that there are. */
+type Keys = ReadonlyMap<string, Uint8Array>
+
+/**
+ * `store` with a catalog in front of it: data is validated when it is appended, brought up to date when it is read, and personal
+ * fields are encrypted in between. Everybody who appends or reads such events goes through it. `close` closes `store`.
+ * - `append` throws InvalidPayloadError, with the type of the event and the path, for data that its schema refuses, for an event that is not in the
+ *   catalog, and ShreddedError for a subject whose key was destroyed: nothing was written.
+ * - Reading throws CorruptDataError, with the event's place, when an upcaster fails or is missing, when the event was written by a newer
+ *   revision than the catalog's, and when an encrypted field was tampered with.
+ * @throws InvalidOptionError when a definition is wrong, or has personal fields and there are no keys.
+ */
+export function catalogued<E extends Event>(
+  store: EventStore<E>,
+  catalog: Catalog<NoInfer<E>>,
+  options: CatalogOptions = {},
+): EventStore<E> {
+  return new CataloguedStore(store, definitionsOf(catalog), options)
+}
+
+class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
+  declare readonly __event?: EventStore<E>['__event']
+  readonly #store: EventStore<E>
+  readonly #definitions: ReadonlyMap<string, Definition>
+  readonly #keys: SubjectKeys | undefined
+  readonly #pass: boolean
+
+  constructor(store: EventStore<E>, definitions: ReadonlyMap<string, Definition>, options: CatalogOptions) {
+    const { unknownTypes = 'refuse', keys } = checkObject('options', options)
+    this.#store = checkMethods('store', store, ['append', 'appendAll', 'read', 'readPage'])
+    this.#definitions = definitions
+    this.#pass = checkOneOf('unknownTypes', unknownTypes, ['refuse', 'pass']) === 'pass'
+    const personal = [...definitions.values()].some((definition) => definition.personal)
+    this.#keys =
+      personal || keys !== undefined ? checkMethods('keys', keys as SubjectKeys, ['ensure', 'get', 'shred']) : undefined
+  }
+
+  async append<T extends E>(
+    stream: string,
+    events: readonly T[],
+    options: AppendOptions & Pick<Append, 'expectedVersion' | 'unless'> = {},
+  ): Promise<Appended<T>> {
+    options.signal?.throwIfAborted()
+    const sealed = await this.#sealed(events, options)
+    const [appended] = await this.#results<T>(async () => [await this.#store.append<T>(stream, sealed, options)])
+    return appended as Appended<T>
+  }
+
+  async appendAll<T extends E>(
+    appends: readonly Append<T>[],
+    options: AppendOptions = {},
+  ): Promise<readonly Appended<T>[]> {
+    options.signal?.throwIfAborted()
+    if (!Array.isArray(appends)) return this.#store.appendAll<T>(appends, options) // which says what is wrong
+    const given = appends as readonly Append<T>[]
+    const sealed = await Promise.all(
+      given.map(async (append) => ({
+        ...checkObject('appends', append),
+        events: await this.#sealed(append.events, options),
+      })),
+    )
+    return this.#results<T>(() => this.#store.appendAll<T>(sealed, options))
+  }
+
+  async recall<T extends E = E>(
+    idempotencyKey: string,
+    options?: { readonly tx?: unknown },
+  ): Promise<readonly Appended<T>[] | undefined> {
+    const results = await this.#store.recall<T>(idempotencyKey, options)
+    return results && this.#results(async () => results)
+  }
+
+  async *read<T extends E = E>(stream: string, options?: ReadOptions): AsyncGenerator<Recorded<T>, void, undefined> {
+    const keys = new Map<string, Uint8Array>()
+    const asked = new Set<string>()
+    for await (const event of this.#store.read<T>(stream, options)) {
+      const { subject } = noteOf(event)
+      if (subject !== undefined && !asked.has(subject)) {
+        asked.add(subject)
+        for (const [of, key] of await this.#keysOf([event])) keys.set(of, key)
+      }
+      yield this.#read(event, keys)
+    }
+  }
+
+  async readPage<T extends E = E>(options?: PageOptions): Promise<Page<T>> {
+    const page = await this.#store.readPage<T>(options)
+    return { ...page, events: await this.#readAll(page.events) }
+  }
+
+  readAll<T extends E = E>(options: ReadAllOptions = {}): AsyncGenerator<Recorded<T>, void, undefined> {
+    return readAllPages<T>((page) => this.readPage(page), options)
+  }
+
+  wake(fn: () => void): Unsubscribe {
+    return this.#store.wake(fn)
+  }
+
+  info(stream: string, options?: { readonly tx?: unknown }): Promise<StreamInfo | undefined> {
+    return this.#store.info(stream, options)
+  }
+
+  truncate(stream: string, before: number): Promise<void> {
+    return this.#store.truncate(stream, before)
+  }
+
+  archive(stream: string): Promise<void> {
+    return this.#store.archive(stream)
+  }
+
+  tombstone(stream: string): Promise<void> {
+    return this.#store.tombstone(stream)
+  }
+
+  close(): Promise<void> {
+    return this.#store.close()
+  }
+
+  async [VALIDATE](events: readonly E[]): Promise<readonly E[]> {
+    return Promise.all(events.map((event) => this.#valid(event)))
+  }
+
+  async #valid<T extends E>(event: T): Promise<T> {
+    const type: unknown = (event as T | null | undefined)?.type
+    if (typeof type !== 'string' || type === '') return event // the store says what is wrong
+    const definition = this.#definitions.get(type)
+    if (definition) return validEvent(event, definition)
+    if (this.#pass) return event
+    throw new InvalidPayloadError(`event ${JSON.stringify(type)} is not in the catalog`)
+  }
+
+  /** What the store is given for `events`. */
+  async #sealed<T extends E>(events: readonly T[], { metadata }: AppendOptions): Promise<readonly T[]> {
+    if (!Array.isArray(events)) return events
+    if (isNoted(metadata)) invalid('metadata', `no key ${NOTE}`, NOTE)
+    return Promise.all((events as readonly T[]).map((event) => this.#sealedOne(event)))
+  }
+
+  async #sealedOne<T extends E>(given: T): Promise<T> {
+    const event = await this.#valid(given)
+    const own = (event as T | null | undefined)?.metadata
+    if (own !== undefined) checkObject('event metadata', own)
+    if (isNoted(own)) invalid('event metadata', `no key ${NOTE}`, NOTE)
+    const definition = this.#definitions.get(event?.type)
+    if (!definition) return event
+    const { revision, personal } = definition
+    if (!personal) return revision === 1 ? event : noted(event, { revision })
+    const subject = subjectOf(event.data, definition)
+    const { id = randomId() } = event
+    const fields = personal.fields.filter((field) => Object.hasOwn(event.data as object, field))
+    const key = await (this.#keys as SubjectKeys).ensure(subject)
+    const data = changed(event.data as object, fields, (value, field) =>
+      seal(key, Buffer.from(jsonCodec.encode(value)), contextOf(id, field)).toString('base64'),
+    )
+    return noted({ ...event, id, data }, { ...(revision === 1 ? {} : { revision }), subject, fields })
+  }
+
+  /** Results and the events missed, as readers see them. */
+  async #results<T extends E>(append: () => Promise<readonly Appended<T>[]>): Promise<readonly Appended<T>[]> {
+    let results: readonly Appended<T>[]
+    try {
+      results = await append()
+    } catch (error) {
+      if (!isHoldfastError(error, 'VERSION_CONFLICT')) throw error
+      const { stream, expected, actual, missed, query } = error as VersionConflictError<E>
+      throw new VersionConflictError(stream, expected, actual, await this.#readAll(missed), query)
+    }
+    return Promise.all(results.map(async (result) => ({ ...result, events: await this.#readAll(result.events) })))
+  }
+
+  async #readAll<T extends E>(events: readonly Recorded<T>[]): Promise<readonly Recorded<T>[]> {
+    const keys = await this.#keysOf(events)
+    return events.map((event) => this.#read(event, keys))
+  }
+
+  async #keysOf<T extends E>(events: readonly Recorded<T>[]): Promise<Keys> {
+    const subjects = new Set<string>()
+    for (const event of events) {
+      const { subject } = noteOf(event)
+      if (subject === undefined) continue
+      if (!this.#keys) throw new CorruptDataError(`${placeOf(event)} has encrypted fields, and the catalog has no keys`)
+      subjects.add(subject)
+    }
+    return subjects.size > 0 ? (this.#keys as SubjectKeys).get([...subjects]) : new Map<string, Uint8Array>()
+  }
+
+  #read<T extends E>(event: Recorded<T>, keys: Keys): Recorded<T> {
+    const { revision = 1, subject, fields = [] } = noteOf(event)
+    const definition = this.#definitions.get(event.type)
+    const isPlain = !isNoted(event.metadata)
+    if (isPlain && (!definition || definition.revision === revision)) return event
+    const { [NOTE]: _note, ...metadata } = event.metadata
+    let read: Recorded<T> = isPlain ? event : { ...event, metadata }
+    if (subject !== undefined) read = { ...read, data: unsealed(read, fields, keys.get(subject)) }
+    return definition ? upcast(read, revision, definition) : read
+  }
+}
+
+/** Data of today, whatever revision it was written by. */
+function upcast<E extends Event>(event: Recorded<E>, from: number, { revision, up }: Definition): Recorded<E> {
+  if (from > revision)
+    throw new CorruptDataError(
+      `${placeOf(event)} was written by revision ${from} of its type, and the catalog knows ${revision}: this code is too old`,
+    )
+  let { data }: { data?: unknown } = event
+  for (let n = from; n < revision; n++) {
+    const step = up.get(n)
+    if (!step) throw new CorruptDataError(`${placeOf(event)} has revision ${n}, and the catalog has no up[${n}]`)
+    try {
+      data = step(data, event)
+    } catch (cause) {
+      throw new CorruptDataError(
+        `${placeOf(event)} can't be brought from revision ${n} to ${n + 1}: ${messageOf(cause)}`,
+        {
+          cause,
+        },
+      )
+    }
+  }
+  return from === revision ? event : { ...event, data }
+}
+
+/** The event's data with the fields decrypted; `undefined` without the key. */
+function unsealed<E extends Event>(
+  event: Recorded<E>,
+  fields: readonly string[],
+  key: Uint8Array | undefined,
+): unknown {
+  return changed(event.data as object, fields, (value, field) => {
+    if (!key) return undefined
+    try {
+      const bytes = Buffer.from(value as string, 'base64')
+      return jsonCodec.decode(unseal(key, bytes, contextOf(event.id, field)).toString())
+    } catch (cause) {
+      throw new CorruptDataError(`${placeOf(event)}: ${JSON.stringify(field)} can't be decrypted`, { cause })
+    }
+  })
+}
+
+/** A copy of `data` with other values for `fields`. */
+const changed = (data: object, fields: readonly string[], change: (value: unknown, field: string) => unknown): object =>
+  Object.fromEntries(
+    Object.entries(data).map(([field, value]) => [field, fields.includes(field) ? change(value, field) : value]),
+  )
+
+/** An encrypted field can't be put elsewhere. */
+const contextOf = (id: string, field: string): string => JSON.stringify([id, field])
+
+const noted = <E extends Event>(event: E, note: Note): E => ({
+  ...event,
+  metadata: { ...event.metadata, [NOTE]: note },
+})
+const isNoted = (metadata: Metadata | undefined): boolean =>
+  typeof metadata === 'object' && metadata !== null && Object.hasOwn(metadata, NOTE)
+const noteOf = (event: { readonly metadata: Metadata }): Note =>
+  isNoted(event.metadata) ? (event.metadata[NOTE] as Note) : {}
+const placeOf = ({ type, streamId, version }: Recorded): string =>
+  `event ${JSON.stringify(type)} (version ${version} of stream ${JSON.stringify(streamId)})`

@@ -1,0 +1,300 @@
+import { expect, test } from 'vitest'
+import {
+  catalogued,
+  decide,
+  MemoryEventStore,
+  MemorySnapshots,
+  MemorySubjectKeys,
+  Repository,
+  type Catalog,
+  type Event,
+  type Recorded,
+  type SnapshotStore,
+  type StandardSchema,
+} from '../../src/index.js'
+import { ManualClock } from '../../src/testing/index.js'
+import { eventStoreContract } from '../conformance/event-store.js'
+import { subjectKeysContract } from '../conformance/subject-keys.js'
+import { counting } from './counting-store.js'
+
+subjectKeysContract('memory', async () => {
+  const keys = new MemorySubjectKeys()
+  return { keys, elsewhere: keys, close: async () => {} }
+})
+
+eventStoreContract('memory behind a catalog', async () => {
+  const clock = new ManualClock()
+  const inner = new MemoryEventStore({ clock })
+  const names = Array.from({ length: 26 }, (_, i) => [String.fromCodePoint(97 + i), `t${i}`]).flat()
+  const catalog = Object.fromEntries(names.map((type) => [type, { revision: 2 }])) // so that all of them are stamped
+  const store = catalogued(inner, catalog, { unknownTypes: 'pass', keys: new MemorySubjectKeys() })
+  return { store, advance: (ms) => clock.advance(ms), close: () => store.close() }
+})
+
+const list = async <T>(items: AsyncIterable<T>): Promise<T[]> => {
+  const all: T[] = []
+  for await (const item of items) all.push(item)
+  return all
+}
+
+type Placed = Event<'Placed', { readonly cents: number; readonly note?: string }>
+type Other = Event<'Other'>
+/** Takes text for a number, as forms give it. */
+const placed: StandardSchema<Placed['data']> = {
+  '~standard': {
+    version: 1,
+    vendor: 'test',
+    validate(value) {
+      const { cents, ...rest } = value as { cents: unknown }
+      if (typeof cents !== 'string' && typeof cents !== 'number')
+        return { issues: [{ message: 'expected a number', path: ['cents'] }] }
+      return { value: { ...rest, cents: Number(cents) * (typeof cents === 'string' ? 100 : 1) } }
+    },
+  },
+}
+const wrong = (data: unknown): Placed => ({ type: 'Placed', data: data as Placed['data'] })
+
+test('data is validated when it is appended, and what the schema gives back is stored', async () => {
+  const inner = new MemoryEventStore<Placed>()
+  const store = catalogued(inner, { Placed: { schema: placed } })
+  const { events } = await store.append('a', [wrong({ cents: '5', note: 'x' })])
+  expect(events[0]?.data).toEqual({ cents: 500, note: 'x' })
+  expect((await list(inner.read('a')))[0]).toMatchObject({ data: { cents: 500 }, metadata: {} })
+  const bad = [wrong({ cents: 1 }), wrong({ cents: null })]
+  for (const refused of [
+    store.append('a', bad),
+    store.appendAll([
+      { stream: 'b', events: [wrong({ cents: 1 })] },
+      { stream: 'c', events: bad },
+    ]),
+  ]) {
+    const error: unknown = await refused.catch((e: unknown) => e)
+    expect(error).toMatchObject({ code: 'INVALID_PAYLOAD', issues: [{ path: ['cents'] }] })
+    expect((error as Error).message).toBe('event "Placed" is not valid: cents: expected a number')
+  }
+  expect((await inner.readPage()).head).toBe(1)
+})
+
+test('a type that is not in the catalog is refused, or let through where that is asked for', async () => {
+  const inner = new MemoryEventStore<Placed | Other>()
+  const strict = catalogued(inner, { Placed: {} })
+  const other: Other = { type: 'Other', data: 1 }
+  await expect(strict.append('a', [other])).rejects.toThrow(/event "Other" is not in the catalog/)
+  for (const type of ['constructor', '__proto__', 'toString'])
+    await expect(strict.append('a', [{ type, data: 1 } as never])).rejects.toMatchObject({ code: 'INVALID_PAYLOAD' })
+  await catalogued(inner, {}, { unknownTypes: 'pass' }).append('a', [other])
+  expect((await list(strict.read('a'))).map((e) => e.type)).toEqual(['Other'])
+})
+
+test('a mistake in an append is found as without a catalog', async () => {
+  const store = catalogued(new MemoryEventStore(), {}, { unknownTypes: 'pass' })
+  for (const events of [[], undefined, [null], [{ type: '' }], 'text'])
+    await expect(store.append('a', events as never)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  await expect(store.appendAll(undefined as never)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  const note = { metadata: { $catalog: { revision: 9 } } }
+  await expect(store.append('a', [{ type: 'x', data: 1, ...note }])).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  await expect(store.append('a', [{ type: 'x', data: 1 }], note)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+})
+
+test('old data is brought up to date wherever it is read; readers do not see how', async () => {
+  const inner = new MemoryEventStore()
+  const old = catalogued(inner, { P: {}, Q: {} })
+  await old.append('a', [{ type: 'P', data: { euro: 3 }, metadata: { correlationId: 'c' } }], { idempotencyKey: 'k' })
+  const up = {
+    1: (d: { euro: number }) => ({ cents: d.euro * 100 }),
+    2: ({ cents }: { cents: number }, e: { version: number; metadata: object }) => ({
+      price: { cents, v: e.version, m: e.metadata },
+    }),
+  }
+  const store = catalogued(inner, { P: { revision: 3, up }, Q: {} })
+  const today = { price: { cents: 300, v: 1, m: { correlationId: 'c' } } }
+  const now = await store.append('a', [{ type: 'P', data: { price: 'new' }, metadata: { correlationId: 'd' } }])
+  expect([now.events[0]?.data, now.events[0]?.metadata]).toEqual([{ price: 'new' }, { correlationId: 'd' }])
+  const all = [today, { price: 'new' }]
+  const seen: (readonly Recorded[])[] = [
+    await list(store.read('a')),
+    (await store.readPage()).events,
+    await list(store.readAll()),
+  ]
+  for (const events of seen) {
+    expect(events.map((e) => e.data)).toEqual(all)
+    expect(events.map((e) => e.metadata)).toEqual([{ correlationId: 'c' }, { correlationId: 'd' }])
+  }
+  expect((await store.recall('k'))?.[0]?.events[0]?.data).toEqual(today)
+  const conflict: unknown = await store
+    .append('a', [{ type: 'Q', data: 1 }], { expectedVersion: 0 })
+    .catch((e: unknown) => e)
+  expect(conflict).toMatchObject({ code: 'VERSION_CONFLICT', stream: 'a', expected: 0, actual: 2 })
+  expect((conflict as { missed: Recorded[] }).missed.map((e) => e.data)).toEqual(all)
+  const unless = { query: { items: [{ types: ['P'] }] }, after: 1 }
+  const broken: unknown = await store.append('b', [{ type: 'Q', data: 1 }], { unless }).catch((e: unknown) => e)
+  expect(broken).toMatchObject({ stream: undefined, missed: [{ data: { price: 'new' } }], query: unless.query })
+})
+
+test('what can’t be brought up to date says which event it is', async () => {
+  const inner = new MemoryEventStore()
+  await catalogued(inner, { P: { revision: 2 } }).append('a', [{ type: 'P', data: 1 }])
+  const boom = new Error('boom')
+  const place = /event "P" \(version 1 of stream "a"\) /
+  const read = (def: Catalog['P']) => list(catalogued(inner, { P: def }).read('a'))
+  await expect(read({})).rejects.toThrow(/version 1 of stream "a"\) was written by revision 2 .* the catalog knows 1/)
+  await expect(read({ revision: 3 })).rejects.toThrow(/no up\[2\]/)
+  const failing = read({
+    revision: 3,
+    up: {
+      2: () => {
+        throw boom
+      },
+    },
+  })
+  await expect(failing).rejects.toMatchObject({ code: 'CORRUPT_DATA', cause: boom })
+  await expect(failing).rejects.toThrow(place)
+})
+
+test('a wrong catalog is found at once', () => {
+  const make = (def: unknown, options?: object) => () =>
+    catalogued(new MemoryEventStore(), { P: def } as never, options as never)
+  expect(make({ schema: {} })).toThrow(/catalog\["P"\].schema/)
+  expect(make({ revision: 0 })).toThrow(/catalog\["P"\].revision/)
+  expect(make({ revision: 2, up: { 2: () => {} } })).toThrow(/catalog\["P"\].up/)
+  expect(make({ revision: 2, up: { 1: 'x' } })).toThrow(/catalog\["P"\].up\[1\]/)
+  expect(make({ personal: { subject: () => 'x', fields: 'a' } })).toThrow(/personal.fields/)
+  expect(make({ personal: { subject: () => 'x', fields: ['a'] } })).toThrow(/^keys: /)
+  expect(make({}, { unknownTypes: 'maybe' })).toThrow(/unknownTypes/)
+})
+
+test('a repository on a catalog decides on what is stored, in a group too, and validates once', async () => {
+  const { store: inner, uses } = counting(new MemoryEventStore<Placed>())
+  const store = catalogued(inner, { Placed: { schema: placed, revision: 2, up: { 1: (d: object) => d } } })
+  const sum = new Repository(
+    store,
+    {
+      initial: () => 0,
+      decide: (command: string, state: number) =>
+        command === 'bad' ? wrong({}) : wrong({ cents: command, note: `${state}` }),
+      evolve: (state: number, event: Placed) => state + event.data.cents,
+    },
+    { category: 'p' },
+  )
+  const outcomes = await Promise.allSettled(['1', 'bad', '2', '3'].map((cents) => sum.handle('1', cents)))
+  expect(outcomes.map((o) => (o.status === 'fulfilled' ? o.value.state : (o.reason as { code: string }).code))).toEqual(
+    [100, 'INVALID_PAYLOAD', 300, 600],
+  )
+  const events = await list(inner.read('p-1'))
+  expect(events.map((e) => e.data.note)).toEqual(['0', '100', '300'])
+  expect(uses.appends).toBe(1)
+  const query = { items: [{ types: ['Placed' as const] }] }
+  const evolve = (s: number, e: Placed) => s + e.data.cents
+  await decide(store, query, { initial: 0, evolve }, (total) => wrong({ cents: `${total}` }))
+  expect((await sum.load('1')).state).toBe(600)
+})
+
+type Registered = Event<
+  'Registered',
+  { readonly id: string; readonly email?: string | undefined; readonly born?: Date | undefined; readonly plan: string }
+>
+function openPeople() {
+  const inner = new MemoryEventStore<Registered>()
+  const keys = new MemorySubjectKeys()
+  const catalog: Catalog<Registered> = {
+    Registered: { personal: { subject: (d) => d.id, fields: ['email', 'born'] } },
+  }
+  return { inner, keys, store: catalogued(inner, catalog, { keys }) }
+}
+const ann: Registered = {
+  type: 'Registered',
+  data: { id: 'ann', email: 'ann@example.org', born: new Date(5), plan: 'basic' },
+}
+
+test('personal fields are encrypted in the store, and read as they were', async () => {
+  const { inner, store } = openPeople()
+  const { events } = await store.append('p', [ann, { ...ann, data: { id: 'bob', plan: 'x' } }, ann])
+  expect(events.map((e) => e.data)).toEqual([ann.data, { id: 'bob', plan: 'x' }, ann.data])
+  expect((await list(store.read('p'))).map((e) => [e.data, e.metadata])).toEqual(events.map((e) => [e.data, {}]))
+  expect((await store.readPage()).events.map((e) => e.data)).toEqual(events.map((e) => e.data))
+  const raw = await list(inner.read('p'))
+  expect(JSON.stringify(raw)).not.toContain('example')
+  expect(raw[0]?.data).toMatchObject({ id: 'ann', plan: 'basic', email: expect.any(String) as string })
+  expect(raw[0]?.data.email).not.toBe(raw[2]?.data.email) // a fresh nonce each time
+})
+
+test('after shredding, events are still read, without what was personal; others keep theirs', async () => {
+  const { keys, store } = openPeople()
+  const bob: Registered = { ...ann, data: { ...ann.data, id: 'bob' } }
+  await store.append('p', [ann, bob])
+  await keys.shred('ann')
+  const gone = { id: 'ann', email: undefined, born: undefined, plan: 'basic' }
+  for (const events of [await list(store.read('p')), (await store.readPage()).events])
+    expect(events.map((e) => e.data)).toEqual([gone, bob.data])
+  await expect(store.append('p', [ann])).rejects.toMatchObject({ code: 'SHREDDED', subject: 'ann' })
+  expect((await store.info('p'))?.version).toBe(2)
+})
+
+test('an encrypted field that was moved or changed is not taken for another', async () => {
+  const { inner, keys, store } = openPeople()
+  await store.append('p', [ann, ann])
+  const [one, two] = (await list(inner.read('p'))) as [Recorded<Registered>, Recorded<Registered>]
+  const flipped = `${one.data.email?.startsWith('A') ? 'B' : 'A'}${one.data.email?.slice(1)}`
+  for (const data of [
+    { ...one.data, email: two.data.email },
+    { ...one.data, email: one.data.born as never },
+    { ...one.data, email: flipped },
+    { ...one.data, email: 'short' },
+  ]) {
+    const other = new MemoryEventStore<Registered>()
+    await other.append('p', [{ ...one, data }])
+    const reader = catalogued(other, {}, { keys })
+    await expect(list(reader.read('p'))).rejects.toThrow(/version 1 of stream "p"\): "email" can't be decrypted/)
+  }
+  await expect(list(catalogued(inner, {}).read('p'))).rejects.toThrow(
+    /has encrypted fields, and the catalog has no keys/,
+  )
+})
+
+test('what was written before a field was personal, and after it is no more, is read as it was', async () => {
+  const { inner, keys, store } = openPeople()
+  await inner.append('p', [ann])
+  await store.append('p', [ann])
+  expect((await list(store.read('p'))).map((e) => e.data)).toEqual([ann.data, ann.data])
+  const later = catalogued(inner, {}, { keys })
+  expect((await list(later.read('p'))).map((e) => e.data)).toEqual([ann.data, ann.data])
+})
+
+test('data without a subject, or that is no plain object, is refused', async () => {
+  const { store } = openPeople()
+  for (const data of [{ id: '' }, { id: 7 }, [], null, new Date(), new Map()])
+    await expect(store.append('p', [{ type: 'Registered', data } as never])).rejects.toMatchObject({
+      code: 'INVALID_PAYLOAD',
+    })
+})
+
+test('states that hold what was personal are forgotten when one says so, also when a snapshot is just being written', async () => {
+  const { keys, store } = openPeople()
+  const kept = new MemorySnapshots()
+  let write!: () => void
+  const slow: SnapshotStore = {
+    get: (...of) => kept.get(...of),
+    put: async (...of) => {
+      await new Promise<void>((resolve) => (write = resolve))
+      await kept.put(...of)
+    },
+    drop: (stream) => kept.drop(stream),
+  }
+  const emails = new Repository(
+    store,
+    {
+      initial: (): { emails: unknown[] } => ({ emails: [] }),
+      decide: (command: Registered) => command,
+      evolve: (state, event: Registered) => ({ emails: [...state.emails, event.data.email] }),
+    },
+    { category: 'p', cache: { max: 9 }, snapshot: { every: 1, revision: 1, store: slow } },
+  )
+  await emails.handle('1', ann)
+  await keys.shred('ann')
+  expect((await emails.load('1')).state.emails).toEqual(['ann@example.org'])
+  const forgotten = emails.forget('1')
+  write()
+  await forgotten
+  expect(await kept.get(emails.stream('1'), 1)).toBeUndefined()
+  expect((await emails.load('1')).state.emails).toEqual([undefined])
+})
