@@ -1,7 +1,7 @@
 import { isDeepStrictEqual, inspect } from 'node:util'
 import type { Decider } from '../event-sourcing/decider.js'
 import type { Event } from '../event-sourcing/event.js'
-import { listOf } from '../event-sourcing/replay.js'
+import { modelOf, type AggregateClass, type Command, type Decided } from '../event-sourcing/replay.js'
 
 /** What came before. */
 export interface Given<C, E extends Event, S> {
@@ -27,14 +27,28 @@ export interface Expectation<E extends Event, S> {
   state(check: (state: S) => void): Promise<void>
 }
 
-/** Tests a decider without a store: `await scenario(decider).given(placed).when({ kind: 'pay' }).then(paid)`. */
-export function scenario<C, E extends Event, S>(decider: Decider<C, E, S>, id: string = 'id'): Given<C, E, S> {
+/**
+ * Tests a decider without a store: `await scenario(decider).given(placed).when({ kind: 'pay' }).then(paid)`. Or an aggregate class, whose
+ * commands are functions: `await scenario(Order).given(placed).when((order) => order.pay()).then(paid)`.
+ */
+export function scenario<C, E extends Event, S>(decider: Decider<C, E, S>, id?: string): Given<C, E, S>
+export function scenario<S, E extends Event>(
+  aggregate: AggregateClass<S, E>,
+  id?: string,
+): Given<(aggregate: S) => Decided<E> | Promise<Decided<E>>, E, S>
+export function scenario<C, E extends Event, S>(
+  source: Decider<C, E, S> | AggregateClass<S, E>,
+  id: string = 'id',
+): Given<Command<S, C, E>, E, S> {
+  const model = modelOf<S, C, E>(source)
+  const after = (state: S, events: readonly E[]): S =>
+    events.reduce((s, event, i) => model.replay(s, event, i + 1), state)
   return {
     given: (...past) => ({
       when(command) {
         const run = async (): Promise<{ before: S; events: readonly E[] }> => {
-          const before = past.reduce<S>((state, event) => decider.evolve(state, event), decider.initial(id))
-          return { before, events: listOf(await decider.decide(command, before)) }
+          const before = after(model.initial(id), past)
+          return { before, events: await model.decide(before, command) }
         }
         const expectEvents = async (expected: readonly E[]): Promise<void> => {
           const { events } = await run()
@@ -63,7 +77,7 @@ export function scenario<C, E extends Event, S>(decider: Decider<C, E, S>, id: s
           },
           async state(check) {
             const { before, events } = await run()
-            check(events.reduce<S>((state, event) => decider.evolve(state, event), before))
+            check(model.mutable ? before : after(before, events)) // what an aggregate raised is in it
           },
         }
       },

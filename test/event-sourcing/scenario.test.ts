@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { scenario } from '../../src/testing/index.js'
-import { counter, type CounterEvent } from './counter.js'
+import { Counter, counter, type CounterEvent } from './counter.js'
 
 const opened: CounterEvent = { type: 'Opened', data: { limit: 5 } }
 const added = (n: number): CounterEvent => ({ type: 'Added', data: { n } })
@@ -43,6 +43,28 @@ test('then a state, after the events of the command', async () => {
       throw boom
     }),
   ).rejects.toBe(boom)
+})
+
+test('an aggregate class is tested alike, with commands that are functions of it', async () => {
+  await scenario(Counter)
+    .given()
+    .when((c) => c.open(5))
+    .then(opened)
+  const full = scenario(Counter).given(opened, added(2))
+  await full
+    .when((c) => {
+      c.add(1)
+      return added(2)
+    })
+    .then(added(1), added(2))
+  await full.when(async (c) => c.add(4)).throws(Error, 'over the limit')
+  await full.when(() => {}).nothing()
+  await full
+    .when((c) => c.add(1))
+    .state((c) => {
+      expect([c.total, c.status, c.version, c.id]).toEqual([3, 'open', 2, 'id'])
+    })
+  await expect(full.when((c) => c.add(1)).then(added(2))).rejects.toThrow('other events than expected')
 })
 
 test('a scenario that expects nothing says so when it is awaited', async () => {
