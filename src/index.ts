@@ -215,8 +215,6 @@ export {
   type SnapshotStore,
   type StateCacheOptions,
   type StreamInfo,
-  type Snapshot,
-  type SnapshotStore,
   type SubjectKeys,
   type Subscription,
   type SubscriptionEvents,
