@@ -50,6 +50,9 @@ interface Tentative<S, C, E extends Event> {
   readonly failure: { readonly error: unknown } | undefined
 }
 
+/** How long a line waits for those who were in it to come back. */
+const LINGER_MS = 10
+
 /** Stands for the conflict of an expected version, which is looked up when it is told. */
 const UNEXPECTED = Symbol('unexpected')
 
@@ -66,6 +69,8 @@ export class Line<S, C, E extends Event> {
   #waiting: Entry<S, C, E>[]
   #running = false
   #known: Known<S, E> | undefined
+  /** Ends the wait for those who may come back. */
+  #lingering: (() => void) | undefined
   /** Whether a stream without events was found to have had some. */
   #truncated = false
   /** Whether a decision took so long that the others went on without it. */
@@ -109,6 +114,8 @@ export class Line<S, C, E extends Event> {
         reject,
       })
     })
+    this.#lingering?.()
+    this.#lingering = undefined
     if (!this.#running) void this.#run()
     return orAbort(outcome, signal)
   }
@@ -130,9 +137,18 @@ export class Line<S, C, E extends Event> {
       const done = this.#waiting.filter(({ tell }) => tell)
       this.#waiting = this.#waiting.filter(({ tell }) => !tell)
       this.#running = this.#waiting.length > 0
-      if (!this.#running && !this.#stuck) this.#leave(this, []) // first, so that what a caller does next begins afresh
+      if (!this.#running && !this.#stuck) this.#end(entries.length > 1) // first, so that what one caller does next begins afresh
       for (const { tell } of done) tell?.()
     } while (this.#running)
+  }
+
+  /** Nobody waits. Where several came at once they may come back as soon as they hear: then the state need not be looked up. */
+  #end(isHot: boolean): void {
+    if (!isHot || !this.#known) return this.#leave(this, [])
+    this.#lingering = this.#parts.clock.setTimer(() => {
+      this.#lingering = undefined
+      this.#leave(this, [])
+    }, LINGER_MS)
   }
 
   /** Those whose turn it is: one alone, or several that can go together. */

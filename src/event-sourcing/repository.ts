@@ -69,8 +69,8 @@ export interface HandleOptions extends AppendOptions {
 }
 
 /**
- * Loads states from their events, and stores what commands lead to. Without `cache` it keeps no state but that of a stream
- * whose commands are under way.
+ * Loads states from their events, and stores what commands lead to. Without `cache` it keeps no state but those of streams
+ * whose commands are under way, or were a moment ago.
  */
 export class Repository<S, C = never, E extends Event = Event> {
   readonly #store: EventStore<E>

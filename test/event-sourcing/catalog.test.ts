@@ -165,28 +165,37 @@ test('a wrong catalog is found at once', () => {
 
 test('a repository on a catalog decides on what is stored, in a group too, and validates once', async () => {
   const { store: inner, uses } = counting(new MemoryEventStore<Placed>())
-  const store = catalogued(inner, { Placed: { schema: placed, revision: 2, up: { 1: (d: object) => d } } })
+  const plusOne: StandardSchema<Placed['data']> = {
+    '~standard': {
+      version: 1,
+      vendor: 'test',
+      validate: (value) => {
+        const { cents, note = '' } = value as Placed['data']
+        return cents < 0 ? { issues: [{ message: 'too little' }] } : { value: { cents: cents + 1, note } }
+      },
+    },
+  }
+  const store = catalogued(inner, { Placed: { schema: plusOne, revision: 2, up: { 1: (d: object) => d } } })
   const sum = new Repository(
     store,
     {
       initial: () => 0,
-      decide: (command: string, state: number) =>
-        command === 'bad' ? wrong({}) : wrong({ cents: command, note: `${state}` }),
+      decide: (cents: number, state: number) => wrong({ cents, note: `${state}` }),
       evolve: (state: number, event: Placed) => state + event.data.cents,
     },
     { category: 'p' },
   )
-  const outcomes = await Promise.allSettled(['1', 'bad', '2', '3'].map((cents) => sum.handle('1', cents)))
+  const outcomes = await Promise.allSettled([10, -5, 20, 30].map((cents) => sum.handle('1', cents)))
   expect(outcomes.map((o) => (o.status === 'fulfilled' ? o.value.state : (o.reason as { code: string }).code))).toEqual(
-    [100, 'INVALID_PAYLOAD', 300, 600],
+    [11, 'INVALID_PAYLOAD', 32, 63],
   )
-  const events = await list(inner.read('p-1'))
-  expect(events.map((e) => e.data.note)).toEqual(['0', '100', '300'])
+  expect((await list(inner.read('p-1'))).map((e) => e.data.note)).toEqual(['0', '11', '32'])
   expect(uses.appends).toBe(1)
-  const query = { items: [{ types: ['Placed' as const] }] }
-  const evolve = (s: number, e: Placed) => s + e.data.cents
-  await decide(store, query, { initial: 0, evolve }, (total) => wrong({ cents: `${total}` }))
-  expect((await sum.load('1')).state).toBe(600)
+  const query = { items: [{ types: ['Placed'] }] }
+  const total = { initial: 0, evolve: (s: number, e: Placed) => s + e.data.cents }
+  const decided = await decide(store, query, total, (cents) => wrong({ cents }))
+  expect(decided.events[0]?.data).toEqual({ cents: 64, note: '' })
+  expect((await sum.load('1')).state).toBe(63)
 })
 
 type Registered = Event<

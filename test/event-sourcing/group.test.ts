@@ -217,6 +217,25 @@ test('a conflict’s missed events are folded: the stream is not read again', as
   expect(uses).toMatchObject({ reads: 1, appends: 3 })
 })
 
+test('a stream that several work on at once is read once; one that one works on, each time', async () => {
+  const clock = new ManualClock()
+  const { deciders, uses, reset } = open({ clock })
+  await deciders.handle('1', { kind: 'open', limit: 1_000 })
+  reset()
+  const work = async (n: number): Promise<void> => {
+    for (let i = 0; i < n; i++) await deciders.handle('1', add(1))
+  }
+  await work(3)
+  expect(uses.reads).toBe(3)
+  reset()
+  await Promise.all(times(16, () => work(10)))
+  expect(uses).toMatchObject({ reads: 1, appends: 10 })
+  await clock.advance(10)
+  reset()
+  expect((await deciders.handle('1', add(1))).state.total).toBe(164)
+  expect(uses.reads).toBe(1)
+})
+
 test('a refusal is told of a state that was true after the call had come', async () => {
   const { deciders, store } = open({ cache: { max: 10 } })
   await deciders.handle('1', { kind: 'open', limit: 5 })

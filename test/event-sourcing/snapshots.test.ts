@@ -222,6 +222,50 @@ test('a cached state is dropped when the stream is not the one it came from', as
   await expect(deciders.load('2')).rejects.toMatchObject({ code: 'TOMBSTONED' })
 })
 
+test('a cached state is dropped when the log is another one, with as many events', async () => {
+  const logs = [new MemoryEventStore<Added>(), new MemoryEventStore<Added>()] as const
+  let which: 0 | 1 = 0
+  const restored = new Proxy(logs[0], {
+    get: (_, name) => (Reflect.get(logs[which], name, logs[which]) as () => void).bind(logs[which]),
+  })
+  for (const [i, log] of logs.entries())
+    await log.append(
+      'c-1',
+      [1, 2].map((n) => ({ type: 'Added', data: n + 10 * i })),
+    )
+  const deciders = new Repository(restored, sumOf, { category: 'c', cache: { max: 2 } })
+  expect((await deciders.load('1')).state.sum).toBe(3)
+  which = 1
+  expect((await deciders.load('1')).state.sum).toBe(23)
+})
+
+test('missed events that are not all there are not taken for all', async () => {
+  const { deciders, store } = open({ snapshot: undefined, cache: { max: 2 } })
+  for (let i = 0; i < 3; i++) await deciders.handle('1', 1)
+  await fill(store, 3)
+  await store.truncate('c-1', 5) // version 4 was never seen
+  expect(await deciders.handle('1', 1)).toMatchObject({ version: 7, attempts: 2, state: { sum: 3 } })
+})
+
+test('what a snapshot store is given is its own, when it writes late too', async () => {
+  const kept = new MemorySnapshots()
+  const late: SnapshotStore = {
+    get: (...of) => kept.get(...of),
+    put: async (...of) => {
+      await settle()
+      await kept.put(...of)
+    },
+    drop: (stream) => kept.drop(stream),
+  }
+  const { classes, store } = open({ snapshot: { every: 2, revision: 3, store: late } })
+  await fill(store, 2)
+  const { state } = await classes.load('1')
+  state.seen.push(99)
+  await settle()
+  await settle()
+  expect(await kept.get('c-1', 3)).toEqual({ version: 2, state: [1, 1] })
+})
+
 test('options are checked at construction', () => {
   const store = new MemoryEventStore()
   const snapshots = new MemorySnapshots()
