@@ -1,34 +1,43 @@
 import { messageOf } from '../kernel/errors.js'
 import type { Checkpoints, Parked } from './checkpoints.js'
+import type { Course, Outcome, Step } from './course.js'
 import type { Event, Recorded } from './event.js'
+import type { Pages } from './pages.js'
 import type { Page } from './store.js'
 import type { Handler } from './subscription.js'
 
-/** How a page came out. Interrupted: the signal aborted, or part of the page is to be delivered again. */
-export type Outcome<E extends Event> =
-  | { readonly kind: 'done' | 'interrupted' }
-  | { readonly kind: 'failed'; readonly event: Recorded<E>; readonly error: unknown; readonly attempt: number }
+/** Under what a course commits. */
+export interface Commits<Tx> {
+  readonly checkpoints: Checkpoints<Tx>
+  readonly name: string
+  readonly epoch: number
+  readonly signal: AbortSignal
+}
 
 /**
  * Takes pages to a handler and moves the checkpoint, under one lease. After a failure the events before the failed one
  * are committed, and that one is tried alone: so nothing that was handled is handled again because of another event.
  */
-export class Delivery<E extends Event, Tx> {
+export class Delivery<E extends Event, Tx> implements Course<E> {
   /** The event that failed last, and how often. */
   #failing: { readonly position: number; readonly attempts: number } | undefined
 
   constructor(
-    private readonly checkpoints: Checkpoints<Tx>,
-    private readonly name: string,
+    private readonly pages: Pages<E>,
+    private readonly commits: Commits<Tx>,
     private readonly handler: Handler<E, Tx>,
-    private readonly epoch: number,
-    private readonly signal: AbortSignal,
-    /** What is committed under this lease's name. */
     public position: number,
   ) {}
 
-  async deliver(page: Page<E>): Promise<Outcome<E>> {
+  async step(): Promise<Step<E>> {
+    const page = await this.pages.after(this.position)
+    if (page.next <= this.position) return { kind: 'idle', head: page.head }
+    return { ...(await this.#deliver(page)), head: page.head }
+  }
+
+  async #deliver(page: Page<E>): Promise<Outcome<E>> {
     const { events, to } = this.#part(page)
+    const { signal } = this.commits
     let handled = 0
     let inTransaction = true
     let outcome: Outcome<E> = { kind: 'done' }
@@ -36,15 +45,15 @@ export class Delivery<E extends Event, Tx> {
       inTransaction = tx !== undefined
       for (const event of events) {
         const attempt = this.#failing?.position === event.position ? this.#failing.attempts + 1 : 1
-        if (this.signal.aborted) outcome = { kind: 'interrupted' }
+        if (signal.aborted) outcome = { kind: 'interrupted' }
         else {
           try {
             // oxlint-disable-next-line no-await-in-loop -- one event after the other
-            await this.handler(event, { tx, attempt, signal: this.signal })
+            await this.handler(event, { tx, attempt, signal })
             handled++
             continue
           } catch (error) {
-            outcome = this.signal.aborted ? { kind: 'interrupted' } : { kind: 'failed', event, error, attempt }
+            outcome = signal.aborted ? { kind: 'interrupted' } : { kind: 'failed', event, error, attempt }
           }
         }
         throw UNDONE // so that the transaction is rolled back
@@ -65,10 +74,9 @@ export class Delivery<E extends Event, Tx> {
     return rolledBack ? { kind: 'interrupted' } : ended
   }
 
-  /** Passes by the event that failed last: everything before it is committed. */
   async park({ position, streamId, version }: Recorded<E>, attempts: number, error: unknown): Promise<Parked> {
     const parked = { position, streamId, version, attempts, error: messageOf(error) }
-    await this.checkpoints.park(this.name, this.epoch, this.position, parked)
+    await this.commits.checkpoints.park(this.commits.name, this.commits.epoch, this.position, parked)
     this.position = position
     this.#failing = undefined
     return parked
@@ -84,7 +92,7 @@ export class Delivery<E extends Event, Tx> {
   }
 
   async #commit(to: number, work: (tx: Tx) => Promise<void>): Promise<void> {
-    await this.checkpoints.commit(this.name, this.epoch, this.position, to, work)
+    await this.commits.checkpoints.commit(this.commits.name, this.commits.epoch, this.position, to, work)
     this.position = to
   }
 }

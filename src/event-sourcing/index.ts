@@ -9,7 +9,10 @@ export { FencedError, ShreddedError, StreamClosedError, TombstonedError, Version
 export { live, type LiveOptions } from './live.js'
 export { MemoryCheckpoints, type MemoryCheckpointsOptions } from './memory-checkpoints.js'
 export { MemorySnapshots } from './memory-snapshots.js'
+export { MemoryProjector, type MemoryProjectorOptions } from './memory-projector.js'
+export type { MemoryTable, MemoryTransaction } from './memory-tables.js'
 export { MemoryEventStore, type MemoryEventStoreOptions } from './memory.js'
+export type { Context, Projection, ProjectionOptions, Projector, Rebuild, RebuildProgress } from './projection.js'
 export type { AggregateClass, Command, Decided } from './replay.js'
 export {
   Repository,

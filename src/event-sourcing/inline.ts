@@ -1,34 +1,73 @@
-import type { Unsubscribe } from '../kernel/emitter.js'
-import type { Recorded } from './event.js'
+import type { Event, Recorded } from './event.js'
+import { isQuery, matches } from './query.js'
+import type { Query } from './store.js'
 
-/** Works on events in the transaction that appends them; what it throws undoes the append, and comes out of it. */
-export type InlineWork<Tx> = (tx: Tx, events: readonly Recorded[]) => Promise<void>
-
-/** How a projector is called within appends; a global symbol, so that it works across copies of the package. */
+/** Name of a store's method that takes inline projections: {@link InlineStore}. A global symbol, so that it works across copies of the package. */
 export const INLINE: unique symbol = Symbol.for('holdfast.inline') as never
 
-/** A store that has it done with each append, in order of position, until the returned function is called. */
+/** Called in the transaction of an append, with what it is about to record; what it throws fails the append. */
+export type InlineProject<Tx> = (tx: Tx, events: readonly Recorded[]) => Promise<void>
+
+/** A store whose appends carry projections in their own transaction. `Tx` is what the store has for one. */
 export interface InlineStore<Tx> {
-  [INLINE](work: InlineWork<Tx>): Unsubscribe
+  /**
+   * Calls `project` for every append, through this object, of events that `on` picks.
+   * @param ready awaited before each such transaction begins
+   */
+  [INLINE](on: readonly string[] | Query, project: InlineProject<Tx>, ready?: () => Promise<unknown>): void
 }
 
-/** Carries what work within an append threw past those who would take it for the store's failure. */
+/** Events as what they are known to be. */
+export const asRecorded = <E extends Event>(events: readonly Recorded[]): readonly Recorded<E>[] =>
+  events as unknown as readonly Recorded<E>[]
+
+/** Carries what a projection threw past those who would take it for the store's failure. */
 export class InlineFailure extends Error {
   constructor(readonly thrown: unknown) {
-    super('work within an append failed')
+    super('a projection within an append failed')
   }
 }
 
-/** Runs all of it, one after the other. @throws InlineFailure */
-export async function runInline<Tx>(
-  works: Iterable<InlineWork<Tx>>,
-  tx: Tx,
-  events: readonly Recorded[],
-): Promise<void> {
-  try {
-    // oxlint-disable-next-line no-await-in-loop -- in one transaction, one after the other
-    for (const work of works) await work(tx, events)
-  } catch (error) {
-    throw new InlineFailure(error)
+/** The inline projections of a store. */
+export class Inline<Tx> {
+  readonly #projections: {
+    readonly query: Query
+    readonly project: InlineProject<Tx>
+    readonly ready: () => Promise<unknown>
+  }[] = []
+
+  /** Whether there are none. */
+  get isEmpty(): boolean {
+    return this.#projections.length === 0
+  }
+
+  add(
+    on: readonly string[] | Query,
+    project: InlineProject<Tx>,
+    ready: () => Promise<unknown> = async () => {},
+  ): void {
+    this.#projections.push({ query: isQuery(on) ? on : { items: [{ types: on }] }, project, ready })
+  }
+
+  /** To be awaited before the transaction begins. @throws InlineFailure */
+  async ready(): Promise<void> {
+    await this.#each(({ ready }) => ready())
+  }
+
+  /** Runs all of them, one after the other. @throws InlineFailure */
+  async run(tx: Tx, recorded: readonly Recorded[]): Promise<void> {
+    await this.#each(async ({ query, project }) => {
+      const events = recorded.filter((event) => matches(query, event))
+      if (events.length > 0) await project(tx, events)
+    })
+  }
+
+  async #each(work: (projection: (typeof this.#projections)[number]) => Promise<unknown>): Promise<void> {
+    try {
+      // oxlint-disable-next-line no-await-in-loop -- in the order in which they were given
+      for (const projection of this.#projections) await work(projection)
+    } catch (error) {
+      throw new InlineFailure(error)
+    }
   }
 }

@@ -52,9 +52,38 @@ export class MemoryCheckpoints implements Checkpoints {
     to: number,
     work: (tx: undefined) => Promise<void>,
   ): Promise<void> {
+    await this.commitWith(name, epoch, from, { to, work: () => work(undefined) })
+  }
+
+  /** @internal As {@link commit}; what `work` gives back, if anything, is called in the same moment as the position moves, before it. */
+  async commitWith(
+    name: string,
+    epoch: number,
+    from: number | undefined,
+    { to, work }: { readonly to: number; readonly work: () => Promise<void | (() => void)> },
+  ): Promise<void> {
     this.#held(name, epoch, from)
-    await work(undefined)
-    this.#held(name, epoch, from).position = to // asked again: the work took time
+    const apply = await work()
+    const entry = this.#held(name, epoch, from) // asked again: the work took time
+    apply?.()
+    entry.position = to
+  }
+
+  /** @internal Sends the owner away; with `forget`, the name begins anew. */
+  fence(name: string, forget = false): void {
+    const entry = this.#entries.get(name)
+    if (!entry) return
+    entry.epoch++
+    entry.owner = ''
+    entry.until = -Infinity
+    if (!forget) return
+    entry.position = undefined
+    entry.parked.length = 0
+  }
+
+  /** @internal {@link position}, at once. */
+  positionNow(name: string): number | undefined {
+    return this.#entries.get(name)?.position
   }
 
   async park(name: string, epoch: number, from: number | undefined, event: Parked): Promise<void> {

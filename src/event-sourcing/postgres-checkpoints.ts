@@ -80,7 +80,7 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
           throw error
         }
         // Last, so that a paused owner does not lock its successor out; a stale one is rolled back with its work.
-        await this.#move(tx, name, epoch, from, to)
+        await this.move(tx, name, epoch, from, to)
       })
     } catch (error) {
       if (thrown) throw thrown.error
@@ -116,7 +116,8 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
     )
   }
 
-  async #move(tx: SqlQueryable, name: string, epoch: number, from: number | undefined, to: number): Promise<void> {
+  /** @internal Moves the checkpoint in a transaction. @throws FencedError as {@link commit}. */
+  async move(tx: SqlQueryable, name: string, epoch: number, from: number | undefined, to: number): Promise<void> {
     const moved = await queryRows(
       tx,
       `update ${this.#s}.es_subscriptions set pos = $4
@@ -124,6 +125,36 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
       [toSqlText(name), epoch, from ?? null, to],
     )
     if (moved.length === 0) throw new FencedError(name)
+  }
+
+  /** @internal Where it stands; until the transaction ends it moves no more. */
+  async hold(tx: SqlQueryable, name: string): Promise<number> {
+    const [row] = await queryRows(
+      tx,
+      `select pos::text as pos from ${this.#s}.es_subscriptions where name = ${this.#s}.es_key($1) for update`,
+      [toSqlText(name)],
+    )
+    return positionOf(row?.['pos']) ?? 0
+  }
+
+  /** @internal Sends the owner away. */
+  async fence(tx: SqlQueryable, name: string): Promise<void> {
+    await queryRows(
+      tx,
+      `update ${this.#s}.es_subscriptions set owner = '', epoch = epoch + 1, until = '-infinity' where name = ${this.#s}.es_key($1)`,
+      [toSqlText(name)],
+    )
+  }
+
+  /** @internal Lets the name begin anew. */
+  async forget(tx: SqlQueryable, name: string): Promise<void> {
+    const key = `where name = ${this.#s}.es_key($1)`
+    await queryRows(
+      tx,
+      `update ${this.#s}.es_subscriptions set pos = null, owner = '', epoch = epoch + 1, until = '-infinity' ${key}`,
+      [toSqlText(name)],
+    )
+    await queryRows(tx, `delete from ${this.#s}.es_parked ${key}`, [toSqlText(name)])
   }
 }
 

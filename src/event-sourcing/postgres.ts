@@ -38,6 +38,7 @@ export type { SqlListener } from './postgres-herald.js'
 export { PostgresCheckpoints, type PostgresCheckpointsOptions } from './postgres-checkpoints.js'
 export { PostgresSnapshots, type PostgresSnapshotsOptions } from './postgres-snapshots.js'
 export { PostgresSubjectKeys, type PostgresSubjectKeysOptions } from './postgres-subject-keys.js'
+export { PostgresProjector, type PostgresProjectorOptions } from './postgres-projector.js'
 
 /** Where a {@link PostgresEventStore} keeps its tables. */
 export interface PostgresEventStoreOptions {

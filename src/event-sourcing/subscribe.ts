@@ -1,30 +1,11 @@
-import {
-  checkFunction,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkOneOf,
-  checkPositive,
-  checkString,
-  invalid,
-} from '../kernel/check.js'
-import { systemClock, type Clock } from '../kernel/clock.js'
-import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
-import { ClosedError, isHoldfastError, isUncertainError } from '../kernel/errors.js'
-import { randomId } from '../kernel/random.js'
-import { reportError } from '../kernel/report.js'
-import type { Checkpoints, SubscriptionLease } from './checkpoints.js'
-import { Delivery, type Outcome } from './delivery.js'
-import { Doorbell, Patience } from './doorbell.js'
-import { FencedError } from './errors.js'
+import { checkFunction, checkString } from '../kernel/check.js'
+import type { Checkpoints } from './checkpoints.js'
+import { Delivery } from './delivery.js'
 import type { Event } from './event.js'
-import { Progress } from './progress.js'
-import { checkQuery } from './query.js'
-import type { EventStore, Query } from './store.js'
-import type { Handler, Subscription, SubscriptionEvents, SubscriptionOptions } from './subscription.js'
-
-const FIRST_RETRY_MS = 100
-const LONGEST_RETRY_MS = 5_000
+import { Pages } from './pages.js'
+import { Runner } from './runner.js'
+import type { EventStore } from './store.js'
+import type { Handler, Subscription, SubscriptionOptions } from './subscription.js'
 
 /**
  * Handles every event of the log, in order of position, from a checkpoint on, and starts at once. Of all that run under
@@ -40,246 +21,17 @@ export function subscribe<E extends Event, Tx>(
   handler: Handler<E, Tx>,
   options: SubscriptionOptions = {},
 ): Subscription {
-  return new Runner(store, checkpoints, checkString('name', name), checkFunction('handler', handler), options)
-}
-
-class Runner<E extends Event, Tx> implements Subscription {
-  readonly #owner = randomId()
-  readonly #from: 'start' | 'end' | number | Date
-  readonly #query: Query | undefined
-  readonly #batch: number
-  readonly #leaseMs: number
-  readonly #attempts: number
-  readonly #giveUp: 'stop' | 'park'
-  readonly #clock: Clock
-  readonly #bell: Doorbell
-  readonly #patience: Patience
-  readonly #events = new Emitter<SubscriptionEvents>()
-  readonly #progress: Progress
-  readonly #stopping = new AbortController()
-  readonly #ended: Promise<void>
-  #state: Subscription['state'] = 'standby'
-  /** What has ended it. */
-  #failure: { readonly error: unknown } | undefined
-
-  constructor(
-    private readonly store: EventStore<E>,
-    private readonly checkpoints: Checkpoints<Tx>,
-    readonly name: string,
-    private readonly handler: Handler<E, Tx>,
+  checkString('name', name)
+  checkFunction('handler', handler)
+  const { batch = 100, query } = options
+  return new Runner(
     {
-      from = 'start',
-      query,
-      batch = 100,
-      leaseMs = 10_000,
-      retry = {},
-      pollMs = 500,
-      clock = systemClock,
-    }: SubscriptionOptions,
-  ) {
-    const { attempts = 5, giveUp = 'stop' } = checkObject('retry', retry)
-    this.#from = checkFrom(from)
-    this.#query = checkQuery(query)
-    this.#batch = checkInteger('batch', batch, 1)
-    this.#leaseMs = checkPositive('leaseMs', leaseMs)
-    this.#attempts = checkInteger('retry.attempts', attempts, 1)
-    this.#giveUp = checkOneOf('retry.giveUp', giveUp, ['stop', 'park'])
-    this.#clock = clock
-    this.#bell = new Doorbell(clock)
-    this.#progress = new Progress(clock)
-    this.#patience = new Patience(checkPositive('pollMs', pollMs))
-    this.#ended = this.#run(store.wake(this.#bell.ring))
-  }
-
-  get position(): number {
-    return this.#progress.position
-  }
-
-  get state(): Subscription['state'] {
-    return this.#state
-  }
-
-  on<K extends keyof SubscriptionEvents>(name: K, listener: (event: SubscriptionEvents[K]) => unknown): Unsubscribe {
-    return this.#events.on(name, listener)
-  }
-
-  async lag(): Promise<number> {
-    const { head } = await this.store.readPage({ after: this.position, limit: 1, query: this.#query })
-    return Math.max(0, head - this.position)
-  }
-
-  async reached(position: number, timeoutMs: number = Infinity): Promise<void> {
-    checkInteger('position', position, 0)
-    checkNumber('timeoutMs', timeoutMs, 0)
-    const ended = this.#state === 'stopped' || this.#state === 'failed'
-    if (ended && this.position < position) throw this.#closed()
-    const reached = this.#progress.reach(position, timeoutMs)
-    this.#bell.ring()
-    return reached
-  }
-
-  async stop(): Promise<void> {
-    this.#stopping.abort(new ClosedError(`subscription ${this.name} was stopped`))
-    this.#bell.ring()
-    await this.#ended
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.stop()
-  }
-
-  async #run(stopListening: Unsubscribe): Promise<void> {
-    while (!this.#stopping.signal.aborted && !this.#failure) {
-      this.#bell.reset()
-      try {
-        // oxlint-disable-next-line no-await-in-loop -- one look after the other
-        await this.#look()
-      } catch (error) {
-        if (isHoldfastError(error, 'FENCED')) continue // another owner has taken over: stand by
-        if (isHoldfastError(error, 'CLOSED')) break // the store was closed
-        if (!isUncertainError(error)) this.#failure = { error }
-        else {
-          this.#events.emit('error', { error, attempt: 1 })
-          await this.#wait(this.#patience.next())
-        }
-      }
-    }
-    stopListening()
-    this.#state = this.#failure ? 'failed' : 'stopped'
-    this.#progress.end(this.#closed())
-    if (!this.#failure) return
-    if (this.#events.has('failed')) this.#events.emit('failed', this.#failure)
-    else reportError(this.#failure.error)
-  }
-
-  /** Takes the lease and works until it is lost or given back; waits a little when another has it. */
-  async #look(): Promise<void> {
-    const lease = await this.checkpoints.acquire(this.name, this.#owner, this.#leaseMs)
-    if (lease) return this.#own(lease)
-    this.#state = 'standby'
-    this.#progress.moveTo((await this.checkpoints.position(this.name)) ?? 0)
-    await this.#wait(Math.min(this.#patience.next(), this.#leaseMs / 3))
-  }
-
-  async #own(lease: SubscriptionLease): Promise<void> {
-    const owning = new AbortController()
-    const stop = (): void => owning.abort(this.#stopping.signal.reason)
-    this.#stopping.signal.addEventListener('abort', stop)
-    if (this.#stopping.signal.aborted) stop()
-    const stopRenewing = this.#renew(lease.epoch, owning)
-    try {
-      this.#state = 'catching-up'
-      const position = lease.position ?? (await this.#begin(lease.epoch))
-      this.#progress.moveTo(position)
-      await this.#work(
-        new Delivery(this.checkpoints, this.name, this.handler, lease.epoch, owning.signal, position),
-        owning.signal,
-      )
-    } finally {
-      await stopRenewing()
-      this.#stopping.signal.removeEventListener('abort', stop)
-      await this.checkpoints.release(this.name, lease.epoch).catch(() => {}) // then the lease runs out
-    }
-  }
-
-  async #work(delivery: Delivery<E, Tx>, signal: AbortSignal): Promise<void> {
-    while (!signal.aborted && !this.#failure) {
-      this.#bell.reset()
-      // oxlint-disable-next-line no-await-in-loop -- one page after the other
-      const page = await this.store.readPage<E>({ after: delivery.position, limit: this.#batch, query: this.#query })
-      if (page.next > delivery.position) {
-        this.#patience.reset()
-        const outcome = await delivery.deliver(page)
-        this.#progress.moveTo(delivery.position)
-        if (outcome.kind === 'failed') await this.#failed(delivery, outcome, signal)
-      } else {
-        this.#state = 'live'
-        await this.#wait(this.#patience.next())
-      }
-      if (delivery.position < page.head) this.#state = 'catching-up'
-    }
-  }
-
-  async #failed(
-    delivery: Delivery<E, Tx>,
-    { event, error, attempt }: Outcome<E> & { kind: 'failed' },
-    signal: AbortSignal,
-  ): Promise<void> {
-    this.#events.emit('error', { error, event, attempt })
-    if (attempt < this.#attempts) {
-      const waitMs = Math.min(LONGEST_RETRY_MS, FIRST_RETRY_MS * 2 ** (attempt - 1))
-      await this.#clock.sleep(waitMs, signal).catch(() => {}) // aborted: the caller sees it
-    } else if (this.#giveUp === 'park') {
-      this.#events.emit('parked', await delivery.park(event, attempt, error))
-      this.#progress.moveTo(delivery.position)
-    } else {
-      this.#failure = { error }
-    }
-  }
-
-  /**
-   * Keeps the lease for as long as the work goes on; aborts it when the lease is lost.
-   * @returns ends that; resolves when no renewal is under way, which would take the lease again after its release
-   */
-  #renew(epoch: number, owning: AbortController): () => Promise<void> {
-    let heldAt = this.#clock.now()
-    let ended = false
-    let renewing = Promise.resolve()
-    const lost = (): void => {
-      owning.abort(new FencedError(this.name))
-      this.#bell.ring()
-    }
-    const renew = async (): Promise<void> => {
-      const askedAt = this.#clock.now()
-      try {
-        const lease = await this.checkpoints.acquire(this.name, this.#owner, this.#leaseMs)
-        if (lease?.epoch !== epoch) return lost()
-        heldAt = askedAt
-      } catch (error) {
-        this.#events.emit('error', { error, attempt: 1 })
-        if (askedAt - heldAt >= this.#leaseMs) return lost()
-      }
-      if (!ended) cancel = arm()
-    }
-    const arm = (): (() => void) => this.#clock.setTimer(() => void (renewing = renew()), this.#leaseMs / 3)
-    let cancel = arm()
-    return () => {
-      ended = true
-      cancel()
-      return renewing
-    }
-  }
-
-  /** Sets the checkpoint of a new name. */
-  async #begin(epoch: number): Promise<number> {
-    const position = await this.#firstPosition()
-    await this.checkpoints.commit(this.name, epoch, undefined, position, async () => {})
-    return position
-  }
-
-  async #firstPosition(): Promise<number> {
-    const from = this.#from
-    if (from === 'start') return 0
-    if (typeof from === 'number') return from
-    const { head } = await this.store.readPage({ limit: 1 })
-    if (from === 'end') return head
-    for await (const event of this.store.readAll({ signal: this.#stopping.signal }))
-      if (event.recordedAt >= from) return event.position - 1
-    return head
-  }
-
-  /** Keeps the process alive only if somebody waits for a position. */
-  #wait(ms: number): Promise<void> {
-    return this.#bell.wait(ms, this.#progress.awaited)
-  }
-
-  #closed(): ClosedError {
-    return new ClosedError(`subscription ${this.name} has ${this.#state}`, undefined, { cause: this.#failure?.error })
-  }
-}
-
-function checkFrom(from: 'start' | 'end' | number | Date): 'start' | 'end' | number | Date {
-  if (typeof from === 'number') return checkInteger('from', from, 0)
-  if (from instanceof Date) return Number.isNaN(from.getTime()) ? invalid('from', 'a valid Date', from) : from
-  return checkOneOf<'start' | 'end'>('from', from, ['start', 'end'])
+      store,
+      name,
+      course: ({ epoch, position, signal }) =>
+        new Delivery(new Pages(store, batch, query), { checkpoints, name, epoch, signal }, handler, position),
+    },
+    checkpoints,
+    options,
+  )
 }

@@ -3,4 +3,4 @@ import { decisionsHold } from './seats.js'
 
 const pool = openPool()
 
-decisionsHold('PostgreSQL', async () => (await openStore(pool)).store, 'its appends do not know `unless` yet')
+decisionsHold('PostgreSQL', async () => (await openStore(pool)).store)

@@ -1,0 +1,316 @@
+import { PGlite } from '@electric-sql/pglite'
+import pg from 'pg'
+import { expect, inject, onTestFinished, test } from 'vitest'
+import type { Context, Event, Projection, Subscription } from '../../src/event-sourcing/index.js'
+import { PostgresEventStore, PostgresProjector } from '../../src/event-sourcing/postgres.js'
+import { systemClock } from '../../src/kernel/clock.js'
+import type { SqlDatabase, SqlQueryable } from '../../src/kernel/postgres.js'
+import { randomId } from '../../src/kernel/random.js'
+import { openPool, openStore } from './database.js'
+
+const pool = openPool()
+const readPool = openPool({ max: 10 })
+
+type Counted = Event<'e', number>
+const e = (data: number): Counted => ({ type: 'e', data })
+type Totals = Projection<Counted, SqlQueryable>
+
+/** How often each number was seen, and in all; revision 2 counts double and has a column more. */
+function totals(revision: number, options: Partial<Totals> & { fails?(n: number): boolean; outbox?: string } = {}) {
+  const sent: number[] = []
+  const projection: Totals = {
+    name: 'totals',
+    revision,
+    on: ['e'],
+    async setup({ tx, name }) {
+      await tx.query(
+        `create table ${name('totals')} (n int primary key, times int ${revision > 1 ? ', note text' : ''})`,
+      )
+      await tx.query(`create table ${name('grand')} (total int)`)
+      await tx.query(`insert into ${name('grand')} values (0)`)
+    },
+    async project(events, { tx, name, replaying }) {
+      const numbers = events.map(({ data }) => data)
+      const poison = numbers.find((n) => options.fails?.(n))
+      if (poison !== undefined) await tx.query('select 1/0')
+      await tx.query(
+        `insert into ${name('totals')} as t (n, times) select n, count(*) * ${revision} from unnest($1::int[]) n group by n
+         on conflict (n) do update set times = t.times + excluded.times`,
+        [numbers],
+      )
+      await tx.query(`update ${name('grand')} set total = total + $1`, [numbers.length * revision])
+      if (!replaying) sent.push(...numbers)
+      if (!replaying && options.outbox)
+        await tx.query(`insert into ${options.outbox} select n, ${revision} from unnest($1::int[]) n`, [numbers])
+    },
+    ...options,
+  }
+  return { projection, sent }
+}
+
+async function open(db: SqlDatabase = pool) {
+  const { store: any, schema } = await openStore(pool)
+  const store = any as unknown as PostgresEventStore<Counted>
+  const projector = new PostgresProjector(store, db, { schema })
+  await projector.migrate()
+  const started: Subscription[] = []
+  onTestFinished(async () => void (await Promise.all(started.map((subscription) => subscription.stop()))))
+  await db.query(`create table "${schema}".sent (n int, revision int)`)
+  const keep = <S extends Subscription>(subscription: S): S => {
+    started.push(subscription)
+    return subscription
+  }
+  let next = 0
+  const append = async (count: number): Promise<number> => {
+    const { position } = await store.append(
+      `s${next}`,
+      Array.from({ length: count }, () => e(next++)),
+    )
+    return position
+  }
+  const read = async (view = 'totals') =>
+    (await db.query(`select * from "${schema}".${view} order by 1`)).rows as Record<string, unknown>[]
+  const numbers = (to = next): number[] => Array.from({ length: to }, (_, i) => i)
+  const times = (n: number, to = next) => numbers(to).map((i) => ({ n: i, times: n }))
+  return { store, schema, projector, keep, append, read, numbers, times }
+}
+
+test('a projection fills its tables once, with runners that stop and take over', async () => {
+  const { projector, keep, append, read, times } = await open()
+  const { projection } = totals(1)
+  const runners = [1, 2, 3].map(() => keep(projector.run(projection, { batch: 7, pollMs: 20 })))
+  let position = 0
+  for (let i = 0; i < 30; i++) {
+    position = await append(5)
+    if (i % 10 === 5) {
+      const working = runners.findIndex(({ state }) => state !== 'standby')
+      await runners[working]?.stop()
+      runners[working] = keep(projector.run(projection, { batch: 7, pollMs: 20 }))
+    }
+  }
+  await runners[0]?.reached(position, 20_000)
+  expect(await read()).toEqual(times(1))
+  expect(await read('grand')).toEqual([{ total: 150 }])
+  expect(await projector.position('totals')).toBe(position)
+})
+
+test('eight processes that start at once set up once', async () => {
+  const { store, schema, append, read, times, keep } = await open()
+  const position = await append(10)
+  let setups = 0
+  const { projection } = totals(1)
+  const counted: Totals = {
+    ...projection,
+    setup: async (context) => {
+      setups++
+      await projection.setup?.(context)
+      await systemClock.sleep(30)
+    },
+  }
+  const projectors = await Promise.all(
+    Array.from({ length: 8 }, async () => {
+      const projector = new PostgresProjector(store, pool, { schema })
+      await projector.migrate()
+      return projector
+    }),
+  )
+  const runners = projectors.map((projector) => keep(projector.run(counted)))
+  await Promise.all(runners.map((runner) => runner.reached(position, 20_000)))
+  expect([setups, await read()]).toEqual([1, times(1)])
+})
+
+test('a setup that fails leaves nothing behind and ends the projection', async () => {
+  const { projector, keep, schema } = await open()
+  const { projection } = totals(1)
+  const broken: Totals = {
+    ...projection,
+    setup: async (context) => {
+      await projection.setup?.(context)
+      await context.tx.query('select 1/0')
+    },
+  }
+  const failed = await new Promise((resolve) => keep(projector.run(broken)).on('failed', resolve))
+  expect(failed).toMatchObject({ error: { code: '22012' } })
+  const { rows } = await pool.query('select 1 from pg_tables where schemaname = $1 and tablename ~ $2', [schema, '_v1'])
+  expect(rows).toEqual([])
+})
+
+test('an event that can’t be projected is found and parked; all the others are there once', async () => {
+  const { projector, keep, append, read, numbers } = await open()
+  const position = await append(40)
+  const { projection, sent } = totals(1, { fails: (n) => n === 23 })
+  const subscription = keep(projector.run(projection, { retry: { attempts: 2, giveUp: 'park' } }))
+  await subscription.reached(position, 10_000)
+  const others = numbers().filter((n) => n !== 23)
+  expect(await read()).toEqual(others.map((n) => ({ n, times: 1 })))
+  expect(sent.toSorted((a, b) => a - b)).toEqual(others)
+})
+
+test('a rebuild under load: readers see the old tables or the new, never some of each, and side effects happen once', async () => {
+  const { projector, keep, append, read, schema, times, numbers } = await open()
+  const first = await append(100)
+  const outbox = `"${schema}".sent`
+  const [one, two] = [totals(1, { outbox }), totals(2, { outbox })]
+  const live = keep(projector.run(one.projection, { batch: 10 }))
+  await live.reached(first, 10_000)
+  const writing = new AbortController()
+  const writer = (async () => {
+    while (!writing.signal.aborted) await append(3)
+  })()
+  const seen = new Set<number>()
+  const reader = (async () => {
+    while (!writing.signal.aborted) {
+      const { rows } = await readPool.query(
+        `select g.total, (select sum(times)::int from "${schema}".totals) as sum, (select max(times) from "${schema}".totals) as factor
+         from "${schema}".grand g`,
+      )
+      expect(rows[0]?.sum ?? 0).toBe(rows[0]?.total)
+      seen.add(rows[0]?.factor)
+    }
+  })()
+  const rebuild = await projector.rebuild(two.projection, { batch: 20 })
+  keep(rebuild.subscription)
+  await systemClock.sleep(200)
+  await Promise.all([rebuild.activate(), rebuild.activate()])
+  await systemClock.sleep(100)
+  writing.abort()
+  await Promise.all([writer, reader])
+  const position = await append(1)
+  await rebuild.subscription.reached(position, 10_000)
+  expect(await read()).toEqual(times(2).map((row) => ({ ...row, note: null })))
+  expect([...seen].filter(Boolean)).toEqual([1, 2])
+  const sent = await read('sent')
+  expect(sent.map(({ n }) => n)).toEqual(numbers())
+  expect(new Set(sent.map(({ revision }) => revision))).toEqual(new Set([1, 2]))
+  await live.reached(position, 10_000) // the old revision goes on, for the way back
+  const { rows } = await pool.query(`select n, times from "${schema}".totals_v1 order by 1`)
+  expect(rows).toEqual(times(1))
+})
+
+test('a reader that holds its transaction open delays the switch, and does not fail or block other readers', async () => {
+  const { projector, keep, append, schema } = await open()
+  const position = await append(5)
+  await keep(projector.run(totals(1).projection)).reached(position, 10_000)
+  const rebuild = await projector.rebuild(totals(2).projection)
+  keep(rebuild.subscription)
+  await rebuild.subscription.reached(position, 10_000)
+  const reader = await readPool.connect()
+  await reader.query('begin')
+  await reader.query(`select * from "${schema}".totals`)
+  let activated = false
+  const activating = rebuild.activate().then(() => (activated = true))
+  await systemClock.sleep(500)
+  const { rows } = await readPool.query(`select max(times) as factor from "${schema}".totals`)
+  await reader.query(`select * from "${schema}".grand`)
+  expect([activated, rows[0]?.factor]).toEqual([false, 1])
+  await reader.query('commit')
+  reader.release()
+  await activating
+  expect((await readPool.query(`select max(times) as factor from "${schema}".totals`)).rows).toEqual([{ factor: 2 }])
+})
+
+test('code of two revisions at the same time: neither disturbs the other, and only the live one has side effects', async () => {
+  const { store, schema, projector, keep, append, read, times, numbers } = await open()
+  const deployed = new PostgresProjector(store, pool, { schema })
+  const [one, two] = [totals(1), totals(2)]
+  const old = keep(projector.run(one.projection, { batch: 5 }))
+  await old.reached(await append(10), 10_000)
+  const next = keep(deployed.run(two.projection, { batch: 5 }))
+  const position = await append(10)
+  await Promise.all([old.reached(position, 10_000), next.reached(position, 10_000)])
+  expect([await read(), two.sent, one.sent]).toEqual([times(1), [], numbers()])
+  const { rows } = await pool.query(`select n, times from "${schema}".totals_v2 order by 1`)
+  expect(rows).toEqual(times(2))
+})
+
+test('a discarded revision leaves nothing, in-flight work of another builder included', async () => {
+  const { projector, keep, append, schema, read, times } = await open()
+  await keep(projector.run(totals(1).projection)).reached(await append(50), 10_000)
+  const slow = totals(2)
+  const slowly: Totals = {
+    ...slow.projection,
+    project: async (events, context: Context<SqlQueryable>) => {
+      await slow.projection.project(events, context)
+      await systemClock.sleep(20)
+    },
+  }
+  const other = keep(projector.run(slowly, { batch: 1 }))
+  other.on('failed', () => {})
+  await systemClock.sleep(200)
+  const rebuild = await projector.rebuild(slowly)
+  keep(rebuild.subscription)
+  await rebuild.discard()
+  await expect(other.reached(1_000, 5_000)).rejects.toMatchObject({ code: 'CLOSED', cause: { code: 'NOT_FOUND' } })
+  const { rows } = await pool.query('select 1 from pg_tables where schemaname = $1 and tablename ~ $2', [schema, '_v2'])
+  expect(rows).toEqual([])
+  const again = await projector.rebuild(totals(2).projection)
+  keep(again.subscription)
+  await again.activate()
+  expect(await read()).toEqual(times(2).map((row) => ({ ...row, note: null })))
+  await expect(again.discard()).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+})
+
+test('the read model in a database of its own: its checkpoint is there, and rolls back with it', async () => {
+  const name = `read_${randomId()}`
+  await pool.query(`create database "${name}"`)
+  const url = new URL(inject('postgresUrl'))
+  url.pathname = name
+  const own = new pg.Pool({ connectionString: url.href, max: 4 })
+  own.on('error', () => {}) // the database goes first
+  onTestFinished(async () => {
+    await own.end() // after the runners have stopped
+    await pool.query(`drop database "${name}" with (force)`)
+  })
+  const { projector, keep, append, read, times, schema } = await open(own)
+  const position = await append(30)
+  let failures = 0
+  const { projection } = totals(1)
+  const shaky: Totals = {
+    ...projection,
+    project: async (events, context) => {
+      await projection.project(events, context)
+      if (failures++ < 3) throw new Error('after the writes')
+    },
+  }
+  await keep(projector.run(shaky)).reached(position, 10_000)
+  expect(await read()).toEqual(times(1))
+  const { rows } = await own.query(`select pos::int as pos from "${schema}".es_subscriptions`)
+  expect(rows).toEqual([{ pos: position }])
+  const rebuild = await projector.rebuild(totals(2).projection)
+  keep(rebuild.subscription)
+  await rebuild.activate()
+  expect((await read())[0]).toEqual({ n: 0, times: 2, note: null })
+  await keep(projector.run(projection)).stop()
+})
+
+test.each(['PGlite', 'a single Client'])(
+  'on one connection (%s): run, rebuild, activate',
+  async (what) => {
+    const client = what === 'PGlite' ? undefined : new pg.Client({ connectionString: inject('postgresUrl') })
+    await client?.connect()
+    const embedded = client ? undefined : await PGlite.create()
+    const db = (client ?? embedded) as SqlDatabase
+    const schema = `es_${randomId()}`
+    const store = new PostgresEventStore<Counted>(db, { schema })
+    await store.migrate()
+    const projector = new PostgresProjector(store, db, { schema })
+    await projector.migrate()
+    const before = await store.append('s', [e(1), e(2)])
+    const live = projector.run(totals(1).projection)
+    await live.reached(before.position, 10_000)
+    const rebuild = await projector.rebuild(totals(2).projection)
+    const { position } = await store.append('s', [e(3)])
+    await live.reached(position, 10_000)
+    await rebuild.activate()
+    await rebuild.subscription.reached(position, 10_000)
+    const rows = (await db.query(`select n, times from "${schema}".totals order by 1`)).rows
+    expect(rows).toEqual([1, 2, 3].map((n) => ({ n, times: 2 })))
+    const old = await projector.rebuild(totals(1).projection)
+    await old.discard()
+    await Promise.all([live.stop(), rebuild.subscription.stop()])
+    await db.query(`drop schema "${schema}" cascade`)
+    await client?.end()
+    await embedded?.close()
+  },
+  60_000,
+)
