@@ -194,6 +194,7 @@ export {
   type Handled,
   type Handler,
   type HandlerContext,
+  type Partitions,
   type LiveOptions,
   type Loaded,
   type MemoryCheckpointsOptions,

@@ -44,6 +44,7 @@ export { subscribe } from './subscribe.js'
 export type {
   Handler,
   HandlerContext,
+  Partitions,
   RetryRule,
   Subscription,
   SubscriptionEvents,

@@ -1,4 +1,4 @@
-import type { Event } from './event.js'
+import type { Event, Recorded } from './event.js'
 import type { EventStore, Page, Query } from './store.js'
 
 /**
@@ -12,6 +12,8 @@ export class Pages<E extends Event> {
     private readonly store: EventStore<E>,
     private readonly limit: number,
     private readonly query: Query | undefined,
+    /** Which of them count. @defaultValue all */
+    private readonly picks?: (event: Recorded<E>) => boolean,
   ) {}
 
   async after(position: number): Promise<Page<E>> {
@@ -23,7 +25,7 @@ export class Pages<E extends Event> {
       next.catch(() => {}) // told to whoever asks for it
       this.#ahead = { after: page.next, page: next }
     }
-    return page
+    return this.picks ? { ...page, events: page.events.filter(this.picks) } : page
   }
 
   #read(after: number): Promise<Page<E>> {

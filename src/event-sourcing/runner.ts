@@ -1,4 +1,4 @@
-import { checkInteger, checkNumber, checkObject, checkOneOf, checkPositive, invalid } from '../kernel/check.js'
+import { checkInteger, checkNumber, checkObject, checkOneOf, checkPositive } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, isHoldfastError, isUncertainError } from '../kernel/errors.js'
@@ -9,6 +9,7 @@ import type { Course, Step } from './course.js'
 import { Doorbell, Patience } from './doorbell.js'
 import { FencedError } from './errors.js'
 import type { Event } from './event.js'
+import { checkFrom, firstPosition, type From } from './from.js'
 import { Progress } from './progress.js'
 import { checkQuery } from './query.js'
 import type { EventStore, Query } from './store.js'
@@ -35,6 +36,10 @@ export interface Work<E extends Event> {
   readonly name: string
   /** Done once, before the first look. What is uncertain is tried again; any other error ends the subscription. */
   prepare?(): Promise<void>
+  /** Checked before a name without a checkpoint begins. */
+  begin?(): Promise<void>
+  /** Whether it takes no lease by itself, but is given it: {@link Runner.admit}. */
+  readonly admitted?: boolean | undefined
   /** Called with every new lease. */
   course(held: Held): Promise<Course<E>> | Course<E>
 }
@@ -42,8 +47,9 @@ export interface Work<E extends Event> {
 /** Whoever holds the lease works, the others stand by: the loop of every subscription. */
 export class Runner<E extends Event, Tx> implements Subscription {
   readonly name: string
-  readonly #owner = randomId()
-  readonly #from: 'start' | 'end' | number | Date
+  /** Under which it holds leases. */
+  readonly owner = randomId()
+  readonly #from: From
   readonly #query: Query | undefined
   readonly #leaseMs: number
   readonly #attempts: number
@@ -56,6 +62,8 @@ export class Runner<E extends Event, Tx> implements Subscription {
   readonly #stopping = new AbortController()
   readonly #ended: Promise<void>
   #state: Subscription['state'] = 'standby'
+  #admission: SubscriptionLease | undefined
+  #owning: AbortController | undefined
   /** What has ended it. */
   #failure: { readonly error: unknown } | undefined
 
@@ -114,6 +122,24 @@ export class Runner<E extends Event, Tx> implements Subscription {
     return reached
   }
 
+  /** Whether it holds the lease. */
+  get owns(): boolean {
+    return this.#owning !== undefined || this.#admission !== undefined
+  }
+
+  /** Gives it a lease that was taken in its name. */
+  admit(lease: SubscriptionLease): void {
+    this.#admission = lease
+    this.#bell.ring()
+  }
+
+  /** Gives the lease back when the event under way is handled. */
+  standDown(): void {
+    this.#admission = undefined // then it runs out
+    this.#owning?.abort(new FencedError(this.name))
+    this.#bell.ring()
+  }
+
   /** Makes it look at once. */
   wake(): void {
     this.#bell.ring()
@@ -159,7 +185,9 @@ export class Runner<E extends Event, Tx> implements Subscription {
 
   /** Takes the lease and works until it is lost or given back; waits a little when another has it. */
   async #look(): Promise<void> {
-    const lease = await this.checkpoints.acquire(this.name, this.#owner, this.#leaseMs)
+    const lease = this.work.admitted
+      ? this.#admission
+      : await this.checkpoints.acquire(this.name, this.owner, this.#leaseMs)
     if (lease) return this.#own(lease)
     this.#state = 'standby'
     this.#progress.moveTo((await this.checkpoints.position(this.name)) ?? 0)
@@ -168,6 +196,8 @@ export class Runner<E extends Event, Tx> implements Subscription {
 
   async #own(lease: SubscriptionLease): Promise<void> {
     const owning = new AbortController()
+    this.#owning = owning
+    this.#admission = undefined
     const stop = (): void => owning.abort(this.#stopping.signal.reason)
     this.#stopping.signal.addEventListener('abort', stop)
     if (this.#stopping.signal.aborted) stop()
@@ -181,6 +211,7 @@ export class Runner<E extends Event, Tx> implements Subscription {
       await stopRenewing()
       this.#stopping.signal.removeEventListener('abort', stop)
       await this.checkpoints.release(this.name, lease.epoch).catch(() => {}) // then the lease runs out
+      this.#owning = undefined // only now may it be given a lease again
     }
   }
 
@@ -234,7 +265,7 @@ export class Runner<E extends Event, Tx> implements Subscription {
     const renew = async (): Promise<void> => {
       const askedAt = this.#clock.now()
       try {
-        const lease = await this.checkpoints.acquire(this.name, this.#owner, this.#leaseMs)
+        const lease = await this.checkpoints.acquire(this.name, this.owner, this.#leaseMs)
         if (lease?.epoch !== epoch) return lost()
         heldAt = askedAt
       } catch (error) {
@@ -254,20 +285,10 @@ export class Runner<E extends Event, Tx> implements Subscription {
 
   /** Sets the checkpoint of a new name. */
   async #begin(epoch: number): Promise<number> {
-    const position = await this.#firstPosition()
+    await this.work.begin?.()
+    const position = await firstPosition(this.work.store, this.#from, this.#stopping.signal)
     await this.checkpoints.commit(this.name, epoch, undefined, position, async () => {})
     return position
-  }
-
-  async #firstPosition(): Promise<number> {
-    const from = this.#from
-    if (from === 'start') return 0
-    if (typeof from === 'number') return from
-    const { head } = await this.work.store.readPage({ limit: 1 })
-    if (from === 'end') return head
-    for await (const event of this.work.store.readAll({ signal: this.#stopping.signal }))
-      if (event.recordedAt >= from) return event.position - 1
-    return head
   }
 
   /** Keeps the process alive only if somebody waits for a position. */
@@ -278,10 +299,4 @@ export class Runner<E extends Event, Tx> implements Subscription {
   #closed(): ClosedError {
     return new ClosedError(`subscription ${this.name} has ${this.#state}`, undefined, { cause: this.#failure?.error })
   }
-}
-
-function checkFrom(from: 'start' | 'end' | number | Date): 'start' | 'end' | number | Date {
-  if (typeof from === 'number') return checkInteger('from', from, 0)
-  if (from instanceof Date) return Number.isNaN(from.getTime()) ? invalid('from', 'a valid Date', from) : from
-  return checkOneOf<'start' | 'end'>('from', from, ['start', 'end'])
 }

@@ -1,8 +1,12 @@
 import { checkFunction, checkString } from '../kernel/check.js'
+import { systemClock } from '../kernel/clock.js'
+import { InvalidOptionError } from '../kernel/errors.js'
 import type { Checkpoints } from './checkpoints.js'
 import { Delivery } from './delivery.js'
-import type { Event } from './event.js'
+import type { Event, Recorded } from './event.js'
+import { firstPosition } from './from.js'
 import { Pages } from './pages.js'
+import { checkPartitions, countName, PartitionedSubscription } from './partitions.js'
 import { Runner } from './runner.js'
 import type { EventStore } from './store.js'
 import type { Handler, Subscription, SubscriptionOptions } from './subscription.js'
@@ -19,19 +23,39 @@ export function subscribe<E extends Event, Tx>(
   checkpoints: Checkpoints<Tx>,
   name: string,
   handler: Handler<E, Tx>,
-  options: SubscriptionOptions = {},
+  options: SubscriptionOptions<E> = {},
 ): Subscription {
   checkString('name', name)
   checkFunction('handler', handler)
-  const { batch = 100, query } = options
-  return new Runner(
-    {
-      store,
-      name,
-      course: ({ epoch, position, signal }) =>
-        new Delivery(new Pages(store, batch, query), { checkpoints, name, epoch, signal }, handler, position),
-    },
+  const { batch = 100, query, partitions, from = 'start', clock = systemClock, leaseMs = 10_000 } = options
+  const start = (part: string, picks?: (event: Recorded<E>) => boolean): Runner<E, Tx> =>
+    new Runner(
+      {
+        store,
+        name: part,
+        admitted: picks !== undefined,
+        begin: async () => {
+          if (!picks && (await checkpoints.position(countName(name))) !== undefined)
+            throw new InvalidOptionError(`partitions: subscription ${name} has run in partitions, and can't without`)
+        },
+        course: ({ epoch, position, signal }) => {
+          const pages = new Pages<E>(store, batch, query, picks)
+          return new Delivery(pages, { checkpoints, name: part, epoch, signal }, handler, position)
+        },
+      },
+      checkpoints,
+      options,
+    )
+  if (!partitions) return start(name)
+  const { count } = checkPartitions(partitions)
+  return new PartitionedSubscription({
+    name,
     checkpoints,
-    options,
-  )
+    count,
+    clock,
+    leaseMs,
+    head: async () => (await store.readPage({ limit: 1, query })).head,
+    first: (signal) => firstPosition(store, from, signal),
+    start: (part, has) => start(part, (event) => has(partitions.by(event))),
+  })
 }

@@ -21,7 +21,7 @@ export type Handler<E extends Event, Tx = undefined> = (
 ) => Promise<void> | void
 
 /** How a subscription works. */
-export interface SubscriptionOptions {
+export interface SubscriptionOptions<E extends Event = Event> {
   /**
    * Where a name that has no checkpoint yet begins: at the first event, after the last, after a position, or at the first
    * event recorded at this moment or later (found by reading from the start). @defaultValue 'start'
@@ -31,6 +31,8 @@ export interface SubscriptionOptions {
   readonly query?: Query | undefined
   /** Events per page and commit: the most that are repeated after a crash. Integer ≥ 1. @defaultValue 100 */
   readonly batch?: number | undefined
+  /** Work in parts, shared out among all processes that run under this name. @defaultValue none: one process works at a time */
+  readonly partitions?: Partitions<E> | undefined
   /** Milliseconds after which another process takes over from one that died. Renewed at a third. > 0. @defaultValue 10_000 */
   readonly leaseMs?: number | undefined
   /** What happens when a handler throws. @defaultValue 5 attempts, then 'stop' */
@@ -39,6 +41,17 @@ export interface SubscriptionOptions {
   readonly pollMs?: number | undefined
   /** @defaultValue the process clock */
   readonly clock?: Clock | undefined
+}
+
+/** Into which parts the work on a subscription is cut. The events of a part are handled in order, different parts side by side. */
+export interface Partitions<E extends Event = Event> {
+  /**
+   * How many, each with a checkpoint `name#0`, `name#1`, … It stays for as long as the name: another number is refused. At most so many
+   * processes share the work; each reads the whole log for every part it holds. Integer in [1, 1_024].
+   */
+  readonly count: number
+  /** What must stay in order: events with the same key are in the same part. `(e) => e.streamId`. Must always say the same of an event. */
+  by(event: Recorded<E>): string
 }
 
 /** What happens when a handler throws: other events wait meanwhile. */
@@ -66,7 +79,7 @@ export interface SubscriptionEvents {
 export interface Subscription {
   /** As given: the name of the checkpoint. */
   readonly name: string
-  /** Everything up to here is done, as far as this process knows. */
+  /** Everything up to here is done, as far as this process knows; with partitions: in the slowest of them. */
   readonly position: number
   /** `'standby'`: another owner works. `'live'`: it has seen the head of the log. */
   readonly state: 'standby' | 'catching-up' | 'live' | 'stopped' | 'failed'
