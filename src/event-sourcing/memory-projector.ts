@@ -3,6 +3,7 @@ import { systemClock, type Clock } from '../kernel/clock.js'
 import type { Checkpoints } from './checkpoints.js'
 import type { Event } from './event.js'
 import { MemoryCheckpoints } from './memory-checkpoints.js'
+import type { AtOnce } from './memory-inline.js'
 import { MemoryTables, type MemoryTransaction } from './memory-tables.js'
 import type { Projection, ProjectionOptions, Projector, Rebuild } from './projection.js'
 import { Projections } from './projections.js'
@@ -89,6 +90,13 @@ class MemoryRevisions implements Revisions<MemoryTransaction> {
 
   table(name: string): ReadonlyMap<string, unknown> {
     return this.#tables.get(this.#stable.get(name) ?? '')
+  }
+
+  enlist(atOnce: unknown): MemoryTransaction {
+    const tx = this.#tables.begin()
+    const list = atOnce as AtOnce
+    list.push(() => tx.apply())
+    return tx
   }
 
   tableName(table: string, id: RevisionId): string {

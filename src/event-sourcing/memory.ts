@@ -4,7 +4,10 @@ import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.js'
 import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
+import { firstAbove } from './ascending.js'
 import type { Event, Metadata, Recorded } from './event.js'
+import { INLINE, type InlineProject, type InlineStore } from './inline.js'
+import { MemoryInline, type AtOnce } from './memory-inline.js'
 import { frozenCopy, NOT_PLAIN } from './payload.js'
 import { matches } from './query.js'
 import { readAllPages } from './read-all.js'
@@ -66,7 +69,7 @@ interface Stream {
 }
 
 /** The log in this process's memory: for tests, examples, and as the model that the other stores are measured against. */
-export class MemoryEventStore<E extends Event = Event> implements EventStore<E> {
+export class MemoryEventStore<E extends Event = Event> implements EventStore<E>, InlineStore<AtOnce> {
   declare readonly __event?: EventStore<E>['__event']
   readonly #clock: Clock
   readonly #streams = new Map<string, Stream>()
@@ -76,6 +79,8 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   readonly #tags = new Map<string, number[]>()
   readonly #results = new Map<string, readonly { stream: string; from: number; version: number; position: number }[]>()
   readonly #events = new Emitter<{ appended: void }>()
+  /** There is one from the first inline projection on. */
+  #inline: MemoryInline | undefined
   #closed = false
 
   constructor({ clock = systemClock }: MemoryEventStoreOptions = {}) {
@@ -89,7 +94,8 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   ): Promise<Appended<T>> {
     checkString('stream', stream)
     const { expectedVersion, unless } = options
-    const [appended] = this.#appendAll<T>([{ stream, events, expectedVersion, unless }], options)
+    const appends = [{ stream, events, expectedVersion, unless }]
+    const [appended] = this.#inline ? await this.appendAll<T>(appends, options) : this.#appendAll<T>(appends, options)
     return appended as Appended<T>
   }
 
@@ -97,7 +103,45 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     appends: readonly Append<T>[],
     options: AppendOptions = {},
   ): Promise<readonly Appended<T>[]> {
-    return this.#appendAll(appends, options)
+    const inline = this.#inline
+    if (!inline) return this.#appendAll(appends, options)
+    return inline.inTurn(() => this.#appendInline(inline, appends, options))
+  }
+
+  /** @internal */
+  [INLINE](on: readonly string[] | Query, project: InlineProject<AtOnce>): void {
+    this.#inline ??= new MemoryInline()
+    this.#inline.add(on, project)
+  }
+
+  async #appendInline<T extends E>(
+    inline: MemoryInline,
+    appends: readonly Append<T>[],
+    options: AppendOptions,
+  ): Promise<readonly Appended<T>[]> {
+    this.#checkUsable(options.tx)
+    const requests = appendRequests(appends, options)
+    const key = options.idempotencyKey
+    if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
+    let position = this.#log.length
+    this.#checkAll(requests, options)
+    const kept = requests.map((request) => {
+      const events = this.#keep(request, request.events.map(contentOf), position)
+      position += events.length
+      return events
+    })
+    const apply = await inline.project(kept.flat().map(recordedOf<Event>))
+    this.#checkAll(requests, options) // a stream may have been closed meanwhile
+    apply()
+    const results = requests.map(({ stream }, i) => this.#put<T>(stream, kept[i] as Kept[]))
+    this.#done(key, results)
+    return results
+  }
+
+  #checkAll(requests: readonly AppendRequest[], { signal }: AppendOptions): void {
+    signal?.throwIfAborted()
+    for (const request of requests) this.#check(request)
+    for (const { unless } of requests) if (unless) this.#checkCondition(unless)
   }
 
   /** One synchronous step, and so atomic: checks everything, then writes. */
@@ -108,9 +152,15 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     const contents = requests.map(({ events }) => events.map(contentOf))
     const key = options.idempotencyKey
     if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
-    for (const request of requests) this.#check(request)
-    for (const { unless } of requests) if (unless) this.#checkCondition(unless)
-    const results = requests.map((request, i) => this.#write<T>(request, contents[i] as Content[]))
+    this.#checkAll(requests, options)
+    const results = requests.map((request, i) => {
+      return this.#put<T>(request.stream, this.#keep(request, contents[i] as Content[], this.#log.length))
+    })
+    this.#done(key, results)
+    return results
+  }
+
+  #done(key: string | undefined, results: readonly Appended[]): void {
     if (key !== undefined) {
       const kept = results.map(({ stream, version, position, events }) => {
         return { stream, from: version - events.length + 1, version, position }
@@ -118,7 +168,6 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
       this.#results.set(key, kept)
     }
     this.#events.emit('appended', undefined)
-    return results
   }
 
   #check({ stream, expected }: AppendRequest): void {
@@ -138,11 +187,12 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     if (last) throw new VersionConflictError(undefined, after, last.position, events.slice(0, MOST_MISSED), query)
   }
 
-  #write<T extends E>({ stream: streamId, events }: AppendRequest, contents: readonly Content[]): Appended<T> {
+  /** The events as they are kept once they are recorded after `position`. */
+  #keep({ stream: streamId, events }: AppendRequest, contents: readonly Content[], position: number): Kept[] {
     const before = this.#streams.get(streamId)
     const version = before?.version ?? 0
     const at = Math.max(before?.lastAt ?? -Infinity, Math.floor(this.#clock.epochMs()))
-    const written = events.map(({ type, id, tags }, i): Kept => {
+    return events.map(({ type, id, tags }, i): Kept => {
       const { text, data, metadata } = contents[i] as Content
       return {
         type,
@@ -150,19 +200,23 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
         tags: tags.length > 0 ? Object.freeze([...tags]) : undefined,
         streamId,
         version: version + i + 1,
-        position: this.#log.length + i + 1,
+        position: position + i + 1,
         at,
         text,
         data,
         metadata,
       }
     })
+  }
+
+  #put<T extends E>(streamId: string, written: Kept[]): Appended<T> {
+    const before = this.#streams.get(streamId)
+    const { version: last, at } = written.at(-1) as Kept
     for (const kept of written) {
       this.#log.push(kept)
       before?.events.push(kept)
       if (kept.tags) this.#tag(kept.tags, kept.position)
     }
-    const last = version + written.length
     if (before) {
       before.version = last
       before.lastAt = at
@@ -317,17 +371,6 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     if (this.#closed) throw new ClosedError('the event store is closed')
     if (tx !== undefined) invalid('tx', 'none: this store has no transactions', tx)
   }
-}
-
-/** Index of the first number above `bound` in an ascending list. */
-function firstAbove(list: readonly number[], bound: number): number {
-  let [low, high] = [0, list.length]
-  while (low < high) {
-    const middle = (low + high) >> 1
-    if ((list[middle] as number) > bound) high = middle
-    else low = middle + 1
-  }
-  return low
 }
 
 /** @throws InvalidPayloadError for what the codec can't keep. */

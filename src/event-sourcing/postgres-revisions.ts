@@ -32,6 +32,10 @@ export class PostgresRevisions implements Revisions<SqlQueryable> {
     this.#s = sqlIdentifier('schema', schema)
   }
 
+  enlist(tx: unknown): SqlQueryable {
+    return tx as SqlQueryable
+  }
+
   tableName(table: string, { revision }: RevisionId): string {
     return `${this.#s}.${sqlIdentifier('table', `${table}_v${revision}`)}`
   }

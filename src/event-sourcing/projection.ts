@@ -17,7 +17,7 @@ export interface Context<Tx> {
   /** Aborts when the work should stop: `stop()` was called, or another owner took over. */
   readonly signal: AbortSignal
   /** What `table` is called in this revision, ready for use in a statement: `"holdfast"."totals_v2"`. */
-  name(table: string): string
+  readonly name: (table: string) => string
 }
 
 /** A read model: tables, and how events change them. */

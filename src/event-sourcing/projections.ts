@@ -5,7 +5,7 @@ import { onAbort } from '../kernel/signal.js'
 import { Batches, type Bound } from './batches.js'
 import { Patience } from './doorbell.js'
 import type { Event, Recorded } from './event.js'
-import { INLINE, type InlineStore } from './inline.js'
+import { asRecorded, INLINE, type InlineStore } from './inline.js'
 import { Pages } from './pages.js'
 import type { Context, Projection, ProjectionOptions, Projector, Rebuild } from './projection.js'
 import { checkQuery } from './query.js'
@@ -25,7 +25,7 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
 
   inline<P extends E>(projection: Projection<P, Tx>): void {
     const { id, on, project, context } = this.#checked(projection)
-    const store = this.store as EventStore<E> & Partial<InlineStore<P, Tx>>
+    const store = this.store as EventStore<E> & Partial<InlineStore<unknown>>
     if (typeof store[INLINE] !== 'function') return invalid('store', 'one that takes inline projections', this.store)
     let ready: Promise<unknown> | undefined
     const setUp = (): Promise<unknown> => {
@@ -37,7 +37,7 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
     const { signal } = new AbortController()
     store[INLINE](on, async (tx, events) => {
       await setUp()
-      await project(events, context(tx, { replaying: false, attempt: 1, signal }))
+      await project(asRecorded<P>(events), context(this.revisions.enlist(tx), { replaying: false, attempt: 1, signal }))
     })
   }
 

@@ -28,3 +28,6 @@ function checkNames(option: string, names: readonly string[] | undefined): void 
   if (!Array.isArray(names) || names.length === 0) invalid(option, 'an array that is not empty', names)
   for (const name of names) checkString(option, name)
 }
+
+/** Whether it is a query, and not a list of types. */
+export const isQuery = (on: readonly string[] | Query): on is Query => !Array.isArray(on)

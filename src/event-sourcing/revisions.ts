@@ -21,6 +21,8 @@ export interface RevisionId {
 /** Where the revisions of read models stand, beside their tables. */
 export interface Revisions<Tx> {
   readonly checkpoints: Checkpoints<Tx>
+  /** The transaction of an append, as projections are given it. */
+  enlist(tx: unknown): Tx
   /** What `table` is called in a revision. */
   tableName(table: string, id: RevisionId): string
   /** Runs `setup` if that was not done, in a transaction. The first revision of a name becomes the live one. @returns the generation */

@@ -277,3 +277,58 @@ test('a mistake in a projection is found at once', () => {
   expect(bad({}, { batch: 0 })).toThrow(/batch/)
   expect(bad({}, { partitions: { count: 2 } })).toThrow(/partitions/)
 })
+
+test('an inline projection is done when its append is, and one that throws records nothing', async () => {
+  const { store, projector, rows } = open()
+  const { projection, sent } = seen({ fails: (n) => n === 3 })
+  projector.inline(projection)
+  await store.append('s', [e(1), e(9, 'other'), e(2)])
+  expect([rows(), sent]).toEqual([
+    [1, 2],
+    [1, 2],
+  ])
+  await expect(store.append('s', [e(4), e(3)], { idempotencyKey: 'k' })).rejects.toThrow('poison 3')
+  const all = store.appendAll([
+    { stream: 's', events: [e(5)] },
+    { stream: 't', events: [e(3)] },
+  ])
+  await expect(all).rejects.toThrow('poison 3')
+  expect([rows(), (await store.readPage()).head, await store.info('t')]).toEqual([[1, 2], 3, undefined])
+  expect(await store.append('s', [e(6)], { expectedVersion: 3, idempotencyKey: 'k' })).toMatchObject({ version: 4 })
+  expect(await store.append('s', [e(6)], { idempotencyKey: 'k' })).toMatchObject({ duplicate: true })
+  expect(rows()).toEqual([1, 2, 6])
+})
+
+test('appends at the same time and an inline projection: one wins, and only its events are projected', async () => {
+  const { store, projector, rows, append } = open()
+  projector.inline(seen().projection)
+  const results = await Promise.allSettled(
+    [1, 2, 3].map((n) => store.append('s', [e(n)], { expectedVersion: 'no-stream' })),
+  )
+  expect(results.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected'])
+  expect(rows()).toEqual([1])
+  await Promise.all(Array.from({ length: 10 }, (_, i) => append(i + 10)))
+  expect(rows()).toHaveLength(11)
+  const closing = append(99)
+  await store.archive('s') // while it is projected
+  await expect(closing).rejects.toMatchObject({ code: 'STREAM_CLOSED' })
+  expect(rows()).toHaveLength(11)
+})
+
+test('an inline projection waits for its setup; one that fails fails the append, and is tried again', async () => {
+  const { store, projector, rows } = open()
+  let setups = 0
+  const setup = async (): Promise<void> => {
+    if (++setups === 1) throw new Error('not yet')
+  }
+  projector.inline({ ...seen().projection, setup })
+  await expect(store.append('s', [e(1)])).rejects.toThrow('not yet')
+  await store.append('s', [e(2)])
+  expect([rows(), setups]).toEqual([[2], 2])
+})
+
+test('a store that has no inline projections refuses them', () => {
+  const { store } = open()
+  const other = Object.assign(Object.create(null), { readPage: store.readPage.bind(store) }) as typeof store
+  expect(() => new MemoryProjector(other).inline(seen().projection)).toThrow(/inline/)
+})
