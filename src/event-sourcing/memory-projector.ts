@@ -128,7 +128,12 @@ class MemoryRevisions implements Revisions<MemoryTransaction> {
     const entry = this.#entries.get(name) ?? { live: revision, wanted: undefined, setups: 0, generations: new Map() }
     this.#entries.set(name, entry)
     entry.generations.set(revision, ++entry.setups)
+    if (entry.live === revision) this.#show(id)
     return entry.setups
+  }
+
+  #show(id: RevisionId): void {
+    for (const table of this.#named.get(checkpointOf(id)) ?? []) this.#stable.set(table, `${table}_v${id.revision}`)
   }
 
   async standing(id: RevisionId): Promise<Standing | undefined> {
@@ -164,7 +169,7 @@ class MemoryRevisions implements Revisions<MemoryTransaction> {
         tx.apply()
         entry.live = id.revision
         entry.wanted = undefined
-        for (const table of this.#named.get(checkpointOf(id)) ?? []) this.#stable.set(table, `${table}_v${id.revision}`)
+        this.#show(id)
         switched = true
       }
     }

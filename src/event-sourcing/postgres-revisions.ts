@@ -23,6 +23,7 @@ type Work<T> = (tx: SqlQueryable, users: <U>(part: Promise<U>) => Promise<U>) =>
 export class PostgresRevisions implements Revisions<SqlQueryable> {
   /** The schema, quoted. */
   readonly #s: string
+  #attempts = 0
 
   constructor(
     private readonly db: SqlDatabase,
@@ -156,31 +157,32 @@ export class PostgresRevisions implements Revisions<SqlQueryable> {
     for (let done = !known; !done;) done = (await this.#giveWay(remove)) ?? false
   }
 
-  /** Lets readers of the stable names see this revision. */
+  /**
+   * Lets readers of the stable names see this revision: all views in one statement. A view with the same columns, or more at
+   * the end, is replaced, which keeps who may read it and what was built on it; another is made anew.
+   *
+   * A reader that holds one view and waits for another would stand in the way of who takes them in the opposite order. Each
+   * attempt takes another order, so that one of them is the readers'.
+   */
   async #show(
     tx: SqlQueryable,
     id: RevisionId,
     tables: readonly string[],
     before: readonly string[] = [],
   ): Promise<void> {
-    for (const table of tables) {
-      const view = `${this.#s}.${sqlIdentifier('table', table)}`
+    const viewOf = (table: string): string => `${this.#s}.${sqlIdentifier('table', table)}`
+    const shown = tables.map((table) => {
+      const view = `view ${viewOf(table)}`
       const as = `as select * from ${this.tableName(table, id)}`
-      // oxlint-disable no-await-in-loop -- one connection
-      await tx.query('savepoint holdfast_show')
-      try {
-        await tx.query(`create or replace view ${view} ${as}`) // keeps who may read it, and what was built on it
-      } catch (error) {
-        if ((error as { code?: unknown }).code !== '42P16') throw error // other columns than before
-        await tx.query('rollback to savepoint holdfast_show')
-        await tx.query(`drop view ${view}`)
-        await tx.query(`create view ${view} ${as}`)
-      }
-      await tx.query('release savepoint holdfast_show')
-    }
-    for (const table of before)
-      if (!tables.includes(table)) await tx.query(`drop view if exists ${this.#s}.${sqlIdentifier('table', table)}`)
-    // oxlint-enable no-await-in-loop
+      return `begin create or replace ${view} ${as};
+        exception when invalid_table_definition then drop ${view}; create ${view} ${as}; end;`
+    })
+    const gone = before.filter((table) => !tables.includes(table))
+    const all = [...shown, ...gone.map((table) => `drop view if exists ${viewOf(table)};`)]
+    const attempt = this.#attempts++
+    const turned = all.map((_, i) => all[(i + (attempt >> 1)) % all.length])
+    if (attempt % 2 === 1) turned.reverse()
+    if (turned.length > 0) await tx.query(`do $holdfast$ begin ${turned.join('\n')} end $holdfast$`)
   }
 
   async #tables(tx: SqlQueryable, { name, revision }: RevisionId): Promise<readonly string[]> {

@@ -223,6 +223,44 @@ test('code of two revisions at the same time: neither disturbs the other, and on
   expect(rows).toEqual(times(2))
 })
 
+test('there and back: the old revision’s tables are up to date, its views come back as they were, grants stay where they can', async () => {
+  const { projector, keep, append, read, times, schema } = await open()
+  const role = `reader_${randomId()}`
+  await pool.query(`create role "${role}"`)
+  onTestFinished(async () => void (await pool.query(`drop owned by "${role}"; drop role "${role}"`)))
+  const live = keep(projector.run(totals(1).projection))
+  await live.reached(await append(10), 10_000)
+  await pool.query(`grant select on "${schema}".totals to "${role}"`)
+  const two = totals(2, {
+    setup: async ({ tx, name }) => {
+      await tx.query(`create table ${name('totals')} (n int primary key, times int, note text)`)
+      await tx.query(`create table ${name('lines')} (n int)`)
+    },
+    project: async (events, { tx, name }) => {
+      const numbers = events.map(({ data }) => data)
+      await tx.query(`insert into ${name('totals')} select n, 2 from unnest($1::int[]) n`, [numbers])
+      await tx.query(`insert into ${name('lines')} select n from unnest($1::int[]) n`, [numbers])
+    },
+  })
+  const there = await projector.rebuild(two.projection)
+  keep(there.subscription)
+  await there.activate()
+  await there.subscription.reached(await append(10), 10_000)
+  const granted = 'select has_table_privilege($1, $2, $3) as granted'
+  const params = [role, `"${schema}".totals`, 'select']
+  expect((await pool.query(granted, params)).rows).toEqual([{ granted: true }])
+  expect(await read()).toEqual(times(2).map((row) => ({ ...row, note: null })))
+  expect((await read('lines')).length).toBe(20)
+  await expect(read('grand')).rejects.toMatchObject({ code: '42P01' }) // revision 2 has no such table
+  const back = await projector.rebuild(totals(1).projection)
+  keep(back.subscription)
+  await back.activate()
+  await back.subscription.reached(await append(1), 10_000)
+  expect(await read()).toEqual(times(1))
+  expect(await read('grand')).toEqual([{ total: 21 }])
+  await expect(read('lines')).rejects.toMatchObject({ code: '42P01' })
+})
+
 test('a discarded revision leaves nothing, in-flight work of another builder included', async () => {
   const { projector, keep, append, schema, read, times } = await open()
   await keep(projector.run(totals(1).projection)).reached(await append(50), 10_000)
