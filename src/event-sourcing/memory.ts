@@ -6,7 +6,7 @@ import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.j
 import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 import { firstAbove } from './ascending.js'
 import type { Event, Metadata, Recorded } from './event.js'
-import { INLINE, type InlineProject, type InlineStore } from './inline.js'
+import { INLINE, type InlineProject } from './inline.js'
 import { MemoryInline, type AtOnce } from './memory-inline.js'
 import { frozenCopy, NOT_PLAIN } from './payload.js'
 import { matches } from './query.js'
@@ -69,7 +69,7 @@ interface Stream {
 }
 
 /** The log in this process's memory: for tests, examples, and as the model that the other stores are measured against. */
-export class MemoryEventStore<E extends Event = Event> implements EventStore<E>, InlineStore<AtOnce> {
+export class MemoryEventStore<E extends Event = Event> implements EventStore<E> {
   declare readonly __event?: EventStore<E>['__event']
   readonly #clock: Clock
   readonly #streams = new Map<string, Stream>()
