@@ -28,24 +28,22 @@ export class InlineFailure extends Error {
   }
 }
 
+interface Entry<Tx> {
+  readonly query: Query
+  readonly project: InlineProject<Tx>
+  readonly ready: () => Promise<unknown>
+}
+
 /** The inline projections of a store. */
 export class Inline<Tx> {
-  readonly #projections: {
-    readonly query: Query
-    readonly project: InlineProject<Tx>
-    readonly ready: () => Promise<unknown>
-  }[] = []
+  readonly #projections: Entry<Tx>[] = []
 
   /** Whether there are none. */
   get isEmpty(): boolean {
     return this.#projections.length === 0
   }
 
-  add(
-    on: readonly string[] | Query,
-    project: InlineProject<Tx>,
-    ready: () => Promise<unknown> = async () => {},
-  ): void {
+  add(on: readonly string[] | Query, project: InlineProject<Tx>, ready: () => Promise<unknown> = async () => {}): void {
     this.#projections.push({ query: isQuery(on) ? on : { items: [{ types: on }] }, project, ready })
   }
 
@@ -62,7 +60,7 @@ export class Inline<Tx> {
     })
   }
 
-  async #each(work: (projection: (typeof this.#projections)[number]) => Promise<unknown>): Promise<void> {
+  async #each(work: (projection: Entry<Tx>) => Promise<unknown>): Promise<void> {
     try {
       // oxlint-disable-next-line no-await-in-loop -- in the order in which they were given
       for (const projection of this.#projections) await work(projection)

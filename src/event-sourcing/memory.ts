@@ -109,9 +109,9 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   }
 
   /** @internal */
-  [INLINE](on: readonly string[] | Query, project: InlineProject<AtOnce>): void {
+  [INLINE](on: readonly string[] | Query, project: InlineProject<AtOnce>, ready?: () => Promise<unknown>): void {
     this.#inline ??= new MemoryInline()
-    this.#inline.add(on, project)
+    this.#inline.add(on, project, ready)
   }
 
   async #appendInline<T extends E>(

@@ -1,4 +1,3 @@
-import type { Unsubscribe } from '../kernel/emitter.js'
 import { isHoldfastError } from '../kernel/errors.js'
 import {
   queryRows,
@@ -9,7 +8,7 @@ import {
   type SqlRow,
 } from '../kernel/postgres.js'
 import type { Recorded } from './event.js'
-import { InlineFailure, runInline, type InlineWork } from './inline.js'
+import { Inline, InlineFailure } from './inline.js'
 import { appendSql } from './postgres-append.sql.js'
 import { AppendQueue, type WaitingAppend } from './postgres-queue.js'
 import { appendedOf, appendParams, conditionsParam, keyParam, oneParams, type EventTexts } from './postgres-rows.js'
@@ -21,7 +20,7 @@ const BATCHES = 2
 
 /** Brings appends to the server: those of one moment together, each with what is to be done in its transaction. */
 export class PostgresAppends {
-  readonly #works = new Set<InlineWork<SqlQueryable>>()
+  readonly inline = new Inline<SqlQueryable>()
   readonly #queue: AppendQueue
 
   constructor(
@@ -34,12 +33,6 @@ export class PostgresAppends {
     private readonly prepare: boolean,
   ) {
     this.#queue = new AppendQueue('totalCount' in db ? BATCHES : 1, (batch) => this.#sendMany(batch))
-  }
-
-  /** Has `work` done in each append's transaction. */
-  also(work: InlineWork<SqlQueryable>): Unsubscribe {
-    this.#works.add(work)
-    return () => void this.#works.delete(work)
   }
 
   /** The answer to an append, together with others where that can be. @throws InlineFailure */
@@ -129,12 +122,11 @@ export class PostgresAppends {
   ): Promise<readonly SqlRow[]> {
     const work = async (on: SqlQueryable): Promise<readonly SqlRow[]> => {
       const rows = await append(on)
-      const events = this.#works.size > 0 ? written(rows) : []
-      if (events.length > 0) await runInline(this.#works, on, events)
+      if (!this.inline.isEmpty) await this.inline.run(on, written(rows))
       return rows
     }
-    if (tx) return work(tx)
-    if (this.#works.size === 0) return work(this.db)
+    if (!this.inline.isEmpty) await this.inline.ready()
+    if (tx || this.inline.isEmpty) return work(tx ?? this.db)
     try {
       return await transaction(this.db, work)
     } catch (error) {

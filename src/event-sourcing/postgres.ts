@@ -14,7 +14,7 @@ import { migrate, sqlIdentifier } from '../kernel/postgres-schema.js'
 import { orAbort } from '../kernel/signal.js'
 import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 import type { Event, Recorded } from './event.js'
-import { INLINE, InlineFailure, type InlineStore, type InlineWork } from './inline.js'
+import { INLINE, InlineFailure, type InlineProject } from './inline.js'
 import { Herald, type SqlListener } from './postgres-herald.js'
 import { PostgresAppends } from './postgres-appends.js'
 import { appendedOf, eventOf, LAST_VERSION, queryCondition, textsOf, type EventTexts } from './postgres-rows.js'
@@ -68,7 +68,7 @@ const STATES = ['live', 'archived', 'tombstoned'] as const
  * Such a transaction holds back the readers of the whole log, from its first append until it ends: keep it short.
  * Read the log from the primary: a standby does not show what is still being written.
  */
-export class PostgresEventStore<E extends Event = Event> implements EventStore<E>, InlineStore<SqlQueryable> {
+export class PostgresEventStore<E extends Event = Event> implements EventStore<E> {
   declare readonly __event?: EventStore<E>['__event']
   readonly #db: SqlDatabase
   readonly #schema: string
@@ -148,8 +148,9 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     return appendedOf<T>(requests, rows)
   }
 
-  [INLINE](work: InlineWork<SqlQueryable>): Unsubscribe {
-    return this.#appends.also(work)
+  /** @internal */
+  [INLINE](on: readonly string[] | Query, project: InlineProject<SqlQueryable>, ready?: () => Promise<unknown>): void {
+    this.#appends.inline.add(on, project, ready)
   }
 
   /** Why an append was refused. */

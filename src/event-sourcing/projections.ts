@@ -35,10 +35,12 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
     }
     setUp().catch(() => {}) // told to the first append
     const { signal } = new AbortController()
-    store[INLINE](on, async (tx, events) => {
-      await setUp()
-      await project(asRecorded<P>(events), context(this.revisions.enlist(tx), { replaying: false, attempt: 1, signal }))
-    })
+    const inAppend = { replaying: false, attempt: 1, signal }
+    store[INLINE](
+      on,
+      async (tx, events) => project(asRecorded<P>(events), context(this.revisions.enlist(tx), inAppend)),
+      setUp,
+    )
   }
 
   run<P extends E>(projection: Projection<P, Tx>, options: ProjectionOptions = {}): Runner<P, Tx> {

@@ -1,33 +1,37 @@
 import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
-import type { Recorded } from '../../src/event-sourcing/index.js'
-import { INLINE } from '../../src/event-sourcing/inline.js'
-import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
-import type { SqlQueryable } from '../../src/kernel/postgres.js'
+import { PostgresEventStore, PostgresProjector } from '../../src/event-sourcing/postgres.js'
 import { begin, list, openPool, openStore } from './database.js'
 
 const pool = openPool()
 const e = (type: string) => ({ type, data: {} })
 
 /** A table with a row per event, written in the transaction of its append; refuses the type 'bad'. */
-async function withTable(): Promise<{ store: PostgresEventStore; seen: () => Promise<string[]>; leave: () => void }> {
+async function withTable(): Promise<{ store: PostgresEventStore; schema: string; seen: () => Promise<string[]> }> {
   const { store, schema } = await openStore(pool)
-  await pool.query(`create table "${schema}".seen (pos bigint primary key, type text)`)
-  const leave = store[INLINE](async (tx: SqlQueryable, events: readonly Recorded[]) => {
-    for (const { position, type } of events) {
-      if (type === 'bad') throw new Error('not this one')
-      await tx.query(`insert into "${schema}".seen values ($1, $2)`, [position, type])
-    }
+  const projector = new PostgresProjector(store, pool, { schema })
+  await projector.migrate()
+  projector.inline({
+    name: 'seen',
+    on: { items: [{}] },
+    setup: async ({ tx, name }) =>
+      void (await tx.query(`create table ${name('seen')} (pos bigint primary key, type text)`)),
+    async project(events, { tx, name }) {
+      for (const { position, type } of events) {
+        if (type === 'bad') throw new Error('not this one')
+        await tx.query(`insert into ${name('seen')} values ($1, $2)`, [position, type])
+      }
+    },
   })
   const seen = async () => {
     const { rows } = await pool.query(`select type from "${schema}".seen order by pos`)
     return rows.map((row: { type: string }) => row.type)
   }
-  return { store, seen, leave }
+  return { store, schema, seen }
 }
 
-test('work within appends sees each event once, in order, however it was appended', async () => {
-  const { store, seen, leave } = await withTable()
+test('an inline projection sees each event once, in order, however it was appended', async () => {
+  const { store, seen } = await withTable()
   await Promise.all(['a', 'b', 'c', 'd'].map((type, i) => store.append(`s${i % 2}`, [e(type)])))
   await store.appendAll([
     { stream: 's', events: [e('e'), e('f')] },
@@ -39,12 +43,9 @@ test('work within appends sees each event once, in order, however it was appende
   await client.query('commit')
   await store.append('u', [e('i')], { unless: { query: { items: [{ types: ['none'] }] } } })
   expect(await seen()).toEqual((await list(store.readAll())).map((event) => event.type))
-  leave()
-  await store.append('s', [e('later')])
-  expect(await seen()).not.toContain('later')
 })
 
-test('what work within an append throws undoes that append, and comes out of it; others beside it are made', async () => {
+test('what an inline projection throws undoes that append, and comes out of it; others beside it are made', async () => {
   const { store, seen } = await withTable()
   const types = ['a', 'bad', 'b', 'bad', 'c']
   const answers = await Promise.allSettled(types.map((type, i) => store.append(`s${i}`, [e(type)])))
@@ -56,12 +57,31 @@ test('what work within an append throws undoes that append, and comes out of it;
   expect((await list(store.readAll())).map((event) => event.type).toSorted()).toEqual(['a', 'b', 'c'])
 })
 
-test('a repeat and a refused append do no work again', async () => {
+test('a repeat and a refused append are not projected', async () => {
   const { store, seen } = await withTable()
   await store.append('s', [e('a')], { idempotencyKey: 'k' })
   await store.append('s', [e('a')], { idempotencyKey: 'k' })
   await expect(store.append('s', [e('b')], { expectedVersion: 'no-stream' })).rejects.toThrow()
   expect(await seen()).toEqual(['a'])
+})
+
+test('on a single connection the tables are set up before the transaction of the append begins', async () => {
+  const { schema } = await openStore(pool)
+  const client = new pg.Client({ connectionString: inject('postgresUrl') })
+  await client.connect()
+  onTestFinished(() => client.end())
+  const store = new PostgresEventStore(client, { schema })
+  const projector = new PostgresProjector(store, client, { schema })
+  await projector.migrate()
+  projector.inline({
+    name: 'counts',
+    on: ['a'],
+    setup: async ({ tx, name }) => void (await tx.query(`create table ${name('counts')} (n int)`)),
+    project: async (events, { tx, name }) =>
+      void (await tx.query(`insert into ${name('counts')} values ($1)`, [events.length])),
+  })
+  await Promise.all([store.append('s', [e('a')]), store.append('t', [e('a')])])
+  expect((await pool.query(`select sum(n)::int as n from "${schema}".counts`)).rows).toEqual([{ n: 2 }])
 })
 
 test('a listener hears at once of what another process appends, until the store is closed', async () => {
@@ -90,7 +110,7 @@ test('a listener hears at once of what another process appends, until the store 
   const second = rung()
   for (let i = 0; i < 50; i++) await writing.append('s', [e('b')])
   await second
-  await hearing.close()
+  for (const store of [hearing, writing, elsewhere]) await store.close()
   const { rows } = await listener.query('select count(*)::int as n from pg_listening_channels()')
   expect(rows).toEqual([{ n: 0 }])
   expect(rings).toBe(2)
