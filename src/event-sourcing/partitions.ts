@@ -156,26 +156,25 @@ export class PartitionedSubscription<E extends Event, Tx> implements Subscriptio
       throw new InvalidOptionError(`partitions: subscription ${name} has run without; partitions need another name`)
     const lease = await checkpoints.acquire(countName(name), this.#owner, leaseMs)
     if (!lease) return false
-    if (lease.position === undefined) {
-      await this.#begin()
-      await checkpoints.commit(countName(name), lease.epoch, undefined, count, async () => {})
-    }
+    const isNew = lease.position === undefined && (await this.#begin())
+    if (isNew) await checkpoints.commit(countName(name), lease.epoch, undefined, count, async () => {})
     await checkpoints.release(countName(name), lease.epoch)
-    return lease.position === undefined
+    return isNew
   }
 
   /** All parts at one position: what comes before the last of them finds somebody to work on it is not passed by. */
-  async #begin(): Promise<void> {
+  async #begin(): Promise<boolean> {
     const { checkpoints, leaseMs } = this.work
     const position = await this.work.first(this.#stopping.signal)
     for (const { name } of this.#runners) {
       // oxlint-disable no-await-in-loop -- one after the other: it is done once
       const lease = await checkpoints.acquire(name, this.#owner, leaseMs)
-      if (lease && lease.position === undefined)
-        await checkpoints.commit(name, lease.epoch, undefined, position, async () => {})
-      if (lease) await checkpoints.release(name, lease.epoch)
+      if (!lease) return false // of somebody who died while doing this: again when it has run out
+      if (lease.position === undefined) await checkpoints.commit(name, lease.epoch, undefined, position, async () => {})
+      await checkpoints.release(name, lease.epoch)
       // oxlint-enable no-await-in-loop
     }
+    return true
   }
 
   /** Gives back what is above the share, takes what is free below it. @returns whether it has its share */

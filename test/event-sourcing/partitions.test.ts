@@ -161,14 +161,31 @@ test('a subscription that has run whole is not cut into partitions', async () =>
   expect(cut.state).toBe('failed')
 })
 
-test('from the end: every partition begins at the same place, also one that is worked on later', async () => {
-  const { store, start, pass, round, seen } = open()
+test('from the end: every partition begins at the same place, also when who began it died before working on it', async () => {
+  const { store, start, pass, round, seen, checkpoints } = open()
   await store.append('before', [{ type: 'e', data: -1 }])
-  start('a', { from: 'end' })
-  await settle()
-  await round()
+  for (const diesAt of ['n#5', 'n#partitions']) {
+    let dead = false
+    const dying: Checkpoints = Object.assign(Object.create(checkpoints) as Checkpoints, {
+      position: checkpoints.position.bind(checkpoints),
+      release: async () => {},
+      acquire: async (...args: Parameters<Checkpoints['acquire']>) => {
+        if (dead) throw new StoreError('dead')
+        return checkpoints.acquire(...args)
+      },
+      commit: async (...args: Parameters<Checkpoints['commit']>) => {
+        if (dead) throw new StoreError('dead')
+        await checkpoints.commit(...args)
+        dead = args[0] === diesAt
+      },
+    })
+    const begun = start(diesAt, { from: 'end' }, dying)
+    await pass(1_500)
+    await begun.stop()
+  }
+  await round() // nobody works
   start('b', { from: 'end' })
-  await pass(2_000)
+  await pass(3_000)
   expect(seen.map(({ n }) => n).toSorted((x, y) => x - y)).toEqual([0, 1, 2, 3, 4, 5, 6, 7])
 })
 

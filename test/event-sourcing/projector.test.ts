@@ -309,10 +309,21 @@ test('appends at the same time and an inline projection: one wins, and only its 
   expect(rows()).toEqual([1])
   await Promise.all(Array.from({ length: 10 }, (_, i) => append(i + 10)))
   expect(rows()).toHaveLength(11)
-  const closing = append(99)
-  await store.archive('s') // while it is projected
-  await expect(closing).rejects.toMatchObject({ code: 'STREAM_CLOSED' })
-  expect(rows()).toHaveLength(11)
+})
+
+test('a stream that is closed while an inline projection works on it takes no events, and neither does the read model', async () => {
+  const { store, projector, rows, append } = open()
+  const { projection } = seen()
+  projector.inline({
+    ...projection,
+    project: async (events, context) => {
+      await projection.project(events, context)
+      if (events[0]?.data === 99) await store.archive('s')
+    },
+  })
+  await append(1)
+  await expect(append(99)).rejects.toMatchObject({ code: 'STREAM_CLOSED' })
+  expect([rows(), (await store.readPage()).head]).toEqual([[1], 1])
 })
 
 test('an inline projection waits for its setup; one that fails fails the append, and is tried again', async () => {
