@@ -106,3 +106,36 @@ test('a handler that swallows a failed statement ends its subscription, and is n
   expect(failed).toMatchObject({ error: { code: 'INVALID_OPTION', cause: { code: 'STORE_FAILED' } } })
   expect(subscription.state).toBe('failed')
 })
+
+test('in partitions, what handlers write in the transaction is there exactly once and in order, while runners come and go', async () => {
+  const { store, schema, checkpoints, count } = await openCounting()
+  await pool.query(`alter table "${schema}".seen add stream text, add nth serial`)
+  const handler: Handler<Counted, SqlQueryable> = async (event, context) => {
+    await count(event, context)
+    await context.tx.query(`update "${schema}".seen set stream = $1 where pos = $2`, [event.streamId, event.position])
+  }
+  const start = () =>
+    subscribe(store, checkpoints, 'n', handler, {
+      partitions: { count: 4, by: ({ streamId }) => streamId },
+      batch: 5,
+      leaseMs: 500,
+      pollMs: 20,
+    })
+  const runners = [start(), start()]
+  onTestFinished(async () => void (await Promise.all(runners.map((runner) => runner.stop()))))
+  let position = 0
+  for (let i = 0; i < 300; i++) {
+    position = (await store.append(`s${i % 9}`, [e(i)])).position
+    if (i % 100 === 50) runners.push(start())
+    if (i % 100 === 80) void runners.shift()?.stop()
+  }
+  await runners[0]?.reached(position, 25_000)
+  const { rows } = await pool.query(`select pos::int as pos, data, stream from "${schema}".seen order by nth`)
+  expect(rows.map(({ data }) => data as number).toSorted((a, b) => a - b)).toEqual(
+    Array.from({ length: 300 }, (_, i) => i),
+  )
+  for (let s = 0; s < 9; s++) {
+    const own = rows.filter(({ stream }) => stream === `s${s}`).map(({ pos }) => pos as number)
+    expect(own).toEqual(own.toSorted((a, b) => a - b))
+  }
+})
