@@ -1,5 +1,24 @@
 import { sqlLiteral } from '../kernel/postgres-schema.js'
 
+const NOW = `date_trunc('milliseconds', clock_timestamp())`
+
+/** A stream `k` and so many of its next versions, if it may take them. Nothing comes back when it may not. */
+const takeOfAny = (s: string, count: string): string => `
+      insert into ${s}.es_streams as s (stream, name, version, last_at) values (k, nullif(p_name, k), ${count}, ${NOW})
+        on conflict (stream) do update set version = s.version + ${count}, last_at = greatest(s.last_at, ${NOW})
+          where s.state = 0
+        returning s.version, s.last_at`
+/** As {@link takeOfAny}, of a stream that does not exist yet. */
+const takeOfNew = (s: string, count: string): string => `
+      insert into ${s}.es_streams as s (stream, name, version, last_at) values (k, nullif(p_name, k), ${count}, ${NOW})
+        on conflict (stream) do nothing
+        returning s.version, s.last_at`
+/** As {@link takeOfAny}, of a stream that exists (`p_expected` -2), or is at a version. */
+const takeOfOld = (s: string, count: string): string => `
+      update ${s}.es_streams as s set version = s.version + ${count}, last_at = greatest(s.last_at, ${NOW})
+        where s.stream = k and s.state = 0 and (p_expected = -2 or s.version = p_expected)
+        returning s.version, s.last_at`
+
 /**
  * Takes the next `p_count` versions of a stream and its row lock: -1 any, -2 exists, else the version expected. An append
  * to any version waits for its turn here and goes on. Gives no version when the stream is not so, and what it is.
@@ -12,23 +31,9 @@ declare
   k constant text collate "C" := ${s}.es_key(p_name);
 begin
   loop
-    if p_expected = -1 then
-      insert into ${s}.es_streams as s (stream, name, version, last_at)
-        values (k, nullif(p_name, k), p_count, date_trunc('milliseconds', clock_timestamp()))
-        on conflict (stream) do update set version = s.version + p_count,
-          last_at = greatest(s.last_at, date_trunc('milliseconds', clock_timestamp()))
-          where s.state = 0
-        returning s.version, s.last_at into o_version, o_at;
-    elsif p_expected = 0 then
-      insert into ${s}.es_streams as s (stream, name, version, last_at)
-        values (k, nullif(p_name, k), p_count, date_trunc('milliseconds', clock_timestamp()))
-        on conflict (stream) do nothing
-        returning s.version, s.last_at into o_version, o_at;
-    else
-      update ${s}.es_streams as s set version = s.version + p_count,
-          last_at = greatest(s.last_at, date_trunc('milliseconds', clock_timestamp()))
-        where s.stream = k and s.state = 0 and (p_expected = -2 or s.version = p_expected)
-        returning s.version, s.last_at into o_version, o_at;
+    if p_expected = -1 then ${takeOfAny(s, 'p_count')} into o_version, o_at;
+    elsif p_expected = 0 then ${takeOfNew(s, 'p_count')} into o_version, o_at;
+    else ${takeOfOld(s, 'p_count')} into o_version, o_at;
     end if;
     exit when o_version is not null;
     select s.version, s.state into o_actual, o_state from ${s}.es_streams as s where s.stream = k;
@@ -250,6 +255,13 @@ begin
   return query select * from ${s}.es_append(p_key, p_names, p_expected, p_counts, p_of, p_nth, p_types, p_data, p_meta, p_tags, p_ids);
 end $holdfast$`
 
+/** The event of {@link appendOne}, in the stream and at the version that `taken` gives, if it gives one. */
+const writeOne = (s: string, taken: string): string => `
+    with t as (${taken})
+    insert into ${s}.es_events (pos, stream, version, type, data, meta, id, at)
+      select nextval(${sqlLiteral(`${s}.es_pos`)}), k, t.version, p_type, p_data::json, p_meta::json, p_id, t.last_at from t
+      returning version, pos, at into o_version, o_pos, o_at`
+
 /**
  * {@link append} for what is most common, in its own transaction: one event without tags to one stream. It marks itself a writer
  * before it may have to wait for the stream: whoever it waits for has a lower mark.
@@ -260,6 +272,7 @@ create function ${s}.es_append_one(p_key text, p_name text, p_expected int, p_ty
 language plpgsql as $holdfast$
 declare
   c constant bigint := ${lockClass(s)}::bigint;
+  k constant text collate "C" := ${s}.es_key(p_name);
   r record;
 begin
   perform pg_advisory_xact_lock_shared(hashtextextended('', c)),
@@ -273,22 +286,24 @@ begin
       return;
     end if;
   end if;
-  select * into r from ${s}.es_reserve(p_name, p_expected, 1);
-  if r.o_version is null then
-    if p_key is not null then delete from ${s}.es_keys where key = ${s}.es_key(p_key); end if;
-    o_status := 'refused';
-    o_version := r.o_actual;
-    o_pos := r.o_state;
-    return;
+  if p_expected = -1 then ${writeOne(s, takeOfAny(s, '1'))};
+  elsif p_expected = 0 then ${writeOne(s, takeOfNew(s, '1'))};
+  else ${writeOne(s, takeOfOld(s, '1'))};
+  end if;
+  if o_version is null then
+    select * into r from ${s}.es_reserve(p_name, p_expected, 1); -- says why, or finds it as expected by now
+    if r.o_version is null then
+      if p_key is not null then delete from ${s}.es_keys where key = ${s}.es_key(p_key); end if;
+      o_status := 'refused';
+      o_version := r.o_actual;
+      o_pos := r.o_state;
+      return;
+    end if;
+    ${writeOne(s, 'select r.o_version as version, r.o_at as last_at')};
   end if;
   o_status := 'ok';
-  o_version := r.o_version;
-  o_at := r.o_at;
-  insert into ${s}.es_events (pos, stream, version, type, data, meta, id, at)
-    values (nextval(${sqlLiteral(`${s}.es_pos`)}), ${s}.es_key(p_name), r.o_version, p_type, p_data::json, p_meta::json, p_id, r.o_at)
-    returning pos into o_pos;
   if p_key is not null then
-    update ${s}.es_keys set names = array[p_name], counts = array[1], versions = array[r.o_version], positions = array[o_pos]
+    update ${s}.es_keys set names = array[p_name], counts = array[1], versions = array[o_version], positions = array[o_pos]
       where key = ${s}.es_key(p_key);
   end if;
 end $holdfast$`

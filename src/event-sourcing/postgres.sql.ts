@@ -77,9 +77,12 @@ const moreTables = (s: string): string[] => [
   `create table ${s}.es_subject_keys (subject text collate "C" primary key, key bytea)`,
 ]
 
-/** A name as it stands in an index: up to 1,000 bytes as it is. No name that `toSqlText` gives begins with \x. */
+/**
+ * A name as it stands in an index: up to 1,000 bytes as it is. No name that `toSqlText` gives begins with \x. Stable, as
+ * `convert_to` is: an immutable one would not be inlined, and each call of it cost as much as an INSERT.
+ */
 const key = (s: string): string => `
-create function ${s}.es_key(p_name text) returns text immutable language sql as $holdfast$
+create or replace function ${s}.es_key(p_name text) returns text stable language sql as $holdfast$
   select case when octet_length(p_name) <= 1000 then p_name
     else '\\x' || encode(sha256(convert_to(p_name, 'UTF8')), 'hex') end
 $holdfast$`
@@ -132,7 +135,7 @@ const dropMark = (s: string): string => `drop function if exists ${s}.es_mark()`
 /** What brings a database up to date, step by step. Only ever add to the end. */
 export const steps = (s: string): readonly (readonly string[])[] => [
   [...tables(s), key(s), reserve(s), horizon(s), remove(s)],
-  [...moreTables(s), dropMark(s), guard(s), append(s), lastMatch(s), appendIf(s), appendOne(s), appendMany(s)],
+  [...moreTables(s), dropMark(s), key(s), guard(s), append(s), lastMatch(s), appendIf(s), appendOne(s), appendMany(s)],
 ]
 
 /** An event's columns, in forms that no type parser of a driver changes. */
