@@ -3,20 +3,20 @@ import { sqlLiteral } from '../kernel/postgres-schema.js'
 const NOW = `date_trunc('milliseconds', clock_timestamp())`
 
 /** A stream `k` and so many of its next versions, if it may take them. Nothing comes back when it may not. */
-const takeOfAny = (s: string, count: string): string => `
-      insert into ${s}.es_streams as s (stream, name, version, last_at) values (k, nullif(p_name, k), ${count}, ${NOW})
+const takeOfAny = (s: string, count: string, name: string = 'p_name'): string => `
+      insert into ${s}.es_streams as s (stream, name, version, last_at) values (k, nullif(${name}, k), ${count}, ${NOW})
         on conflict (stream) do update set version = s.version + ${count}, last_at = greatest(s.last_at, ${NOW})
           where s.state = 0
         returning s.version, s.last_at`
 /** As {@link takeOfAny}, of a stream that does not exist yet. */
-const takeOfNew = (s: string, count: string): string => `
-      insert into ${s}.es_streams as s (stream, name, version, last_at) values (k, nullif(p_name, k), ${count}, ${NOW})
+const takeOfNew = (s: string, count: string, name: string = 'p_name'): string => `
+      insert into ${s}.es_streams as s (stream, name, version, last_at) values (k, nullif(${name}, k), ${count}, ${NOW})
         on conflict (stream) do nothing
         returning s.version, s.last_at`
 /** As {@link takeOfAny}, of a stream that exists (`p_expected` -2), or is at a version. */
-const takeOfOld = (s: string, count: string): string => `
+const takeOfOld = (s: string, count: string, expected: string = 'p_expected'): string => `
       update ${s}.es_streams as s set version = s.version + ${count}, last_at = greatest(s.last_at, ${NOW})
-        where s.stream = k and s.state = 0 and (p_expected = -2 or s.version = p_expected)
+        where s.stream = k and s.state = 0 and (${expected} = -2 or s.version = ${expected})
         returning s.version, s.last_at`
 
 /**
@@ -320,6 +320,10 @@ language plpgsql as $holdfast$
 #variable_conflict use_column
 declare
   i int;
+  n record;
+  k text collate "C";
+  v_version int;
+  v_at timestamptz;
   r record;
   v_repeated boolean[] := '{}';
   v_versions int[] := '{}';
@@ -336,16 +340,27 @@ begin${guarded(s)}
       return query select 'duplicate', i, 0, 0::bigint, clock_timestamp();
     end if;
   end loop;
-  for i in select o from unnest(p_names) with ordinality as n (name, o) order by ${s}.es_key(name) collate "C", o loop
+  for n in select o::int as i, name, ${s}.es_key(name) collate "C" as k from unnest(p_names) with ordinality as n (name, o) order by k, i loop
+    i := n.i;
     continue when v_repeated[i];
-    select * into r from ${s}.es_reserve(p_names[i], p_expected[i], p_counts[i]);
-    if r.o_version is null then
+    k := n.k;
+    v_version := null;
+    if p_expected[i] = -1 then ${takeOfAny(s, 'p_counts[i]', 'n.name')} into v_version, v_at;
+    elsif p_expected[i] = 0 then ${takeOfNew(s, 'p_counts[i]', 'n.name')} into v_version, v_at;
+    else ${takeOfOld(s, 'p_counts[i]', 'p_expected[i]')} into v_version, v_at;
+    end if;
+    if v_version is null then
+      select * into r from ${s}.es_reserve(n.name, p_expected[i], p_counts[i]); -- says why, or finds it as expected by now
+      v_version := r.o_version;
+      v_at := r.o_at;
+    end if;
+    if v_version is null then
       if p_keys[i] is not null then delete from ${s}.es_keys where key = ${s}.es_key(p_keys[i]); end if;
       return query select 'refused', i, r.o_actual, r.o_state::bigint, clock_timestamp();
     else
       v_any := true;
-      v_versions[i] := r.o_version;
-      v_ats[i] := r.o_at;
+      v_versions[i] := v_version;
+      v_ats[i] := v_at;
     end if;
   end loop;
   if not v_any then return; end if;${marked(s)}${written(s, 'not v_keyed', keysOfMany(s))}
