@@ -96,25 +96,41 @@ function recordedOf<E extends Event>(
   return withPlace({ type, data, id, streamId, metadata, tags, ...placeOf(row) })
 }
 
-/** An event read. @throws CorruptDataError when its data can't be decoded: says which event. */
-export function eventOf<E extends Event>(row: SqlRow): Recorded<E> {
-  const { type, data, meta, tags, id, stream } = row as Record<string, string | null>
-  const place = placeOf(row)
+/** An event read: values in the order of `columns`. @throws CorruptDataError when its data can't be decoded: says which event. */
+export function eventOf<E extends Event>(values: readonly unknown[]): Recorded<E> {
+  const [pos, version, type, data, meta, tags, id, at, stream] = values as readonly string[] as EventColumns
+  const position = Number(pos)
   try {
-    return withPlace({
-      type: fromSqlText(type as string),
-      data: jsonCodec.decode(data as string),
-      id: fromSqlText(id as string),
-      streamId: fromSqlText(stream as string),
-      metadata: typeof meta === 'string' ? (jsonCodec.decode(meta) as Metadata) : {},
-      tags: typeof tags === 'string' ? (JSON.parse(tags) as string[]).map(fromSqlText) : [],
-      ...place,
-    })
+    const event = {
+      type: fromSqlText(type),
+      data: jsonCodec.decode(data),
+      id: fromSqlText(id),
+      streamId: fromSqlText(stream),
+      version: Number(version),
+      position,
+      recordedAt: new Date(Number(at)),
+      metadata: meta === null ? {} : (jsonCodec.decode(meta) as Metadata),
+    }
+    if (tags === null) return event as unknown as Recorded<E>
+    return { ...event, tags: (JSON.parse(tags) as string[]).map(fromSqlText) } as unknown as Recorded<E>
   } catch (error) {
     if (!isHoldfastError(error, 'CORRUPT_DATA')) throw error
-    throw new CorruptDataError(`event ${place.position} of stream ${stream}: ${error.message}`, { cause: error })
+    throw new CorruptDataError(`event ${position} of stream ${stream}: ${error.message}`, { cause: error })
   }
 }
+
+/** What `columns` selects. */
+type EventColumns = readonly [
+  pos: string,
+  version: string,
+  type: string,
+  data: string,
+  meta: string | null,
+  tags: string | null,
+  id: string,
+  at: string,
+  stream: string,
+]
 
 const placeOf = (row: SqlRow): { version: number; position: number; recordedAt: Date } => ({
   version: Number(row['version']),

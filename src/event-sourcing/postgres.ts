@@ -5,6 +5,7 @@ import {
   checkDatabase,
   fromSqlText,
   queryRows,
+  queryValues,
   toSqlText,
   type SqlDatabase,
   type SqlQueryable,
@@ -159,7 +160,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     const { stream, expected, unless } = requests[Math.abs(of) - 1] as AppendRequest
     if (of < 0 && unless) {
       const to = Number(row['pos'])
-      const missed = await this.#select<E>(on, unless.after, to, MOST_MISSED, unless.query)
+      const missed = await this.#between<E>(on, unless.after, to, MOST_MISSED, unless.query)
       return new VersionConflictError(undefined, unless.after, to, missed, unless.query)
     }
     const state = STATES[Number(row['pos'])]
@@ -235,7 +236,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     const params: unknown[] = [toSqlText(stream), Math.min(from, LAST_VERSION), Math.min(to, LAST_VERSION), limit]
     // No event is older than 1970, and PostgreSQL's dates do not go back as far as JavaScript's.
     if (until < Infinity) params.push(Math.max(0, until))
-    const rows = await this.#ask(
+    return this.#select(
       on,
       `select ${columns(this.#s)} from ${this.#s}.es_events e
        where e.stream = ${this.#s}.es_key($1) and e.version >= $2 and e.version <= $3
@@ -243,7 +244,6 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
        order by e.version ${backward ? 'desc' : 'asc'} limit $4`,
       params,
     )
-    return rows.map(eventOf<T>)
   }
 
   async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
@@ -258,12 +258,12 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     if (after > last) throw new CorruptDataError(`position ${after} is beyond the end of the log, ${last}`)
     if (after >= head) return { events: [], next: after, head: Math.max(after, head) }
     // A statement of its own: it must see what was committed when the horizon was found.
-    const events = await this.#select<T>(on, after, head, limit, query)
+    const events = await this.#between<T>(on, after, head, limit, query)
     return { events, next: events.length === limit ? (events.at(-1)?.position ?? head) : head, head }
   }
 
   /** Events above position `after`, up to `to`. */
-  async #select<T extends E>(
+  async #between<T extends E>(
     on: SqlQueryable,
     after: number,
     to: number,
@@ -272,13 +272,12 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   ): Promise<Recorded<T>[]> {
     const params: unknown[] = [after, to, limit]
     const condition = query ? `and ${queryCondition(this.#s, query, params)}` : ''
-    const rows = await this.#ask(
+    return this.#select(
       on,
       `select ${columns(this.#s)} from ${this.#s}.es_events e where e.pos > $1 and e.pos <= $2 ${condition} order by e.pos limit $3`,
       params,
       !query, // no two queries need be alike
     )
-    return rows.map(eventOf<T>)
   }
 
   readAll<T extends E = E>(options: ReadAllOptions = {}): AsyncGenerator<Recorded<T>, void, undefined> {
@@ -329,6 +328,17 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   async close(): Promise<void> {
     this.#herald.stop()
     this.#closed = true
+  }
+
+  /** The events that a statement gives. @param often whether the same statement comes again and again */
+  async #select<T extends Event>(
+    on: SqlQueryable,
+    text: string,
+    params: unknown[],
+    often: boolean = true,
+  ): Promise<Recorded<T>[]> {
+    const rows = await queryValues(on, text, params, often && this.#prepare && on === this.#db)
+    return rows.map(eventOf<T>)
   }
 
   /** @param often whether the same statement comes again and again */

@@ -71,9 +71,30 @@ export async function queryRows(
   }
 }
 
+/** {@link queryRows}, each row as its values, in the order of the columns: `pg` is told not to make objects when it prepares. */
+export async function queryValues(
+  on: SqlQueryable,
+  text: string,
+  params: unknown[],
+  prepare: boolean,
+): Promise<readonly (readonly unknown[])[]> {
+  if (!prepare) return (await queryRows(on, text, params)).map((row) => Object.values(row))
+  try {
+    const prepared = { name: nameOf(text), text, values: params, rowMode: 'array' } as const
+    return (await (on as SqlQueryable & Preparing).query(prepared)).rows as unknown[][]
+  } catch (error) {
+    throw sqlFailed(error)
+  }
+}
+
 /** `pg`, as it takes statements that are to be prepared. */
 interface Preparing {
-  query(config: { readonly name: string; readonly text: string; readonly values: unknown[] }): Promise<SqlResult>
+  query(config: {
+    readonly name: string
+    readonly text: string
+    readonly values: unknown[]
+    readonly rowMode?: 'array'
+  }): Promise<SqlResult>
 }
 
 const names = new Map<string, string>()
