@@ -73,6 +73,27 @@ test('many appends of one moment need few transactions', async () => {
   expect(rows[0].n).toBeLessThanOrEqual(4)
 })
 
+test('appends to one stream are made in the order in which they were asked for, also by who does not await them', async () => {
+  const { store } = await openStore(pool)
+  const appends = Array.from({ length: 1_000 }, (_, i) => store.append('s', [e(`${i}`)]))
+  expect((await Promise.all(appends)).map(({ version }) => version)).toEqual(appends.map((_, i) => i + 1))
+})
+
+test('a stream that a transaction holds does not hold up appends to others', async () => {
+  const { store } = await openStore(pool)
+  const client = await begin(pool)
+  await store.append('held', [e('a')], { tx: client })
+  const waiting: Promise<unknown>[] = []
+  for (let i = 0; i < 4; i++) {
+    waiting.push(store.append('held', [e('b')]))
+    expect(await isDone(Promise.all(waiting))).toBe(false)
+  }
+  await store.append('free', [e('c')])
+  await client.query('commit')
+  await Promise.all(waiting)
+  expect((await list(store.read('held'))).map(({ type }) => type)).toEqual(['a', 'b', 'b', 'b', 'b'])
+})
+
 test('an append that is aborted while it waits for others is not made', async () => {
   const { store } = await openStore(pool)
   const holder = await begin(pool)
