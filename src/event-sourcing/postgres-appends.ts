@@ -1,6 +1,7 @@
 import { isHoldfastError } from '../kernel/errors.js'
 import {
   queryRows,
+  savepoint,
   sqlFailed,
   transaction,
   type SqlDatabase,
@@ -122,13 +123,13 @@ export class PostgresAppends {
   ): Promise<readonly SqlRow[]> {
     const work = async (on: SqlQueryable): Promise<readonly SqlRow[]> => {
       const rows = await append(on)
-      if (!this.inline.isEmpty) await this.inline.run(on, written(rows))
+      await this.inline.run(on, written(rows))
       return rows
     }
-    if (!this.inline.isEmpty) await this.inline.ready()
-    if (tx || this.inline.isEmpty) return work(tx ?? this.db)
+    if (this.inline.isEmpty) return append(tx ?? this.db)
+    await this.inline.ready()
     try {
-      return await transaction(this.db, work)
+      return await (tx ? savepoint(tx, work) : transaction(this.db, work))
     } catch (error) {
       throw isHoldfastError(error) || error instanceof InlineFailure ? error : sqlFailed(error)
     }
@@ -153,5 +154,5 @@ function shareOut(rows: readonly SqlRow[], requests: readonly AppendRequest[]): 
 function wasRefused(error: unknown): boolean {
   if (error instanceof InlineFailure) return true
   const code = isHoldfastError(error) ? (error.cause as { code?: unknown } | undefined)?.code : undefined
-  return typeof code === 'string' && /^[0-9A-Z]{5}$/.test(code) && !code.startsWith('08') && !code.startsWith('57P')
+  return typeof code === 'string' && /^(?!08|57P|EPIPE)[0-9A-Z]{5}$/.test(code) // EPIPE is the socket's and looks like the server's
 }

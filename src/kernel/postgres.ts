@@ -146,6 +146,25 @@ export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) =
   }
 }
 
+/**
+ * Runs `work` inside a transaction of the caller's: when it rejects, what it did is undone, and that transaction lives on. On one
+ * transaction they take turns.
+ */
+export async function savepoint<T>(tx: SqlQueryable, work: (on: SqlQueryable) => Promise<T>): Promise<T> {
+  const on: SqlQueryable = { query: (text, params) => tx.query(text, params) } // as in `transaction`
+  return inTurn(tx, async () => {
+    await on.query('SAVEPOINT holdfast')
+    try {
+      const result = await work(on)
+      await on.query('RELEASE SAVEPOINT holdfast')
+      return result
+    } catch (error) {
+      await on.query('ROLLBACK TO SAVEPOINT holdfast').catch(() => {})
+      throw error
+    }
+  })
+}
+
 const isSingle = (on: SqlQueryable): boolean => !('transaction' in on) && !('totalCount' in on)
 
 async function commitOrRollBack<T>(
@@ -170,8 +189,10 @@ async function commitOrRollBack<T>(
     await send('ROLLBACK').catch(() => {})
     throw error
   }
-  if ((await send('COMMIT')).command === 'ROLLBACK')
-    throw new StoreError('PostgreSQL: rolled back, because a statement in the transaction had failed')
+  if ((await send('COMMIT')).command === 'ROLLBACK') {
+    const cause = Object.assign(new Error('a statement in the transaction had failed'), { code: '25P02' }) // as any statement would have been told
+    throw new StoreError(`PostgreSQL: rolled back, because ${cause.message}`, { cause })
+  }
   return result
 }
 

@@ -66,6 +66,23 @@ test('what can’t be written spoils no other append that travels with it', asyn
   expect(await list(store.readAll())).toHaveLength(36)
 })
 
+test('appends whose answer was lost are not made again', async () => {
+  const { schema } = await openStore(pool)
+  const { totalCount } = pool
+  const lossy = {
+    totalCount,
+    connect: () => pool.connect(),
+    async query(statement: string, params?: unknown[]) {
+      const answer = await pool.query(statement, params)
+      throw answer.rows[0]?.status === 'ok' ? Object.assign(new Error('write EPIPE'), { code: 'EPIPE' }) : new Error()
+    },
+  }
+  const store = new PostgresEventStore(lossy, { schema })
+  const answers = await Promise.allSettled([1, 2, 3].map(() => store.append('s', [e('a')])))
+  for (const answer of answers) expect(answer).toMatchObject({ reason: { code: 'STORE_FAILED' } })
+  expect(await list(new PostgresEventStore(pool, { schema }).read('s'))).toHaveLength(3)
+})
+
 test('many appends of one moment need few transactions', async () => {
   const { store, schema } = await openStore(pool)
   await Promise.all(Array.from({ length: 200 }, (_, i) => store.append(`s${i}`, [e('x')])))

@@ -57,6 +57,42 @@ test('what an inline projection throws undoes that append, and comes out of it; 
   expect((await list(store.readAll())).map((event) => event.type).toSorted()).toEqual(['a', 'b', 'c'])
 })
 
+test('what an inline projection throws undoes the append in a transaction of the caller’s too, which lives on', async () => {
+  const { store, schema, seen } = await withTable()
+  await pool.query(`create table "${schema}".strict (type text check (type <> 'refused'))`)
+  new PostgresProjector(store, pool, { schema }).inline({
+    name: 'strict',
+    on: { items: [{}] },
+    project: async ([event], { tx }) =>
+      void (await tx.query(`insert into "${schema}".strict values ($1)`, [event?.type])),
+  })
+  const client = await begin(pool)
+  const answers = await Promise.allSettled(
+    ['a', 'bad', 'refused', 'b'].map((type) => store.append('s', [e(type)], { tx: client })),
+  )
+  expect(answers.map(({ status }) => status)).toEqual(['fulfilled', 'rejected', 'rejected', 'fulfilled'])
+  await client.query('commit')
+  expect(await seen()).toEqual(['a', 'b'])
+  expect((await list(store.read('s'))).map(({ type, version }) => [type, version])).toEqual([
+    ['a', 1],
+    ['b', 2],
+  ])
+})
+
+test('an inline projection that swallows a failed statement fails its own append only', async () => {
+  const { store, schema } = await openStore(pool)
+  new PostgresProjector(store, pool, { schema }).inline({
+    name: 'careless',
+    on: ['bad'],
+    project: async (_, { tx }) => void (await tx.query('select 1 / 0').catch(() => {})),
+  })
+  await new PostgresProjector(store, pool, { schema }).migrate()
+  const types = ['a', 'b', 'bad', 'c']
+  const answers = await Promise.allSettled(types.map((type, i) => store.append(`s${i}`, [e(type)])))
+  expect(answers.map(({ status }) => status)).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
+  expect(await list(store.readAll())).toHaveLength(3)
+})
+
 test('a repeat and a refused append are not projected', async () => {
   const { store, seen } = await withTable()
   await store.append('s', [e('a')], { idempotencyKey: 'k' })
