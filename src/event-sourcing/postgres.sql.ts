@@ -129,13 +129,11 @@ begin
   return v_state;
 end $holdfast$`
 
-/** What the first version called, and nothing calls any more. */
-const dropMark = (s: string): string => `drop function if exists ${s}.es_mark()`
-
 /** What brings a database up to date, step by step. Only ever add to the end. */
 export const steps = (s: string): readonly (readonly string[])[] => [
   [...tables(s), key(s), reserve(s), horizon(s), remove(s)],
-  [...moreTables(s), dropMark(s), key(s), guard(s), append(s), lastMatch(s), appendIf(s), appendOne(s), appendMany(s)],
+  // What the first version called (`es_mark`) stays: its appends that are under way meanwhile still call it.
+  [...moreTables(s), key(s), guard(s), append(s), lastMatch(s), appendIf(s), appendOne(s), appendMany(s)],
 ]
 
 /** An event's columns, in forms that no type parser of a driver changes. */

@@ -6,7 +6,7 @@ import { PostgresCheckpoints, PostgresEventStore } from '../../src/event-sourcin
 import { migrate } from '../../src/kernel/postgres-schema.js'
 import { randomId } from '../../src/kernel/random.js'
 import { Counter } from './counter.js'
-import { list, openPool, openStore } from './database.js'
+import { begin, list, openPool, openStore } from './database.js'
 
 const pool = openPool()
 const e = (data: unknown) => ({ type: 'e', data })
@@ -43,13 +43,21 @@ test('a schema of the version before is brought up to date, and writers of that 
   }
   await appendOld('s', '1', '["a"]')
   const store = new PostgresEventStore(pool, { schema })
+  const client = await begin(pool)
+  await client.query(`select from "${schema}".es_streams for update`)
+  const underWay = appendOld('s', '2', '["a"]')
+  const waits = `select 1 from pg_stat_activity where wait_event_type = 'Lock' and strpos(query, $1) > 0`
+  while ((await pool.query(waits, [`"${schema}".es_append`])).rows.length === 0);
   await Promise.all([store.migrate(), store.migrate()])
-  await store.append('s', [e(2)], { expectedVersion: 1 })
-  await appendOld('s', '3', '["b"]')
+  await client.query('rollback')
+  await underWay
+  await store.append('s', [e(3)], { expectedVersion: 2 })
+  await appendOld('s', '4', '["b"]')
   expect((await list(store.read('s'))).map((x) => [x.version, x.data, x.tags])).toEqual([
     [1, 1, ['a']],
-    [2, 2, undefined],
-    [3, 3, ['b']],
+    [2, 2, ['a']],
+    [3, 3, undefined],
+    [4, 4, ['b']],
   ])
   for (const tag of ['a', 'b']) {
     const unless = { query: { items: [{ tags: [tag] }] } }
