@@ -1,6 +1,6 @@
 import { messageOf } from '../kernel/errors.js'
 import type { Parked } from './checkpoints.js'
-import type { Course, Step } from './course.js'
+import { isRefusedAtItsEnd, type Course, type Step } from './course.js'
 import type { Commits } from './delivery.js'
 import type { Event, Recorded } from './event.js'
 import type { Pages } from './pages.js'
@@ -74,7 +74,7 @@ export class Batches<E extends Event, Tx> implements Course<E> {
       this.#passed(events.length, to)
       return { kind: 'done', head }
     } catch (error) {
-      if (!thrown || thrown.error !== error || !first) throw error
+      if (!first || (thrown?.error !== error && !isRefusedAtItsEnd(error))) throw error
       if (signal.aborted) return { kind: 'interrupted', head }
       if (events.length > 1) {
         this.#suspects = { left: events.length, size: Math.ceil(events.length / 2) }

@@ -1,3 +1,4 @@
+import { isHoldfastError } from '../kernel/errors.js'
 import type { Parked } from './checkpoints.js'
 import type { Event, Recorded } from './event.js'
 
@@ -22,3 +23,10 @@ export interface Course<E extends Event> {
   /** Passes by the event that failed last: everything before it is committed. */
   park(event: Recorded<E>, attempts: number, error: unknown): Promise<Parked>
 }
+
+/**
+ * Whether a commit was refused for what the work in it had written: PostgreSQL checks constraints and triggers that are deferred
+ * only then. Once more would be the same again.
+ */
+export const isRefusedAtItsEnd = (error: unknown): boolean =>
+  isHoldfastError(error, 'STORE_FAILED') && /^(23|P0)/.test(String((error.cause as { code?: unknown } | null)?.code))

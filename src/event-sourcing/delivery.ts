@@ -1,6 +1,6 @@
 import { messageOf } from '../kernel/errors.js'
 import type { Checkpoints, Parked } from './checkpoints.js'
-import type { Course, Outcome, Step } from './course.js'
+import { isRefusedAtItsEnd, type Course, type Outcome, type Step } from './course.js'
 import type { Event, Recorded } from './event.js'
 import type { Pages } from './pages.js'
 import type { Page } from './store.js'
@@ -63,7 +63,7 @@ export class Delivery<E extends Event, Tx> implements Course<E> {
       await this.#commit(to, work)
       if (this.#failing && to >= this.#failing.position) this.#failing = undefined
     } catch (error) {
-      if (error !== UNDONE) throw error
+      if (error !== UNDONE) return this.#refused(events, error)
       const last = events[handled - 1]
       if (!inTransaction && last) await this.#commit(last.position, async () => {})
     }
@@ -72,6 +72,14 @@ export class Delivery<E extends Event, Tx> implements Course<E> {
     const rolledBack = inTransaction && handled > 0 // with what stood before it: that goes first, and this try counts for nothing
     this.#failing = { position: ended.event.position, attempts: rolledBack ? ended.attempt - 1 : ended.attempt }
     return rolledBack ? { kind: 'interrupted' } : ended
+  }
+
+  /** A commit failed. When what the handlers have written is to blame, the events are tried one by one until it is known which. */
+  #refused([first, second]: readonly Recorded<E>[], error: unknown): Outcome<E> {
+    if (!first || !isRefusedAtItsEnd(error)) throw error
+    const attempt = this.#failing?.position === first.position ? this.#failing.attempts + 1 : 1
+    this.#failing = { position: first.position, attempts: second ? 0 : attempt }
+    return second ? { kind: 'interrupted' } : { kind: 'failed', event: first, error, attempt }
   }
 
   async park({ position, streamId, version }: Recorded<E>, attempts: number, error: unknown): Promise<Parked> {

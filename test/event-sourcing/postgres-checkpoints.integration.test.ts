@@ -96,6 +96,20 @@ test('when the server refuses the commit at its end, neither the work nor the po
   expect([await checkpoints.position('n'), await seen()]).toEqual([undefined, [1]])
 })
 
+test('an event that is refused only when its work is committed is found, tried as often as any, and parked', async () => {
+  const { store, schema, checkpoints, count, seen } = await openCounting()
+  await pool.query(`alter table "${schema}".seen add unique (data) deferrable initially deferred`)
+  const { position } = await store.append('s', [1, 2, 1, 3].map(e))
+  const options = { retry: { attempts: 2, giveUp: 'park' } } as const
+  await using subscription = subscribe(store, checkpoints, 'n', count, options)
+  const attempts: number[] = []
+  subscription.on('error', ({ attempt }) => attempts.push(attempt))
+  await subscription.reached(position, 5_000)
+  expect(await seen()).toEqual([1, 2, 3])
+  expect((await checkpoints.parked('n')).map((event) => [event.position, event.attempts])).toEqual([[3, 2]])
+  expect(attempts).toEqual([1, 2])
+})
+
 test('a handler that swallows a failed statement ends its subscription, and is not repeated without end', async () => {
   const { store, schema } = await openStore(pool)
   await store.append('s', [{ type: 'e', data: 1 }])
