@@ -127,11 +127,12 @@ export class PostgresCheckpoints implements Checkpoints<SqlQueryable> {
     if (moved.length === 0) throw new FencedError(name)
   }
 
-  /** @internal Where it stands; until the transaction ends it moves no more. */
+  /** @internal Where it stands; until the transaction ends it moves no more, and nobody begins it. */
   async hold(tx: SqlQueryable, name: string): Promise<number> {
     const [row] = await queryRows(
       tx,
-      `select pos::text as pos from ${this.#s}.es_subscriptions where name = ${this.#s}.es_key($1) for update`,
+      `insert into ${this.#s}.es_subscriptions as s (name, owner, epoch, until) values (${this.#s}.es_key($1), '', 0, '-infinity')
+       on conflict (name) do update set epoch = s.epoch returning s.pos::text as pos`,
       [toSqlText(name)],
     )
     return positionOf(row?.['pos']) ?? 0

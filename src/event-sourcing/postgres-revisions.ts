@@ -1,6 +1,7 @@
 import { invalid } from '../kernel/check.js'
 import { StoreError, isHoldfastError } from '../kernel/errors.js'
 import {
+  fromSqlText,
   queryRows,
   sqlFailed,
   toSqlText,
@@ -191,7 +192,7 @@ export class PostgresRevisions implements Revisions<SqlQueryable> {
       `select tables from ${this.#s}.es_revisions where name = NAME and revision = $2`,
       [name, revision],
     )
-    return JSON.parse((row?.['tables'] as string | undefined) ?? '[]') as string[]
+    return (JSON.parse((row?.['tables'] as string | undefined) ?? '[]') as string[]).map(fromSqlText)
   }
 
   /** `NAME` stands for the first parameter, as it is kept. */

@@ -1,8 +1,9 @@
 import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
-import type { Context, Event, Projection, Subscription } from '../../src/event-sourcing/index.js'
-import { PostgresEventStore, PostgresProjector } from '../../src/event-sourcing/postgres.js'
+import type { Context, Event, Projection, Subscription, SubscriptionLease } from '../../src/event-sourcing/index.js'
+import { PostgresRevisions } from '../../src/event-sourcing/postgres-revisions.js'
+import { PostgresCheckpoints, PostgresEventStore, PostgresProjector } from '../../src/event-sourcing/postgres.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import type { SqlDatabase, SqlQueryable } from '../../src/kernel/postgres.js'
 import { randomId } from '../../src/kernel/random.js'
@@ -146,6 +147,47 @@ test('an event that can’t be projected is found and parked; all the others are
   expect(sent.toSorted((a, b) => a - b)).toEqual(others)
 })
 
+test('an event that is refused only when its batch is committed is found and parked', async () => {
+  const { schema, projector, keep, append, read, times } = await open()
+  const { projection } = totals(1, {
+    setup: async ({ tx, name }) =>
+      void (await tx.query(
+        `create table ${name('totals')} (n int primary key references "${schema}".known deferrable initially deferred, times int)`,
+      )),
+    project: async (events, { tx, name }) =>
+      void (await tx.query(`insert into ${name('totals')} select n, 1 from unnest($1::int[]) n`, [
+        events.map(({ data }) => data),
+      ])),
+  })
+  await pool.query(`create table "${schema}".known as select * from generate_series(0, 19) n where n <> 7`)
+  await pool.query(`alter table "${schema}".known add primary key (n)`)
+  const running = keep(projector.run(projection, { retry: { attempts: 2, giveUp: 'park' } }))
+  await running.reached(await append(20), 10_000)
+  expect(await read()).toEqual(times(1).filter(({ n }) => n !== 7))
+})
+
+test('tables may have any name', async () => {
+  const { schema, projector, keep, append } = await open()
+  for (const table of ['a\\b', `it's "b"`, 'x'.repeat(60), '%s $1 NAME']) {
+    const revised = (revision: number): Totals => ({
+      name: table,
+      revision,
+      on: ['e'],
+      setup: async ({ tx, name }) => void (await tx.query(`create table ${name(table)} (n int)`)),
+      project: async (events, { tx, name }) =>
+        void (await tx.query(`insert into ${name(table)} values ($1)`, [events.length])),
+    })
+    await keep(projector.run(revised(1))).reached(await append(1), 5_000)
+    const next = await projector.rebuild(revised(2))
+    keep(next.subscription)
+    await next.activate({ signal: AbortSignal.timeout(5_000) })
+    const old = await projector.rebuild(revised(1))
+    await old.discard()
+    const tables = 'select tablename from pg_tables where schemaname = $1 and starts_with(tablename, $2)'
+    expect((await pool.query(tables, [schema, table])).rows).toEqual([{ tablename: `${table}_v2` }])
+  }
+})
+
 test('a rebuild under load: readers see the old tables or the new, never some of each, and side effects happen once', async () => {
   const { projector, keep, append, read, schema, times, numbers } = await open()
   const first = await append(100)
@@ -259,6 +301,26 @@ test('there and back: the old revision’s tables are up to date, its views come
   expect(await read()).toEqual(times(1))
   expect(await read('grand')).toEqual([{ total: 21 }])
   await expect(read('lines')).rejects.toMatchObject({ code: '42P01' })
+})
+
+test('a live revision that has never begun can’t begin while another takes its place', async () => {
+  const { store, schema } = await openStore(pool)
+  await new PostgresProjector(store, pool, { schema }).migrate()
+  const checkpoints = new PostgresCheckpoints(pool, { schema })
+  const revisions = new PostgresRevisions(pool, schema, checkpoints)
+  for (const revision of [1, 2]) await revisions.setUp({ name: 'p', revision }, async () => {})
+  const lease = await checkpoints.acquire('p@v2', 'b', 10_000)
+  await checkpoints.commit('p@v2', lease?.epoch ?? 0, undefined, 0, async () => {})
+  await revisions.want({ name: 'p', revision: 2 })
+  let began: Promise<SubscriptionLease | undefined> | undefined
+  await revisions.switchTo({ name: 'p', revision: 2 }, { epoch: lease?.epoch ?? 0, position: 0 }, async () => {
+    began = checkpoints.acquire('p@v1', 'a', 10_000)
+    const first = await Promise.race([began.then(() => 'began'), systemClock.sleep(200).then(() => 'waits')])
+    expect(first).toBe('waits')
+    return true
+  })
+  expect((await revisions.standing({ name: 'p', revision: 1 }))?.live).toBe(2)
+  expect((await began)?.epoch).toBeGreaterThan(1) // whoever held it before is sent away
 })
 
 test('a discarded revision leaves nothing, in-flight work of another builder included', async () => {
