@@ -64,7 +64,7 @@ function definition(type: string, { schema, revision = 1, up = {}, personal }: E
   return { type, schema, revision, up: new Map(ups), personal }
 }
 
-/** An event whose data is what its schema gave back: it is not to be validated again. Copied with the event. */
+/** Of an event, the type and the data that its schema gave back: these are not to be validated again. Copied with the event. */
 export const VALID = Symbol.for('holdfast.valid-event')
 
 /** A store that can check events before they are appended. */
@@ -83,9 +83,10 @@ export async function validated<E extends Event>(store: object, events: readonly
 
 /** `event` with its data as its definition wants it. @throws InvalidPayloadError. */
 export async function validEvent<E extends Event>(event: E, { type, schema }: Definition): Promise<E> {
-  if (VALID in event) return event
+  const { [VALID]: valid } = event as { [VALID]?: { type: string; data: unknown } }
+  if (valid?.type === type && valid.data === event.data) return event // else a copy was made, and changed
   const data = await validate(schema, event.data, `event ${JSON.stringify(type)}`)
-  return { ...event, data, [VALID]: true }
+  return { ...event, data, [VALID]: { type, data } }
 }
 
 /** Whom the event's data is about. @throws InvalidPayloadError when it doesn't say so, or is no plain object. */

@@ -198,6 +198,21 @@ test('a repository on a catalog decides on what is stored, in a group too, and v
   expect((await sum.load('1')).state).toBe(63)
 })
 
+test('a copy of a validated event with other data is validated', async () => {
+  const store = catalogued(new MemoryEventStore<Placed>(), { Placed: { schema: placed } })
+  const last = {
+    initial: () => wrong(0),
+    decide: (event: Placed) => event,
+    evolve: (_: Placed, event: Placed) => event,
+  }
+  const lasts = new Repository(store, last, { category: 'p' })
+  const outcomes = await Promise.allSettled([
+    lasts.handle('1', wrong({ cents: 1 })),
+    lasts.handle('1', (event) => ({ ...event, ...wrong({ cents: null }) })),
+  ])
+  expect(outcomes).toMatchObject([{ status: 'fulfilled' }, { reason: { code: 'INVALID_PAYLOAD' } }])
+})
+
 type Registered = Event<
   'Registered',
   { readonly id: string; readonly email?: string | undefined; readonly born?: Date | undefined; readonly plan: string }
