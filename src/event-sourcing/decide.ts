@@ -100,7 +100,7 @@ async function attempt<E extends Event, S, R extends E>(
   await catchUp()
   for (let conflicts = 0; ;) {
     // oxlint-disable no-await-in-loop -- each try starts where the last one failed
-    const events = listOf(await fn(state))
+    const events = listOf(await orAbort((async () => fn(state))(), signal))
     if (events.length === 0) return { stream: '', version: 0, position: 0, duplicate: false, events: [] }
     try {
       const [appended] = await store.appendAll<R>([{ events, unless: { query, after } }], options)

@@ -1,5 +1,6 @@
 import { expect, test } from 'vitest'
-import { decide, MemoryEventStore } from '../../src/event-sourcing/index.js'
+import { decide, MemoryEventStore, type Event } from '../../src/event-sourcing/index.js'
+import { settle } from '../../src/testing/index.js'
 import { counting } from './counting-store.js'
 import { decisionsHold, defined, subscribe, type Seat } from './seats.js'
 
@@ -111,4 +112,20 @@ test('a repeat with the same key decides nothing and gives the first outcome, at
   expect(await subscribe(store, 'a', 's', { idempotencyKey: 'k' })).toMatchObject({ duplicate: true, position: 2 })
   await store.appendAll([{ events: [defined('z', 1)] }, { events: [defined('z', 1)] }], { idempotencyKey: 'two' })
   await expect(subscribe(store, 'a', 's', { idempotencyKey: 'two' })).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+})
+
+test('who aborts leaves at once, and nothing is written', async () => {
+  const store = new MemoryEventStore()
+  const stop = new AbortController()
+  const query = { items: [{ tags: ['a'] }] }
+  let decided = (): void => {}
+  const fn = (): Promise<Event> => new Promise((resolve) => (decided = () => resolve({ type: 'A', data: 1 })))
+  const call = decide(store, query, { initial: 0, evolve: (n: number) => n }, fn, { signal: stop.signal })
+  await settle()
+  const reason = new Error('enough')
+  stop.abort(reason)
+  await expect(call).rejects.toBe(reason)
+  decided()
+  await settle()
+  expect((await store.readPage()).head).toBe(0)
 })
