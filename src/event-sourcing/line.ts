@@ -176,7 +176,10 @@ export class Line<S, C, E extends Event> {
     if (decisions.some(({ entry }) => entry.options.signal?.aborted)) return
     if (decisions.some(({ events }) => events.length > 0)) await this.#append(decisions, known)
     else if (decisions.every(({ entry }) => known.since > entry.arrived)) await this.#settle(decisions, known)
-    else this.#known &&= await states.followed(this.#stream, this.#known, {})
+    else {
+      this.#known &&= await states.followed(this.#stream, this.#known, {})
+      if (!this.#known) states.forget(this.#stream) // or it would be found there again
+    }
   }
 
   #look({ id, options: { signal, tx } }: Entry<S, C, E>): Promise<Known<S, E>> {

@@ -217,6 +217,14 @@ test('a cached state is dropped when the stream is not the one it came from', as
   for (let i = 0; i < 3; i++) await deciders.handle('1', 1)
   await store.truncate('c-1', 4)
   expect(await deciders.load('1')).toMatchObject({ state: { sum: 0 } })
+  for (const before of [3, 5]) {
+    for (let i = 0; i < 3; i++) await deciders.handle(`${before}`, 1)
+    await store.append(`c-${before}`, [one(), one()])
+    await store.truncate(`c-${before}`, before + 2) // what it does not know yet, too
+    let decided = 0
+    const nothing = (): Added[] | Promise<Added[]> => (++decided > 9 ? new Promise(() => {}) : [])
+    expect((await deciders.handle(`${before}`, nothing)).state).toEqual((await deciders.load(`${before}`)).state)
+  }
   await deciders.handle('2', 1)
   await store.tombstone('c-2')
   await expect(deciders.load('2')).rejects.toMatchObject({ code: 'TOMBSTONED' })
