@@ -60,7 +60,7 @@ export class States<S, C, E extends Event> {
   /** Streams of which a snapshot is being written. */
   readonly #writing = new Map<string, Promise<void>>()
   /** What of the snapshot store failed when it was last used: reported once, not with every call. */
-  readonly #failing = new Set<'get' | 'put'>()
+  readonly #failing = new Set<'get' | 'put' | 'drop'>()
   #ticks = 0
 
   /** @throws InvalidOptionError when an option is out of its range. */
@@ -241,6 +241,8 @@ export class States<S, C, E extends Event> {
   /** A snapshot whose event is gone: still the state if it was the last. */
   async #untouched(stream: string, known: Known<S, E>, { tx, toVersion }: Lookup): Promise<Known<S, E> | undefined> {
     const { version = 0 } = (await this.#store.info(stream, { tx })) ?? {}
+    // It is of another history, and would pass for this one's when the stream gets there. A transaction may just see an older one.
+    if (version < known.version && tx === undefined) await this.#dropSnapshots(stream)
     return version === known.version || (version > known.version && toVersion === known.version) ? known : undefined
   }
 
@@ -267,7 +269,16 @@ export class States<S, C, E extends Event> {
     }
   }
 
-  #failed(what: 'get' | 'put', error: unknown): undefined {
+  async #dropSnapshots(stream: string): Promise<void> {
+    try {
+      await this.#snapshot?.store.drop(stream)
+      this.#failing.delete('drop')
+    } catch (error) {
+      this.#failed('drop', error)
+    }
+  }
+
+  #failed(what: 'get' | 'put' | 'drop', error: unknown): undefined {
     if (!this.#failing.has(what)) reportError(error)
     this.#failing.add(what)
   }

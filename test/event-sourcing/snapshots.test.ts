@@ -129,6 +129,14 @@ test('a snapshot that can’t be read, that lies ahead or behind a hole is left 
   expect(await deciders.handle('1', 1)).toMatchObject({ version: 6, state: { sum: 6 } })
 })
 
+test('a snapshot that lies ahead does not wait until the stream gets there', async () => {
+  const { store, snapshots, deciders } = open()
+  await fill(store, 2)
+  await snapshots.put('c-1', 3, 5, { sum: 99 }) // of a log that was longer, before it was restored
+  for (let i = 0; i < 4; i++) await deciders.handle('1', 1)
+  expect(await deciders.load('1')).toMatchObject({ version: 6, state: { sum: 6 } })
+})
+
 test('a snapshot store that fails costs time and a warning of each kind, nothing else', async () => {
   const warnings: unknown[] = []
   const listen = (warning: unknown) => warnings.push(warning)
