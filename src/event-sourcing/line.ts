@@ -47,6 +47,8 @@ interface Tentative<S, C, E extends Event> {
   readonly state: S
   readonly version: number
   readonly events: readonly E[]
+  /** The state after them. */
+  readonly after: S
   readonly failure: { readonly error: unknown } | undefined
 }
 
@@ -195,15 +197,16 @@ export class Line<S, C, E extends Event> {
     const { held, version, since } = known
     const decisions: Tentative<S, C, E>[] = []
     const raised: E[] = []
-    let [state, seen] = [held.take(), 0]
+    let state = held.take()
     for (const entry of entries) {
       if (model.mutable && entry !== entries[0]) {
         if (!held.lasting) break
-        ;[state, seen] = [held.take(), 0]
+        state = held.take()
+        for (const [i, event] of raised.entries()) state = model.replay(state, event, version + i + 1)
       }
-      for (; seen < raised.length; seen++) state = model.replay(state, raised[seen] as E, version + seen + 1)
       // oxlint-disable-next-line no-await-in-loop -- in turn
-      const decision = await this.#decideOne(entry, state, version + seen)
+      const decision = await this.#decideOne(entry, state, version + raised.length)
+      state = decision.after
       // Those before it are decided elsewhere: it stands if it was not decided on what they lead to.
       if (this.#stuck && entries.length > 1) return raised.length === 0 ? [decision] : []
       // oxlint-disable-next-line no-await-in-loop -- as above
@@ -222,9 +225,13 @@ export class Line<S, C, E extends Event> {
       if (!isAsExpected(version, entry.options.expectedVersion ?? 'any')) throw UNEXPECTED
       if (model.isTerminal(state)) throw new StreamClosedError(this.#stream, 'has come to its end')
       const events = await validated(this.#parts.store, await model.decide(state, entry.command))
-      return { entry, state, version, events, failure: undefined }
+      // What can't be replayed must not be stored. An aggregate has replayed it.
+      const after = model.mutable
+        ? state
+        : events.reduce((s, event, i) => model.replay(s, event, version + i + 1), state)
+      return { entry, state, version, events, after, failure: undefined }
     } catch (error) {
-      return { entry, state, version, events: [], failure: { error } }
+      return { entry, state, version, events: [], after: state, failure: { error } }
     } finally {
       forget()
     }

@@ -56,7 +56,7 @@ function classModel<S, C, E extends Event>(type: AggregateClass<S, E>): Model<S,
     async decide(state, command) {
       const returned = listOf(await (command as (state: S) => Decided<E> | Promise<Decided<E>>)(state))
       for (const event of returned) internalsOf(aggregate(state)).raise(event)
-      return aggregate(state).uncommitted
+      return [...aggregate(state).uncommitted] // the command may still have its hands on the aggregate
     },
     stored(state, events) {
       const last = events.at(-1)

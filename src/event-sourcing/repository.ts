@@ -129,7 +129,7 @@ export class Repository<S, C = never, E extends Event = Event> {
    * Loads the state, runs `command` on it and appends the events, if any, expecting the version that was loaded. When
    * someone else was first, loads and decides again. With an idempotency key, a repeat decides nothing and gives the first
    * outcome: the state and the events of then.
-   * @throws what the command throws, as it is: nothing was stored.
+   * @throws what the command throws, or the decider's `evolve` on its events, as it is: nothing was stored.
    * @throws VersionConflictError when the stream is not as `expectedVersion` says, or someone else was first every time.
    * @throws StreamClosedError when the state is terminal or the stream archived; TombstonedError; as `append`.
    */

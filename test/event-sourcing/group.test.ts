@@ -312,3 +312,38 @@ test('a class whose snapshots can’t be kept is decided one by one, and right',
   expect(all.map((h) => h.state.sum)).toEqual([0, 1, 3, 6, 10])
   expect(uses.appends).toBe(5)
 })
+
+test('an event that can’t be replayed is not stored, and costs nobody else the call', async () => {
+  type Odd = Event<'Added', number> | Event<'Odd', null>
+  const store = new MemoryEventStore<Odd>()
+  const boom = new Error('boom')
+  const evolve = (sum: number, event: Odd): number => {
+    if (event.type === 'Odd') throw boom
+    return sum + event.data
+  }
+  const sums = new Repository(store, { initial: () => 0, decide: (e: Odd) => e, evolve }, { category: 'c' })
+  await expect(sums.handle('1', { type: 'Odd', data: null })).rejects.toBe(boom)
+  const one: Odd = { type: 'Added', data: 1 }
+  const outcomes = await Promise.allSettled(
+    [one, { type: 'Odd', data: null } as const, one].map((e) => sums.handle('1', e)),
+  )
+  expect(outcomes).toMatchObject([{ value: { state: 1 } }, { reason: boom }, { value: { state: 2 } }])
+  expect(await sums.load('1')).toMatchObject({ state: 2, version: 2 })
+})
+
+test('an aggregate that is changed after its decision changes nothing of what the others hear', async () => {
+  const { classes, store } = open()
+  await classes.handle('1', (c) => c.open(100))
+  let leaked: Counter | undefined
+  const append = store.append.bind(store)
+  vi.spyOn(store, 'append').mockImplementation((...args) => {
+    leaked?.add(50)
+    return append(...args)
+  })
+  const first = classes.handle('1', (c) => {
+    leaked = c
+    c.add(1)
+  })
+  const [, second] = await Promise.all([first, classes.handle('1', (c) => c.add(2))])
+  expect(second).toMatchObject({ version: 3, events: [{ data: { n: 2 } }] })
+})
