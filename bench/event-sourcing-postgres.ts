@@ -2,10 +2,10 @@ import { randomUUID } from 'node:crypto'
 import pg from 'pg'
 // Before emmett, which changes the parsers of every pg in the process: ours and the raw client keep those that pg comes with.
 import { ownTypes } from './pg-types.js'
-import { getPostgreSQLEventStore } from '@event-driven-io/emmett-postgresql'
+import { getPostgreSQLEventStore, postgreSQLEventStoreConsumer } from '@event-driven-io/emmett-postgresql'
 import { PostgresEventStorageAdapter } from '@castore/event-storage-adapter-postgres'
 import { Repository } from 'holdfast/event-sourcing'
-import { PostgresEventStore } from 'holdfast/event-sourcing/postgres'
+import { PostgresEventStore, PostgresProjector } from 'holdfast/event-sourcing/postgres'
 import { Servers } from '../scripts/servers.mjs'
 import { sequential, type Candidate, type Comparison } from './harness.js'
 
@@ -24,6 +24,8 @@ const EMMETT = 'emmett 0.42'
 const CASTORE = 'castore 2.4'
 
 interface Stores {
+  /** Address of a new database. */
+  readonly database: (name: string) => Promise<string>
   readonly raw: pg.Pool
   readonly ours: PostgresEventStore
   readonly emmett: ReturnType<typeof getPostgreSQLEventStore>
@@ -54,7 +56,13 @@ async function open(): Promise<Stores> {
     tableName: 'events',
     aggregateId: { type: 'VARCHAR', length: 64 },
   })
-  return { raw, ours, emmett, castore: new PostgresEventStorageAdapter({ connectionString, tableName: 'events' }) }
+  return {
+    database,
+    raw,
+    ours,
+    emmett,
+    castore: new PostgresEventStorageAdapter({ connectionString, tableName: 'events' }),
+  }
 }
 
 let streams = 0
@@ -150,6 +158,62 @@ async function rehydrate({ raw, ours, emmett, castore }: Stores): Promise<Candid
   ]
 }
 
+const BEHIND = 4_000
+/** Ours has so many times more before it, and its time is shared among them: it would be over before it has begun. */
+const TIMES = 10
+
+/** A read model that has the whole log before it, counts the events, and keeps its place in the same transaction. */
+async function catchUp({ database }: Stores): Promise<Candidate[]> {
+  const many = Array.from({ length: BEHIND / 4 }, () => event)
+  const pool = new pg.Pool({ connectionString: await database('ours_behind'), max: 4, types: ownTypes })
+  const ours = new PostgresEventStore(pool)
+  const projector = new PostgresProjector(ours, pool)
+  await ours.migrate()
+  await projector.migrate()
+  const connectionString = await database('emmett_behind')
+  const emmett = getPostgreSQLEventStore(connectionString)
+  await emmett.schema.migrate()
+  for (let i = 0; i < 4; i++) {
+    for (let j = 0; j < TIMES; j++) await ours.append(`s-${i}`, many)
+    await emmett.appendToStream(`s-${i}`, many)
+  }
+  const { head } = await ours.readPage({ limit: 1 })
+  let runs = 0
+  let calls = 0
+  return [
+    {
+      name: OURS,
+      batch: sequential(async () => {
+        if (calls++ % TIMES > 0) return
+        const table = `counts_${runs++}`
+        const running = projector.run({
+          name: table,
+          on: [event.type],
+          setup: async ({ tx, name }) => void (await tx.query(`create table ${name(table)} (n int)`)),
+          project: async (events, { tx, name }) =>
+            void (await tx.query(`insert into ${name(table)} values ($1)`, [events.length])),
+        })
+        await running.reached(head)
+        await running.stop()
+      }),
+    },
+    {
+      name: EMMETT,
+      batch: sequential(async () => {
+        let seen = 0
+        const consumer = postgreSQLEventStoreConsumer({ connectionString })
+        consumer.reactor({
+          processorId: `count-${runs++}`,
+          eachMessage: () => void seen++,
+          stopAfter: () => seen === BEHIND,
+        })
+        await consumer.start()
+        await consumer.close()
+      }),
+    },
+  ]
+}
+
 /** Appends, a stream with many writers, and reading, on a PostgreSQL that waits for the disk. */
 export async function eventSourcingPostgres(): Promise<readonly Comparison[]> {
   const stores = await open()
@@ -197,6 +261,15 @@ export async function eventSourcingPostgres(): Promise<readonly Comparison[]> {
         { candidate: OURS, than: 'pg, rows as objects (floor)', rate: 1.4 },
         { candidate: OURS, than: EMMETT, rate: 4 },
         { candidate: OURS, than: CASTORE, rate: 1.9 },
+      ],
+    },
+    {
+      title: `Projection on PostgreSQL, ${BEHIND.toLocaleString('en-US')} events behind`,
+      callers: 1,
+      candidates: await catchUp(stores),
+      targets: [
+        { candidate: OURS, than: EMMETT, rate: 40 },
+        { candidate: OURS, ns: (BEHIND / 70_000) * 1e9 },
       ],
     },
   ]
