@@ -60,10 +60,13 @@ export async function queryRows(
   params: unknown[] = [],
   prepare: boolean = false,
 ): Promise<SqlRow[]> {
-  const run = (): Promise<{ rows: unknown[] }> =>
-    prepare
-      ? (on as SqlQueryable & Preparing).query({ name: nameOf(text), text, values: params })
-      : on.query(text, params)
+  const plain = (): Promise<SqlResult> => on.query(text, params)
+  const prepared = (): Promise<SqlResult> =>
+    (on as SqlQueryable & Preparing).query({ name: nameOf(text), text, values: params }).catch((error: unknown) => {
+      if (PREPARED_ELSEWHERE.has((error as { code?: unknown } | null)?.code)) return plain()
+      throw error
+    })
+  const run = prepare ? prepared : plain
   try {
     return (await (isSingle(on) ? inTurn(on, run) : run())).rows as SqlRow[]
   } catch (error) {
@@ -96,6 +99,12 @@ interface Preparing {
     readonly rowMode?: 'array'
   }): Promise<SqlResult>
 }
+
+/**
+ * What the server says when its prepared statements are not those that the driver knows of (after DISCARD ALL, or behind a pooler that
+ * gives each transaction another connection): no such statement, or it is there already. Nothing has run then.
+ */
+const PREPARED_ELSEWHERE = new Set<unknown>(['26000', '42P05'])
 
 const names = new Map<string, string>()
 

@@ -171,6 +171,24 @@ test('what the driver throws comes out as a StoreError with its cause', async ()
   await expect(missing.append('s', [e(1)])).rejects.toMatchObject({ code: 'STORE_FAILED', cause: { code: '3F000' } })
 })
 
+test('a connection whose prepared statements were thrown away, or made by others, is used all the same', async () => {
+  const { schema } = await openStore(pool)
+  const [one, other] = [1, 2].map(() => new pg.Pool({ connectionString: inject('postgresUrl'), max: 1 })) as [
+    pg.Pool,
+    pg.Pool,
+  ]
+  onTestFinished(async () => void (await Promise.all([one.end(), other.end()])))
+  const store = new PostgresEventStore(one, { schema })
+  await store.append('s', [e(1)])
+  const { rows } = await one.query<{ name: string }>('select name from pg_prepared_statements')
+  expect(rows).toHaveLength(1)
+  await one.query('discard all')
+  await store.append('s', [e(2)])
+  await other.query(`prepare ${rows[0]?.name} as select 1`)
+  await new PostgresEventStore(other, { schema }).append('s', [e(3)])
+  expect((await list(store.read('s'))).map(({ data }) => data)).toEqual([1, 2, 3])
+})
+
 test('one payload that the server refuses rejects its own append only', async () => {
   const { store, schema } = await openStore(pool)
   await pool.query(`alter table "${schema}".es_events add check (data::text <> '"poison"')`)
