@@ -217,16 +217,18 @@ end $holdfast$`
 
 /**
  * {@link append} unless a condition is broken. `p_unless`: one per stream, or null: `[{after, items: [{types, tags}]}]`. Of a broken
- * one gives 'refused' with its number, negative, and (pos) where the last event stands that breaks it.
+ * one gives 'refused' with its number, negative, and (pos) where the last event stands that breaks it; of one whose `after` is beyond the
+ * end of the log likewise, with that end.
  */
 export const appendIf = (s: string): string => `
-create function ${s}.es_append_if(p_unless json, p_key text, p_names text[], p_expected int[], p_counts int[],
+create or replace function ${s}.es_append_if(p_unless json, p_key text, p_names text[], p_expected int[], p_counts int[],
   p_of int[], p_nth int[], p_types text[], p_data text[], p_meta text[], p_tags text[], p_ids text[])
 returns table (status text, of_stream int, version int, pos bigint, at timestamptz)
 language plpgsql as $holdfast$
 #variable_conflict use_column
 declare
   r record;
+  v_last bigint;
 begin
   if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     raise exception 'a condition (unless) can only be checked at READ COMMITTED, not at %', current_setting('transaction_isolation');
@@ -237,8 +239,9 @@ begin
     return query select 'duplicate', 0, 0, 0::bigint, clock_timestamp();
     return;
   end if;
+  v_last := (${lastPosition(s)});
   for r in
-    select u.o::int as o, max(m.pos) as last from json_array_elements(p_unless) with ordinality as u (c, o)
+    select u.o::int as o, case when max((u.c ->> 'after')::bigint) > v_last then v_last else max(m.pos) end as last from json_array_elements(p_unless) with ordinality as u (c, o)
       cross join lateral json_array_elements(u.c -> 'items') i
       cross join lateral (
         select ${s}.es_last_match((u.c ->> 'after')::bigint,

@@ -160,6 +160,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     const { stream, expected, unless } = requests[Math.abs(of) - 1] as AppendRequest
     if (of < 0 && unless) {
       const to = Number(row['pos'])
+      if (to < unless.after) return beyond(unless.after, to)
       const missed = await this.#between<E>(on, unless.after, to, MOST_MISSED, unless.query)
       return new VersionConflictError(undefined, unless.after, to, missed, unless.query)
     }
@@ -255,7 +256,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     )
     const head = Number(horizon?.['head'])
     const last = Number(horizon?.['last'])
-    if (after > last) throw new CorruptDataError(`position ${after} is beyond the end of the log, ${last}`)
+    if (after > last) throw beyond(after, last)
     if (after >= head) return { events: [], next: after, head: Math.max(after, head) }
     // A statement of its own: it must see what was committed when the horizon was found.
     const events = await this.#between<T>(on, after, head, limit, query)
@@ -357,3 +358,6 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     if (this.#closed) throw new ClosedError('the event store is closed')
   }
 }
+
+const beyond = (after: number, last: number): CorruptDataError =>
+  new CorruptDataError(`position ${after} is beyond the end of the log, ${last}`)

@@ -147,6 +147,7 @@ export interface EventStore<E extends Event = Event> {
    * @throws VersionConflictError when the stream is not as expected, or the log not as `unless` says: nothing was written; has the
    * events missed.
    * @throws TombstonedError, StreamClosedError when the stream takes no more events: nothing was written.
+   * @throws CorruptDataError when `unless.after` is beyond the end of the log, as for {@link readPage}: nothing was written.
    * @throws InvalidPayloadError when an event holds what can't be stored as it is: nothing was written.
    * @throws InvalidOptionError for no events, an empty name, or an idempotency key first used for other streams.
    */

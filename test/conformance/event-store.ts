@@ -651,6 +651,10 @@ export function eventStoreContract(
     const { position } = await store.append('s', [e('a')])
     await expect(store.readPage({ after: position + 1_000 })).rejects.toMatchObject({ code: 'CORRUPT_DATA' })
     expect(await store.readPage({ after: position })).toMatchObject({ events: [], next: position })
+    const unless = { query: { items: [{ types: ['b'] }] }, after: position + 1_000 }
+    await expect(store.append('s', [e('a')], { unless })).rejects.toMatchObject({ code: 'CORRUPT_DATA' })
+    const decided = store.append('s', [e('a')], { unless: { ...unless, after: position } })
+    expect(await decided).toMatchObject({ version: 2 })
   })
 
   law('appends wake those who asked, until they leave', async ({ store }) => {
