@@ -14,7 +14,7 @@ const entry = Object.fromEntries(sources.map((source) => [source.slice('src/'.le
 export default defineConfig(
   (['esm', 'cjs'] as const).map((format) => ({
     entry: format === 'esm' ? { ...entry, cli: 'src/cli/main.ts' } : entry,
-    external: ['pg'], // the user's own
+    external: ['pg', 'ioredis'], // the user's own
     format,
     target: 'node20',
     platform: 'node',

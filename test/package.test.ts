@@ -66,11 +66,13 @@ describe('in an empty folder', () => {
   test('the command says what it can do, and which driver it lacks', () => {
     const holdfast = join(folder, 'node_modules', '.bin', 'holdfast')
     expect(run(holdfast, ['--help'])).toContain('Usage: holdfast')
-    const { status, stderr } = spawnSync(holdfast, ['events', '--database-url', 'postgres://127.0.0.1:1/x'], {
-      cwd: folder,
-      encoding: 'utf8',
-    })
-    expect([status, stderr]).toEqual([1, 'holdfast events: the driver is missing: npm install pg\n'])
+    for (const [option, url, driver] of [
+      ['--database-url', 'postgres://127.0.0.1:1/x', 'pg'],
+      ['--redis-url', 'redis://127.0.0.1:1', 'ioredis'],
+    ] as const) {
+      const { status, stderr } = spawnSync(holdfast, ['events', option, url], { cwd: folder, encoding: 'utf8' })
+      expect([status, stderr]).toEqual([1, `holdfast events: the driver is missing: npm install ${driver}\n`])
+    }
   })
 
   test('every subpath is imported from ESM and from CommonJS, with the same names', () => {

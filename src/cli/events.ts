@@ -6,7 +6,7 @@ import { Doorbell } from '../event-sourcing/doorbell.js'
 import { live, type EventStore, type Query, type ReadOptions, type Recorded } from '../event-sourcing/index.js'
 import { openStore } from './stores.js'
 import { printStates } from './states.js'
-import { dateOf, fit, integerOf, UsageError, type Terminal } from './terminal.js'
+import { dateOf, fit, integerOf, quoted, UsageError, type Terminal } from './terminal.js'
 
 export const EVENTS_HELP = `Usage: holdfast events [options] [stream]
 
@@ -14,6 +14,8 @@ Without a stream: the last events of the whole log. With one: its events.
 
   --database-url URL   PostgreSQL with the log (default: DATABASE_URL). Needs pg installed
   --schema NAME        schema of its tables (default: holdfast)
+  --redis-url URL      Redis with the log, instead. Needs ioredis installed
+  --namespace PREFIX   what its keys begin with (default: holdfast:{events}:)
   --limit N            at most so many events: the last ones, or the first after --after or --from (default: 20)
   --follow             then go on with what is appended, until Ctrl-C
   --json               one JSON object per line; whole events
@@ -35,6 +37,8 @@ Time travel: the state of a stream at several versions or moments, side by side;
 const OPTIONS = {
   'database-url': { type: 'string' },
   schema: { type: 'string' },
+  'redis-url': { type: 'string' },
+  namespace: { type: 'string' },
   limit: { type: 'string' },
   follow: { type: 'boolean' },
   json: { type: 'boolean' },
@@ -128,7 +132,7 @@ async function printLog(
   const { signal } = terminal
   let position = after ?? 0
   if (after === undefined) {
-    const { events: last, head } = await lastOf(store, query, limit)
+    const { events: last, head } = await lastOf(store, query, limit, signal)
     for (const event of last) print(event, values, terminal)
     position = head
   } else {
@@ -156,13 +160,15 @@ async function lastOf(
   store: EventStore,
   query: Query | undefined,
   limit: number,
+  signal: AbortSignal,
 ): Promise<{ readonly events: readonly Recorded[]; readonly head: number }> {
   const { head } = await store.readPage({ limit: 1 })
   for (let width = 10 * limit; ; width *= 10) {
     const found: Recorded[] = []
     const after = Math.max(0, head - width)
     // oxlint-disable-next-line no-await-in-loop -- more only where that was not enough
-    for await (const event of store.readAll({ after, query })) found.push(event)
+    for await (const event of store.readAll({ after, query, signal }))
+      if (found.push(event) >= 2 * limit) found.splice(0, limit) // so that they never fill the memory
     if (found.length >= limit || after === 0)
       return { events: found.slice(-limit), head: Math.max(head, found.at(-1)?.position ?? 0) }
   }
@@ -171,8 +177,8 @@ async function lastOf(
 function print(event: Recorded, { json }: Values, terminal: Terminal): void {
   if (json) return terminal.out(jsonCodec.encode({ ...event, recordedAt: event.recordedAt.toISOString() }))
   const { position, streamId, version, type, data, recordedAt, tags } = event
-  const name = [streamId, type].map((text) => (/^[\x21-\x7e]+$/.test(text) ? text : JSON.stringify(text)))
+  const name = [streamId, type].map((text) => (/^[\x21-\x7e]+$/.test(text) ? text : quoted(text)))
   const line = `${String(position).padStart(8)}  ${recordedAt.toISOString()}  ${name[0]}@${version}  ${name[1]}`
-  const label = tags ? ` [${tags.map((tag) => JSON.stringify(tag)).join(' ')}]` : ''
+  const label = tags ? ` [${tags.map(quoted).join(' ')}]` : ''
   terminal.out(fit(`${line}  ${inspect(data, { breakLength: Infinity, depth: null })}${label}`, terminal))
 }

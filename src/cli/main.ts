@@ -1,17 +1,26 @@
 #!/usr/bin/env node
+import { systemClock } from '../kernel/clock.js'
 import { run } from './run.js'
 
+/** How long a command may take to end once it was asked to, in milliseconds: a server may not answer. */
+const GRACE_MS = 1_000
+
 const stopping = new AbortController()
-for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, () => stopping.abort())
+const stop = (): void => {
+  stopping.abort()
+  systemClock.setTimer(() => process.exit(), GRACE_MS)
+}
+for (const signal of ['SIGINT', 'SIGTERM'] as const) process.once(signal, stop)
 process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error // `| head` has seen enough
-  stopping.abort()
+  stop()
 })
 
 process.exitCode = await run(process.argv.slice(2), {
   out: (line) => void process.stdout.write(`${line}\n`),
   err: (line) => void process.stderr.write(`${line}\n`),
-  columns: process.stdout.columns ?? Infinity,
+  columns: process.stdout.columns || Infinity, // 0 when nobody has set it
   env: process.env,
   signal: stopping.signal,
 })
+process.stdout.write('', () => process.exit()) // a module of the user's may have something open

@@ -18,6 +18,10 @@ export class UsageError extends Error {}
 export const fit = (line: string, { columns }: Terminal): string =>
   line.length <= columns ? line : `${line.slice(0, columns - 1)}…`
 
+/** `text` in quotes, without anything that could break a line or move the cursor. */
+export const quoted = (text: string): string =>
+  JSON.stringify(text).replaceAll(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+
 /** The number that an option gives. @throws UsageError unless it is an integer of at least `min`. */
 export function integerOf(option: string, text: string | undefined, min: number): number | undefined {
   if (text === undefined) return undefined

@@ -1,7 +1,13 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createServer, type AddressInfo } from 'node:net'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { Redis } from 'ioredis'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { run } from '../../src/cli/run.js'
 import type { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
+import { RedisEventStore } from '../../src/event-sourcing/redis.js'
 import { openPool, openStore } from '../event-sourcing/database.js'
 
 const pool = openPool()
@@ -87,6 +93,86 @@ test('states stand side by side, and what changed is marked', async () => {
   ])
 })
 
+test('a state of any shape can be shown, and a stream of any name', async () => {
+  const { store, schema } = await openShop()
+  const of = (...args: string[]) => holdfast(['events', '--schema', schema, ...args])
+  const { lines } = await of('order-1', '--state', 'test/cli/order.ts#knot', '--at', '1')
+  expect(lines).toEqual([
+    '                 version 1',
+    `all              Map(1) { 'a' => Set(1) { 1 } }`,
+    String.raw`"a\n\u009b".b    1`,
+    expect.stringContaining('<ref *1>'),
+  ])
+  expect((await of('order-1', '--state', 'test/cli/order.ts#wide', '--at', '1')).lines).toHaveLength(150_001)
+  const odd = 'a%zz\u009b-1'
+  await store.append(odd, [{ type: 'Placed', data: 1 }])
+  const missed = await of(odd, '--state', 'test/cli/order.ts#Order')
+  expect(missed).toMatchObject({ code: 2, complaints: expect.stringContaining('no stream of a repository') })
+  expect(plain((await of(odd)).lines)).toEqual([String.raw`"a%zz\u009b-1"@1  Placed  1`])
+  await store.append('a%252D-1', [{ type: 'Placed', data: { cents: 5 } }]) // category `a%2D`
+  expect((await of('a%252D-1', '--state', 'test/cli/order.ts#Order', '--at', '1')).lines.at(-1)).toMatch(/cents +5$/)
+})
+
+test('the last events of a type are found, however far back they are', async () => {
+  const { store, schema } = await openShop()
+  for (let i = 0; i < 50; i++) await store.append('many', [{ type: 'Many', data: i }])
+  for (let i = 0; i < 30; i++) await store.append('other', [{ type: 'Other', data: i }])
+  const { lines } = await holdfast(['events', '--schema', schema, '--type', 'Many', '--limit', '3'])
+  expect(plain(lines)).toEqual([47, 48, 49].map((n) => `many@${n + 1}  Many  ${n}`))
+})
+
+test('a log on Redis', async () => {
+  const redis = new Redis(inject('redisUrl'))
+  onTestFinished(() => redis.disconnect())
+  const namespace = `cli:${crypto.randomUUID()}:`
+  const store = new RedisEventStore(redis, { namespace })
+  await store.append('order-1', [{ type: 'Placed', data: { cents: 900 }, tags: ['customer:7'] }])
+  await store.append('order-1', [{ type: 'Paid', data: { by: 'card' } }])
+  const args = ['--redis-url', inject('redisUrl'), '--namespace', namespace]
+  const of = async (...more: string[]) => (await holdfast(['events', ...args, ...more], { env: {} as never })).lines
+  expect(plain(await of())).toEqual([
+    `order-1@1  Placed  { cents: 900 } ["customer:7"]`,
+    `order-1@2  Paid  { by: 'card' }`,
+  ])
+  expect(plain(await of('order-1', '--from', '2'))).toHaveLength(1)
+  expect(await of('order-1', '--state', 'test/cli/order.ts#Order')).toContain(`state          'Placed'   * 'Paid'`)
+  const { child, line } = follow(['events', ...args, '--limit', '1', '--follow'])
+  expect(await line()).toContain('order-1@2')
+  await store.append('order-2', [{ type: 'Placed', data: {} }])
+  expect(await line()).toContain('order-2@1  Placed')
+  child.kill('SIGINT')
+  expect(await ended(child)).toBe(0)
+})
+
+test('it ends when it is interrupted, whatever hangs, and when it is done, whatever is open', async () => {
+  const silent = createServer(() => {}).listen(0, '127.0.0.1')
+  onTestFinished(() => void silent.close())
+  const connected = new Promise((resolve) => silent.once('connection', resolve))
+  await new Promise((resolve) => silent.once('listening', resolve))
+  const { port } = silent.address() as AddressInfo
+  const hanging = follow(['events', '--redis-url', `redis://127.0.0.1:${port}`])
+  await connected
+  hanging.child.kill('SIGINT')
+  expect(await ended(hanging.child)).toBe(0)
+
+  const { schema } = await openShop()
+  const folder = mkdtempSync(join(tmpdir(), 'holdfast-'))
+  onTestFinished(() => rmSync(folder, { recursive: true }))
+  const open =
+    'export const open = { initial: () => 0, decide: () => [], evolve: (n) => n + 1 }; setInterval(() => {}, 1e6)'
+  writeFileSync(join(folder, 'open.mjs'), open)
+  const { child, line } = follow([
+    'events',
+    'order-1',
+    '--schema',
+    schema,
+    '--state',
+    `${join(folder, 'open.mjs')}#open`,
+  ])
+  expect(await line()).toContain('version 1')
+  expect(await ended(child)).toBe(0)
+})
+
 test('what can’t be understood or done is said, with a code for each', async () => {
   const { schema } = await openShop()
   const wrong: [args: string[], code: number, says: string | RegExp][] = [
@@ -98,6 +184,9 @@ test('what can’t be understood or done is said, with a code for each', async (
     [['events', 's', '--at', '1'], 2, '--at goes with --state'],
     [['events', 'a', 'b'], 2, 'one stream, not 2: a b'],
     [['events', '--what'], 2, "Unknown option '--what'"],
+    [['events', '--namespace', 'x'], 2, '--namespace goes with --redis-url'],
+    [['events', '--redis-url', 'redis://localhost', '--schema', 'x'], 2, '--schema goes without --redis-url'],
+    [['events', '--redis-url', 'redis://127.0.0.1:1'], 1, 'Redis: connect ECONNREFUSED'],
     [['events', 'none', '--schema', schema], 1, 'there is no stream "none"'],
     [['events', 'none-1', '--schema', schema, '--state', 'test/cli/order.ts#Order'], 1, 'there is no stream "none-1"'],
     [['events', 'order-1', '--schema', schema, '--state', 'test/cli/order.ts#Gone'], 2, 'exports no aggregate class'],
@@ -113,7 +202,7 @@ test('what can’t be understood or done is said, with a code for each', async (
   const ended = await holdfast(['events'], { env: {} as never })
   expect(ended).toMatchObject({
     code: 2,
-    complaints: 'holdfast events: no database: give --database-url, or set DATABASE_URL',
+    complaints: 'holdfast events: no log: give --database-url or --redis-url, or set DATABASE_URL',
   })
   for (const args of [[], ['-h'], ['events', '--help']])
     expect((await holdfast(args)).lines[0]).toMatch(/^Usage: holdfast /)
@@ -130,9 +219,15 @@ test('--follow goes on with what is appended, until it is interrupted', async ()
     const { version } = await store.append('order-1', [{ type: 'Paid', data: {} }])
     expect(await line()).toContain(`order-1@${version}  Paid`)
     child.kill('SIGINT')
-    expect(await new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal)))).toBe(0)
+    expect(await ended(child)).toBe(0)
   }
 })
+
+/** Its exit code, or what killed it. */
+const ended = (child: ChildProcess): Promise<unknown> =>
+  child.exitCode === null
+    ? new Promise((resolve) => child.once('exit', (code, signal) => resolve(code ?? signal)))
+    : Promise.resolve(child.exitCode)
 
 /** The command in a process of its own. `line`: its next line. */
 function follow(args: readonly string[]): { child: ChildProcess; line: () => Promise<string> } {
