@@ -60,8 +60,9 @@ export interface RedisEventStoreOptions {
 const CHUNK = 2_000
 /** Events that one call looks at: more would hold up the server's other clients. */
 const BUDGET = 2_000
-/** Events removed at a time. */
+/** Events removed at a time, and tags of them. */
 const PURGED = 500
+const PURGED_TAGS = 10_000
 const STATES = ['live', 'archived', 'tombstoned'] as const
 
 const [pageScript, readScript, removeScript, hiddenScript, purgeScript] = [
@@ -101,6 +102,10 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
     { namespace = DEFAULT_NAMESPACE, idempotencyMs, subscriber }: RedisEventStoreOptions = {},
   ) {
     this.#client = checkObject('client', client)
+    // ioredis would put it before the keys that the scripts are given, not before those that they make.
+    const { options } = client as { options?: { keyPrefix?: unknown } }
+    if (options?.keyPrefix)
+      invalid('client', 'one without keyPrefix (that is what namespace is for)', options.keyPrefix)
     this.#prefix = hashTagged(checkString('namespace', namespace, 0))
     const keptMs = idempotencyMs === undefined ? 0 : checkInteger('idempotencyMs', idempotencyMs, 1)
     this.#subscriber = subscriber && checkObject('subscriber', subscriber)
@@ -336,7 +341,10 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
       const reply = await hiddenScript.run(this.#client, [h, list], [name, PURGED])
       const [base, elements] = reply as [string, string[]]
       if (elements.length === 0) return
-      const events = elements.map((element) => eventOf(stream, element))
+      let tagged = 0
+      const events = elements
+        .map((element) => eventOf(stream, element))
+        .filter(({ tags = [] }, i) => (tagged += tags.length) <= PURGED_TAGS || i === 0)
       const tags = events.flatMap((e) => (e.tags ?? []).map((tag) => [tagKey(this.#prefix, tag), e.position] as const))
       const keys = [h, log, list, ...tags.map(([key]) => key)]
       const positions = [...events.map((event) => event.position), ...tags.map(([, position]) => position)]

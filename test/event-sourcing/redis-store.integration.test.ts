@@ -177,6 +177,18 @@ test('what is removed leaves nothing behind but the stream’s versions, also wh
   expect(await store.append('q', [e('q')])).toMatchObject({ position: 1_203 })
 })
 
+test('events with more tags than one call can name are removed', async () => {
+  const { store } = open()
+  const tags = Array.from({ length: 2_000 }, (_, i) => `t${i}`)
+  for (let i = 0; i < 3; i++)
+    await store.append(
+      's',
+      Array.from({ length: 25 }, () => ({ ...e('a'), tags })),
+    )
+  await store.truncate('s', 76)
+  expect((await store.readPage({ query: { items: [{ tags: ['t0', 't1'] }] } })).events).toEqual([])
+})
+
 test('results of idempotency keys are kept for ever, or as long as is said', async () => {
   const { store, namespace } = open()
   const short = new RedisEventStore(redis, { namespace, idempotencyMs: 50 })
@@ -259,6 +271,8 @@ test('who may not publish may append', async () => {
 
 test('a mistake in an option is found at construction and named', () => {
   expect(() => new RedisEventStore(null as never)).toThrow(/^client: /)
+  const prefixed = redis.duplicate({ keyPrefix: 'app:', lazyConnect: true })
+  expect(() => new RedisEventStore(prefixed)).toThrow(/^client: expected one without keyPrefix/)
   expect(() => new RedisEventStore(redis, { namespace: 1 as never })).toThrow(/^namespace: /)
   expect(() => new RedisEventStore(redis, { idempotencyMs: 0 })).toThrow(/^idempotencyMs: /)
   expect(() => new RedisEventStore(redis, { subscriber: 'x' as never })).toThrow(/^subscriber: /)
