@@ -1,18 +1,26 @@
 import { randomUUID } from 'node:crypto'
+import type { Pool } from 'pg'
 import { MemoryCacheBackplane, MemoryCacheStore, type CacheBackplane, type CacheStore } from 'holdfast/cache'
 import { MemoryEventStore, type EventStore } from 'holdfast/event-sourcing'
 import { MemoryTokenBucketStore, type TokenBucketStore } from 'holdfast/rate-limit'
+import type { OrderEvent } from './order.js'
+import type { OrdersReadModel } from './read-model.js'
+import { MemoryOrders } from './read-model-memory.js'
 
 /** Where the shop keeps what it shares with other processes. */
 export interface Backends {
-  readonly events: EventStore
+  readonly events: EventStore<OrderEvent>
+  readonly readModel: OrdersReadModel
   readonly buckets: TokenBucketStore
   /** The second level of the cache, and how changes of it are told. */
   readonly cache: { readonly l2: CacheStore; readonly backplane: CacheBackplane }
   /** For people: where it is. */
-  readonly about: { readonly events: string; readonly buckets: string; readonly cache: string }
+  readonly about: About
   close(): Promise<void>
 }
+
+/** Where everything is, for people. */
+export type About = Readonly<Record<'events' | 'readModel' | 'buckets' | 'cache', string>>
 
 /** A server that was asked for does not answer. The message is for people. */
 export class BackendError extends Error {
@@ -29,51 +37,78 @@ interface Opened<T> {
  * Memory, or the servers at the addresses given. The rest of the shop can't tell which: that is what ports are for.
  * @throws BackendError when a server can't be reached
  */
-export async function openBackends({
-  redis,
-  postgres,
-}: {
-  readonly redis?: string | undefined
-  readonly postgres?: string | undefined
-}): Promise<Backends> {
-  const events = postgres ? await openPostgres(postgres) : inMemory(new MemoryEventStore())
-  const shared = redis
-    ? await openRedis(redis).catch(async (error: unknown) => {
-        await events.close()
-        throw error
-      })
-    : inMemory({
-        buckets: new MemoryTokenBucketStore(),
-        cache: { l2: new MemoryCacheStore(), backplane: new MemoryCacheBackplane() },
-      })
-  return {
-    events: events.store,
-    ...shared.store,
-    about: { events: events.about, buckets: shared.about, cache: shared.about },
-    async close() {
-      await events.store.close()
-      await Promise.all([events.close(), shared.close()])
-    },
+export async function openBackends({ redis, postgres, readPostgres = postgres }: BackendOptions): Promise<Backends> {
+  const opened: Opened<unknown>[] = []
+  const close = async (): Promise<void> => {
+    for (const one of opened.toReversed()) await one.close()
   }
+  const open = async <T>(opening: Promise<Opened<T>> | Opened<T>): Promise<Opened<T>> => {
+    const one = await opening
+    opened.push(one)
+    return one
+  }
+  try {
+    const events = await open(postgres ? openEvents(postgres) : inMemory(new MemoryEventStore<OrderEvent>()))
+    const { store } = events
+    opened.push({ ...events, close: () => store.close() })
+    const readModel = await open(readPostgres ? openReadModel(readPostgres, store) : inMemory(new MemoryOrders(store)))
+    const shared = await open(redis ? openRedis(redis) : inMemory(sharedMemory()))
+    const about = { events: events.about, readModel: readModel.about, buckets: shared.about, cache: shared.about }
+    return { events: store, readModel: readModel.store, ...shared.store, about, close }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+interface BackendOptions {
+  readonly redis?: string | undefined
+  /** Of the log. */
+  readonly postgres?: string | undefined
+  /** Of the read model. @defaultValue the log's */
+  readonly readPostgres?: string | undefined
 }
 
 const inMemory = <T>(store: T): Opened<T> => ({ store, about: 'memory', close: async () => {} })
 
+const sharedMemory = (): Pick<Backends, 'buckets' | 'cache'> => ({
+  buckets: new MemoryTokenBucketStore(),
+  cache: { l2: new MemoryCacheStore(), backplane: new MemoryCacheBackplane() },
+})
+
 // The drivers are loaded when they are wanted: the library itself needs neither.
 
-async function openPostgres(url: string): Promise<Opened<EventStore>> {
-  const { Pool } = (await import('pg')).default
+async function openEvents(url: string): Promise<Opened<EventStore<OrderEvent>>> {
   const { PostgresEventStore } = await import('holdfast/event-sourcing/postgres')
+  return openPostgres(url, async (pool) => {
+    const store = new PostgresEventStore<OrderEvent>(pool, { schema: 'storefront' })
+    await store.migrate()
+    return store
+  })
+}
+
+async function openReadModel(url: string, events: EventStore<OrderEvent>): Promise<Opened<OrdersReadModel>> {
+  const { PostgresOrders } = await import('./read-model-postgres.js')
+  return openPostgres(url, async (pool) => {
+    const readModel = new PostgresOrders(events, pool)
+    await readModel.migrate()
+    const { head } = await events.readPage({ limit: 1 })
+    if ((await readModel.position()) > head)
+      throw new Error('its schema storefront_read is of another log than this one; drop it, and it is made anew')
+    return readModel
+  })
+}
+
+async function openPostgres<T>(url: string, make: (pool: Pool) => Promise<T>): Promise<Opened<T>> {
+  const { Pool } = (await import('pg')).default
   const pool = new Pool({ connectionString: url, connectionTimeoutMillis: 3_000 })
   pool.on('error', () => {}) // an idle connection was cut: the next query makes another
-  const store = new PostgresEventStore(pool, { schema: 'storefront' })
   try {
-    await store.migrate()
+    return { store: await make(pool), about: 'PostgreSQL', close: () => pool.end() }
   } catch (error) {
     await pool.end()
     throw new BackendError(`PostgreSQL at ${withoutPassword(url)} can't be used: ${reasonOf(error)}`, { cause: error })
   }
-  return { store, about: 'PostgreSQL', close: () => pool.end() }
 }
 
 async function openRedis(url: string): Promise<Opened<Pick<Backends, 'buckets' | 'cache'>>> {

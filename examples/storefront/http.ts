@@ -8,6 +8,7 @@ import { secureHeaders } from 'hono/secure-headers'
 import { honoErrorHandler, honoRateLimit, ProblemError, problemResponse } from 'holdfast/http'
 import {
   cancelBody,
+  eventsQuery,
   orderBody,
   orderQuery,
   historyQuery,
@@ -36,7 +37,7 @@ interface Env {
 /** The shop's outside: every route, what it takes and what it answers. Whatever goes wrong ends in `problems.ts`. */
 export function createApp(shop: Shop): Hono<Env> {
   const app = new Hono<Env>()
-  const { queries, limiter, metrics, live } = shop
+  const { queries, limiter, metrics, live, feed } = shop
 
   app.onError(honoErrorHandler<Context<Env>>({ map: problemOfShop, report: logOurs }))
   app.notFound(({ req }) =>
@@ -93,6 +94,10 @@ export function createApp(shop: Shop): Hono<Env> {
     return c.json(await queries.send('GetHistory', { orderId: c.req.param('id'), version }))
   })
 
+  app.get('/orders/:id/versions', async (c) => {
+    return c.json(await queries.send('GetVersions', { orderId: c.req.param('id') }))
+  })
+
   app.get('/orders/:id/receipt', async (c) => {
     return c.json(await queries.send('GetReceipt', { orderId: c.req.param('id') }))
   })
@@ -105,7 +110,9 @@ export function createApp(shop: Shop): Hono<Env> {
     return c.json({ id: orderId, status: 'cancelling', version, position }, 202)
   })
 
-  app.get('/health', (c) => c.json({ status: 'ok', ...shop.about(), breaker: shop.payments.breaker.state }))
+  app.get('/health', async (c) =>
+    c.json({ status: 'ok', ...(await shop.about()), breaker: shop.payments.breaker.state }),
+  )
   app.get('/switches', (c) => c.json(shop.switches.read()))
   app.patch('/switches', async (c) => {
     return c.json(await shop.switches.change(validated(switchesBody, await readJson(c), 'the switches')))
@@ -113,6 +120,12 @@ export function createApp(shop: Shop): Hono<Env> {
 
   // Who asks for the headers only would be a page that watches for ever.
   app.get('/live', (c) => (c.req.method === 'HEAD' ? c.body(null, 200, live.headers) : live.open()))
+  app.get('/events/live', (c) => {
+    // A browser that was cut off says by itself how far it had come.
+    const after = c.req.header('last-event-id') ?? c.req.query('after')
+    const from = validated(eventsQuery, { ...c.req.query(), after }, 'the query').after
+    return c.req.method === 'HEAD' ? c.body(null, 200, feed.headers) : feed.open(from)
+  })
   for (const file of readdirSync(pageFolder)) {
     const content = readFileSync(new URL(file, pageFolder))
     const headers = { 'Content-Type': `${mediaTypes[extname(file)]}; charset=utf-8`, 'Cache-Control': 'no-cache' }

@@ -16,7 +16,9 @@ async function main(): Promise<void> {
 }
 
 function tell({ load, ordersPerSecond }: StorefrontOptions, { url, paymentUrl, about }: Storefront): void {
-  console.log(`storefront: events in ${about.events}, rate limit buckets in ${about.buckets}, cache in ${about.cache}`)
+  const { events, buckets, cache, readModel } = about
+  console.log(`storefront: events in ${events}, rate limit buckets in ${buckets}, cache in ${cache}`)
+  console.log(`storefront: read model in ${readModel}`)
   console.log(`storefront: payment provider on ${paymentUrl}`)
   console.log(
     `storefront: ${load ? `${ordersPerSecond} orders per second are on their way` : 'no load, you are the only customer'}`,

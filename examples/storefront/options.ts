@@ -7,6 +7,7 @@ export interface StorefrontOptions {
   readonly port: number
   readonly redis: string | undefined
   readonly postgres: string | undefined
+  readonly readPostgres: string | undefined
   readonly checkout: CheckoutKind
   readonly load: boolean
   readonly ordersPerSecond: number
@@ -20,6 +21,7 @@ export const help = `A small shop at work on the primitives of holdfast.
   --host NAME        the address to listen on (default 127.0.0.1: this machine only)
   --redis URL        keep the rate limiter's buckets and the cache's second level in Redis: redis://localhost:6379
   --postgres URL     keep the events in PostgreSQL: postgres://user:password@localhost:5432/name
+  --read-postgres URL  keep the read model in that one (default: that of --postgres, in a schema of its own, storefront_read)
   --checkout KIND    ${checkoutKinds.join(' or ')} (default ${checkoutKinds[0]}; the page can switch)
   --rate N           orders per second of the built-in load, 1 to 200 (default 5)
   --no-load          no built-in load: you are the only customer
@@ -34,14 +36,19 @@ export class UsageError extends Error {
 export function readOptions(args: readonly string[]): StorefrontOptions | 'help' {
   const values = parse(args)
   if (values.help) return 'help'
-  const { host = '127.0.0.1', port = '3000', redis, postgres, checkout = checkoutKinds[0], rate = '5' } = values
+  const { host = '127.0.0.1', port = '3000', checkout = checkoutKinds[0], rate = '5' } = values
   const kind = checkoutKinds.find((it) => it === checkout)
   if (!kind) throw new UsageError(`--checkout: ${checkoutKinds.join(' or ')}, not '${checkout}'`)
+  const [postgres, readPostgres] = [postgresOf('postgres', values), postgresOf('read-postgres', values)]
+  if (readPostgres && !postgres)
+    // else it would know of events that no log has any more
+    throw new UsageError('--read-postgres: only with --postgres, for a read model must not outlive its log')
   return {
     host,
     port: numberOf('--port', port, 0, 65_535),
-    redis: redis === undefined ? undefined : urlOf('--redis', redis, ['redis:', 'rediss:']),
-    postgres: postgres === undefined ? undefined : urlOf('--postgres', postgres, ['postgres:', 'postgresql:']),
+    redis: urlOf('--redis', values.redis, ['redis:', 'rediss:']),
+    postgres,
+    readPostgres,
     checkout: kind,
     load: !values['no-load'],
     ordersPerSecond: numberOf('--rate', rate, 1, 200),
@@ -56,6 +63,7 @@ function parse(args: readonly string[]) {
     port: string,
     redis: string,
     postgres: string,
+    'read-postgres': string,
     checkout: string,
     rate: string,
     'no-load': flag,
@@ -74,7 +82,12 @@ function numberOf(option: string, text: string, min: number, max: number): numbe
   throw new UsageError(`${option}: a whole number from ${min} to ${max}, not '${text}'`)
 }
 
-function urlOf(option: string, text: string, protocols: readonly string[]): string {
+function postgresOf<Name extends string>(name: Name, values: { readonly [N in Name]?: string | undefined }) {
+  return urlOf(`--${name}`, values[name], ['postgres:', 'postgresql:'])
+}
+
+function urlOf(option: string, text: string | undefined, protocols: readonly string[]): string | undefined {
+  if (text === undefined) return undefined
   if (URL.canParse(text) && protocols.includes(new URL(text).protocol)) return text
   throw new UsageError(
     `${option}: an address that begins with ${protocols.map((it) => `${it}//`).join(' or ')}, not '${text}'`,

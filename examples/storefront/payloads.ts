@@ -39,6 +39,7 @@ const count = z.coerce.number().pipe(z.int())
 
 export const orderQuery = z.strictObject({ atLeast: count.pipe(z.int().min(0)).optional() })
 export const historyQuery = z.strictObject({ version: count.pipe(z.int().min(1)).optional() })
+export const eventsQuery = z.strictObject({ after: count.pipe(z.int().min(0)).optional() })
 export const listQuery = z.strictObject({
   limit: count.pipe(z.int().min(1).max(100)).default(20),
   status: z.enum(['placed', 'shipped', 'cancelled']).optional(),

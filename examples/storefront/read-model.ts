@@ -1,4 +1,4 @@
-import type { Recorded } from 'holdfast/event-sourcing'
+import type { Recorded, Subscription } from 'holdfast/event-sourcing'
 import type { Item } from './catalogue.js'
 import type { CancelReason, OrderEvent } from './order.js'
 
@@ -21,73 +21,70 @@ export interface OrderView {
   readonly changedAt: Date
 }
 
-/** The read model: orders as they are asked for, made from the events and from nothing else. It could be made anew at any time. */
-export class OrdersView {
-  readonly #orders = new Map<string, OrderView>()
-  readonly count = { placed: 0, shipped: 0, cancelled: 0 }
+/** How many orders there are of each status. */
+export type OrderCounts = Readonly<Record<OrderView['status'], number>>
 
-  find(orderId: string): OrderView | undefined {
-    return this.#orders.get(orderId)
-  }
+/** Which orders are wanted. */
+export interface OrderFilter {
+  /** At most; `Infinity`: all. */
+  readonly limit: number
+  readonly status?: OrderView['status'] | undefined
+  readonly userId?: string | undefined
+}
 
+/** What can be asked of the read model, wherever it is. */
+export interface OrdersView {
+  find(orderId: string): Promise<OrderView | undefined>
   /** The newest first. */
-  list({
-    limit,
-    status,
-    userId,
-  }: {
-    readonly limit: number
-    readonly status?: string | undefined
-    readonly userId?: string | undefined
-  }): OrderView[] {
-    const found: OrderView[] = []
-    for (const order of [...this.#orders.values()].toReversed()) {
-      if (found.length === limit) break
-      if ((status ?? order.status) === order.status && (userId ?? order.userId) === order.userId) found.push(order)
-    }
-    return found
-  }
-
-  /** Takes in one event. @returns the order as it is now */
-  apply(event: Recorded<OrderEvent>): OrderView | undefined {
-    const id = event.streamId.slice('order-'.length)
-    const before = this.#orders.get(id)
-    const after = next(before, event, id)
-    if (!after) return undefined
-    if (before) this.count[before.status]--
-    this.count[after.status]++
-    this.#orders.set(id, after)
-    return after
-  }
+  list(filter: OrderFilter): Promise<readonly OrderView[]>
+  counts(): Promise<OrderCounts>
 }
 
-function next(before: OrderView | undefined, event: Recorded<OrderEvent>, id: string): OrderView | undefined {
+/**
+ * Orders as they are asked for, made from the events and from nothing else: it could be made anew at any time. In memory
+ * (`read-model-memory.ts`) or in a database of its own (`read-model-postgres.ts`); what is done with an event is the same, and here.
+ */
+export interface OrdersReadModel extends OrdersView {
+  /** Begins to take in events, where it stopped, exactly once each. */
+  run(): Subscription
+}
+
+/** What each event changes. */
+const changes: {
+  readonly [Type in OrderEvent['type']]: (data: Extract<OrderEvent, { type: Type }>['data']) => Partial<OrderView>
+} = {
+  OrderPlaced: (placed) => ({ ...placed, status: 'placed', stock: 'none', payment: 'none' }),
+  OrderAccepted: ({ checkout }) => ({ checkout }),
+  StockReserved: () => ({ stock: 'reserved' }),
+  PaymentReceived: () => ({ payment: 'received' }),
+  OrderShipped: ({ tracking }) => ({ status: 'shipped', tracking }),
+  CancelRequested: () => ({}),
+  OrderCancelled: ({ reason, detail }) => ({ status: 'cancelled', reason, detail }),
+  StockReleased: () => ({ stock: 'released' }),
+  PaymentRefunded: () => ({ payment: 'refunded' }),
+}
+
+/** The events that the read model takes in. */
+export const orderEvents = Object.keys(changes) as OrderEvent['type'][]
+
+/** The order that an event is about. */
+export const orderIdOf = ({ streamId }: Recorded): string => streamId.slice('order-'.length)
+
+interface Rows<V> {
+  get(key: string): V | undefined
+  set(key: string, value: V): unknown
+}
+
+/** Takes one event in. It counts what comes twice twice: that each comes once is what the projector is for. */
+export function takeIn(event: Recorded<OrderEvent>, orders: Rows<OrderView>, counts: Rows<number>): void {
+  const id = orderIdOf(event)
+  const before = orders.get(id)
+  if (!before && event.type !== 'OrderPlaced') return
   const { version, recordedAt } = event
-  if (before && version <= before.version) return before // brought again: nothing new
-  if (event.type === 'OrderPlaced') {
-    const order = { ...event.data, id, version, status: 'placed', stock: 'none', payment: 'none' } as const
-    return { ...order, placedAt: recordedAt, changedAt: recordedAt }
-  }
-  return before && { ...before, ...changes(event), version, changedAt: recordedAt }
-}
-
-function changes(event: Exclude<OrderEvent, { type: 'OrderPlaced' }>): Partial<OrderView> {
-  switch (event.type) {
-    case 'OrderAccepted':
-      return { checkout: event.data.checkout }
-    case 'StockReserved':
-      return { stock: 'reserved' }
-    case 'PaymentReceived':
-      return { payment: 'received' }
-    case 'OrderShipped':
-      return { status: 'shipped', tracking: event.data.tracking }
-    case 'CancelRequested':
-      return {}
-    case 'OrderCancelled':
-      return { status: 'cancelled', ...event.data }
-    case 'StockReleased':
-      return { stock: 'released' }
-    case 'PaymentRefunded':
-      return { payment: 'refunded' }
-  }
+  const change = (changes[event.type] as (data: OrderEvent['data']) => Partial<OrderView>)(event.data)
+  const after = { placedAt: recordedAt, ...before, ...change, id, version, changedAt: recordedAt } as OrderView
+  orders.set(id, after)
+  if (before?.status === after.status) return
+  if (before) counts.set(before.status, (counts.get(before.status) ?? 0) - 1)
+  counts.set(after.status, (counts.get(after.status) ?? 0) + 1)
 }

@@ -1,5 +1,5 @@
 import { CacheManager } from 'holdfast/cache'
-import { MemoryCheckpoints, Repository, subscribe, type EventStore, type Recorded } from 'holdfast/event-sourcing'
+import { MemoryCheckpoints, Repository, subscribe, type Recorded } from 'holdfast/event-sourcing'
 import { perSecond, RateLimiter } from 'holdfast/rate-limit'
 import type { Backends } from './backends.js'
 import type { Checkout, CheckoutKind } from './checkout.js'
@@ -7,6 +7,7 @@ import { ChoreographedCheckout } from './checkout-choreography.js'
 import { OrchestratedCheckout } from './checkout-saga.js'
 import { priceOf } from './catalogue.js'
 import { createCommands, type Done, type ShopCommands } from './commands.js'
+import { EventFeed } from './event-feed.js'
 import { Inventory } from './inventory.js'
 import { Live } from './live.js'
 import { Metrics } from './metrics.js'
@@ -14,7 +15,7 @@ import { Order, type OrderEvent } from './order.js'
 import { PaymentClient, type PaymentClientOptions } from './payment-client.js'
 import type { Switches } from './payloads.js'
 import { createQueries, type OrderCache } from './queries.js'
-import { OrdersView } from './read-model.js'
+import { orderIdOf } from './read-model.js'
 import { Carrier } from './shipping.js'
 import { Snapshots } from './snapshot.js'
 
@@ -33,29 +34,36 @@ export type Shop = Awaited<ReturnType<typeof openShop>>
 
 /** The one place where everything is made and put together, from the bottom up. */
 export async function openShop({ backends, paymentUrl, payment, checkout, load }: ShopParts) {
-  const store = backends.events as EventStore<OrderEvent>
+  const { events: store, readModel: view } = backends
   const metrics = new Metrics()
 
   // Write side: commands decide on orders, orders are rebuilt from their events.
-  const orders = new Repository<Order, never, OrderEvent>(store, Order, { category: 'order' })
+  const orders = new Repository<Order, never, OrderEvent>(store, Order, {
+    category: 'order',
+    cache: { max: 1_000 }, // a checkout comes back to its order again and again
+  })
   const commands = createCommands(orders)
 
-  // Read side: a view made from the log of all events, a cache in two levels in front of it.
-  const view = new OrdersView()
+  // Read side: a projection of the log in a database of its own, a cache in two levels in front of it.
+  const projection = view.run()
+  const { head } = await store.readPage({ limit: 1 })
+  await projection.reached(head, 60_000)
   // A first level this small leaves something to do for the second.
   const cache = new CacheManager<OrderCache>({ l1: { maxEntries: 25 }, ...backends.cache })
-  const startedAt = new Date()
-  const project = async (event: Recorded<OrderEvent>): Promise<void> => {
-    const order = view.apply(event)
-    if (!order) return
-    await cache.delete(order.id) // before the position moves on: who waits for it never gets the old entry
-    if (event.recordedAt < startedAt) return
+  // Every process follows the log for itself, whichever of them projects it.
+  const feed = new EventFeed()
+  const follow = async (event: Recorded<OrderEvent>): Promise<void> => {
+    feed.add(event)
+    if (projection.position < event.position) await projection.reached(event.position)
+    await cache.delete(orderIdOf(event)) // before the position moves on: who waits for it never gets the old entry
+    if (event.position <= head) return
     if (event.type === 'OrderShipped') metrics.ended('completed')
     if (event.type === 'OrderCancelled') metrics.ended('cancelled')
   }
-  const subscription = subscribe(store, new MemoryCheckpoints(), 'orders-view', project, { pollMs: 100 })
+  const from = Math.max(0, head - feed.kept) // the page begins with a few that were there before
+  const following = subscribe(store, new MemoryCheckpoints(), 'follow', follow, { pollMs: 100, from })
   const payments = new PaymentClient(paymentUrl, payment)
-  const queries = createQueries({ view, cache, store, orders, payments }, subscription)
+  const queries = createQueries({ view, cache, store, orders, payments }, following)
 
   // Services, and the two ways to let them work together.
   const inventory = new Inventory()
@@ -68,12 +76,8 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
   let current = checkout
 
   /** What an earlier process left half-way goes on here. */
-  const { head } = await store.readPage({ limit: 1 })
-  await subscription.reached(head, 60_000)
-  for (const { id: orderId, items, shipTo, cents, checkout: kind } of view.list({
-    limit: Infinity,
-    status: 'placed',
-  })) {
+  const open = await view.list({ limit: Infinity, status: 'placed' })
+  for (const { id: orderId, items, shipTo, cents, checkout: kind } of open) {
     await checkouts[(kind as CheckoutKind) ?? current].start({ orderId, items, shipTo, cents })
   }
 
@@ -116,12 +120,13 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
     limiter,
     metrics,
     live,
+    feed,
     payments,
     inventory,
     carrier,
     checkouts,
     switches,
-    about: () => ({ ...backends.about, checkout: current, orders: { ...view.count } }),
+    about: async () => ({ ...backends.about, checkout: current, orders: await view.counts() }),
 
     /** Places an order and sends it through the checkout of the moment. */
     async place(input: ShopCommands['PlaceOrder']['in']): Promise<Done> {
@@ -142,10 +147,17 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
       return done
     },
 
+    /** Ends the streams of all who watch. */
+    hangUp(): void {
+      live.close()
+      feed.close()
+    },
+
     async close(): Promise<void> {
       live.close()
+      feed.close()
       await Promise.all([checkouts.orchestrated.close(), checkouts.choreographed.close()])
-      await subscription.stop()
+      await Promise.all([following.stop(), projection.stop()])
       await cache.close()
     },
   }

@@ -1,13 +1,14 @@
 import type { CacheManager } from 'holdfast/cache'
 import type { RateLimiter } from 'holdfast/rate-limit'
 import type { CircuitState } from 'holdfast/resilience'
+import type { About } from './backends.js'
 import { catalogue } from './catalogue.js'
 import type { Checkout, CheckoutKind, CheckoutsView } from './checkout.js'
 import type { Metrics } from './metrics.js'
 import type { PaymentClient } from './payment-client.js'
 import type { Switches } from './payloads.js'
 import type { OrderCache } from './queries.js'
-import type { OrdersView, OrderView } from './read-model.js'
+import type { OrderCounts, OrdersView, OrderView } from './read-model.js'
 
 const SHOWN_ORDERS = 12
 const SHOWN_CHECKOUTS = 11
@@ -21,7 +22,7 @@ interface Watched {
   readonly checkouts: Readonly<Record<CheckoutKind, Checkout>>
   readonly metrics: Metrics
   readonly switches: { read(): Switches }
-  readonly about: { readonly events: string; readonly buckets: string; readonly cache: string }
+  readonly about: About
 }
 
 /** What the page draws. Most of it is asked for; what passes by unasked (refusals, turns of the breaker) is listened to. */
@@ -29,6 +30,10 @@ export class Snapshots {
   readonly #breaker: { readonly state: CircuitState; readonly at: number }[] = [{ state: 'closed', at: Date.now() }]
   readonly #refused = new Map<string, number>()
   #storeFailedAt = -Infinity
+  #read: { readonly counts: OrderCounts; readonly orders: readonly OrderView[] } = {
+    counts: { placed: 0, shipped: 0, cancelled: 0 },
+    orders: [],
+  }
 
   constructor(private readonly watched: Watched) {
     const { limiter, payments } = watched
@@ -44,21 +49,35 @@ export class Snapshots {
   }
 
   async make() {
-    const { view, cache, payments, metrics, switches, about } = this.watched
+    const { cache, payments, metrics, switches, about } = this.watched
     const { l1Hits, l2Hits, loads } = cache.stats()
     const { completed, cancelled, refused } = metrics.total
+    const [readModelFailed, provider] = await Promise.all([this.#readModelFails(), payments.ledger()])
     return {
       now: Date.now(),
       about,
       switches: switches.read(),
-      totals: { completed, cancelled, open: view.count.placed },
+      totals: { completed, cancelled, open: this.#read.counts.placed },
       series: metrics.last(SECONDS),
-      orders: view.list({ limit: SHOWN_ORDERS }).map(orderLine),
+      orders: this.#read.orders.map(orderLine),
+      readModelFailed,
       checkouts: this.#checkouts(),
       breaker: { ...this.#breakerNow(), timeline: this.#breaker.filter((_, i) => this.#isRecent(i)) },
       cache: { l1: l1Hits, l2: l2Hits, loads },
       limiter: { refused, ...this.#limiter() },
-      provider: await payments.ledger(),
+      provider,
+    }
+  }
+
+  /** Asks the read model. While it does not answer, the page shows what it said last. */
+  async #readModelFails(): Promise<boolean> {
+    const { view } = this.watched
+    try {
+      const [counts, orders] = await Promise.all([view.counts(), view.list({ limit: SHOWN_ORDERS })])
+      this.#read = { counts, orders }
+      return false
+    } catch {
+      return true
     }
   }
 

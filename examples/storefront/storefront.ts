@@ -1,4 +1,4 @@
-import { openBackends } from './backends.js'
+import { openBackends, type About } from './backends.js'
 import type { CheckoutKind } from './checkout.js'
 import { createApp } from './http.js'
 import { Load } from './load.js'
@@ -13,6 +13,7 @@ export interface StartOptions {
   readonly port: number
   readonly redis?: string | undefined
   readonly postgres?: string | undefined
+  readonly readPostgres?: string | undefined
   readonly checkout: CheckoutKind
   readonly load: boolean
   readonly ordersPerSecond: number
@@ -24,7 +25,7 @@ export interface StartOptions {
 export interface Storefront {
   readonly url: string
   readonly paymentUrl: string
-  readonly about: { readonly events: string; readonly buckets: string; readonly cache: string }
+  readonly about: About
   readonly shop: Shop
   /** Ends the load, takes no new request, lets what is under way come to its end, gives everything back. */
   close(): Promise<void>
@@ -35,13 +36,13 @@ export interface Storefront {
  * @throws BackendError when a server that was asked for can't be used; what the system says when the port can't be had
  */
 export async function startStorefront(options: StartOptions, tell: (line: string) => void): Promise<Storefront> {
-  const { host, port, redis, postgres, checkout, load: on, ordersPerSecond, payment } = options
+  const { host, port, redis, postgres, readPostgres, checkout, load: on, ordersPerSecond, payment } = options
   const opened: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
     for (const one of opened.splice(0).toReversed()) await one()
   }
   try {
-    const backends = await openBackends({ redis, postgres })
+    const backends = await openBackends({ redis, postgres, readPostgres })
     opened.push(() => backends.close())
     const provider = await startPaymentProvider()
     opened.push(() => provider.close())
@@ -52,7 +53,7 @@ export async function startStorefront(options: StartOptions, tell: (line: string
       tell(`storefront: port ${wanted} is taken, so it is ${got}`),
     )
     opened.push(async () => {
-      shop.live.close() // or the server would wait for the pages that watch
+      shop.hangUp() // or the server would wait for the pages that watch
       await server.close()
     })
     load.start(server.url)

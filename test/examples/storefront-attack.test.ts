@@ -78,6 +78,11 @@ test.each(['Content-Length: 100\r\n\r\n{', 'Transfer-Encoding: chunked\r\n\r\n5\
   },
 )
 
+test('HEAD /events/live has the headers, and ends', async () => {
+  const { status, headers } = await shop.send('HEAD', '/events/live')
+  expect([status, headers.get('content-type')]).toEqual([200, 'text/event-stream'])
+})
+
 test('HEAD /live has the headers, and watches nothing', async () => {
   const { payments } = shop.storefront.shop
   const asked = vi.spyOn(payments, 'ledger') // each snapshot asks once

@@ -34,6 +34,24 @@ test('an order can be read as it was at any version', async () => {
   expect(then.events).toHaveLength(3)
 })
 
+test('an order comes with every state it was in, and the event that led to each', async () => {
+  const id = await shop.place()
+  await shop.ended(id)
+  const { body } = await shop.get(`/orders/${id}/versions`)
+  const states = body.versions.map(({ version, type, state: { status, stock, payment, cents } }: any) =>
+    [version, type, status, stock, payment, cents].join(' '),
+  )
+  expect(states).toEqual([
+    '1 OrderPlaced placed none none 18900',
+    '2 OrderAccepted placed none none 18900',
+    '3 StockReserved placed reserved none 18900',
+    '4 PaymentReceived placed reserved received 18900',
+    '5 OrderShipped shipped reserved received 18900',
+  ])
+  const { body: history } = await shop.get(`/orders/${id}/history?version=4`)
+  expect(body.versions[3].state).toEqual(history.state)
+})
+
 test('the list has the newest first, by status and by user', async () => {
   const headers = { 'x-user-id': 'lister' }
   const ids: string[] = []
@@ -89,6 +107,7 @@ describe('every refusal is a problem as RFC 9457 has it', () => {
     ['GET', '/nowhere', undefined, 404, 'NOT_FOUND'],
     ['GET', '/orders/none', undefined, 404, 'NOT_FOUND'],
     ['GET', '/orders/none/history', undefined, 404, 'NOT_FOUND'],
+    ['GET', '/orders/none/versions', undefined, 404, 'NOT_FOUND'],
     ['GET', '/orders/none/receipt', undefined, 404, 'NOT_FOUND'],
     ['POST', '/orders/none/cancel', {}, 404, 'NOT_FOUND'],
     ['DELETE', '/orders', undefined, 405, 'METHOD_NOT_ALLOWED'],
@@ -109,6 +128,8 @@ describe('every refusal is a problem as RFC 9457 has it', () => {
     ['GET', '/orders?colour=red', undefined, 422, 'INVALID_PAYLOAD'],
     ['GET', '/orders/none?atLeast=-1', undefined, 422, 'INVALID_PAYLOAD'],
     ['GET', '/orders/none/history?version=0', undefined, 422, 'INVALID_PAYLOAD'],
+    ['GET', '/events/live?after=the-beginning', undefined, 422, 'INVALID_PAYLOAD'],
+    ['GET', '/events/live?before=7', undefined, 422, 'INVALID_PAYLOAD'],
   ])('%s %s %j: %d %s', async (method, path, body, status, code) => {
     const answer = await shop.send(method, path, body)
     expect(answer.body).toMatchObject({

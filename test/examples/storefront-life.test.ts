@@ -17,6 +17,7 @@ test(
       Array.from({ length: 15 }, () => shop.send('GET', '/orders', undefined, { 'x-user-id': 'greedy' })),
     )
     const watching = (await fetch(new URL('/live', shop.storefront.url))).body?.getReader()
+    const following = (await fetch(new URL('/events/live', shop.storefront.url))).text()
     const decoder = new TextDecoder()
     let text = ''
     const snapshot = await until(async () => {
@@ -39,6 +40,7 @@ test(
     // oxlint-disable-next-line no-await-in-loop -- what was still sent, then the end: not a cut
     while (end?.done === false) end = await watching?.read()
     expect(end?.done).toBe(true)
+    expect(await following).toContain('"type":"OrderShipped"') // it has come to its end, too
     await expect(shop.get('/health')).rejects.toThrow('fetch failed')
     await until(() => open() <= before || undefined)
   },
@@ -82,6 +84,10 @@ test('the command line is read strictly', () => {
     ordersPerSecond: 5,
   })
   expect(readOptions(['--help'])).toBe('help')
+  expect(readOptions(['--postgres', 'postgres://h/x', '--read-postgres', 'postgresql://h/y'])).toMatchObject({
+    postgres: 'postgres://h/x',
+    readPostgres: 'postgresql://h/y',
+  })
   const args = ['--port', '0', '--rate=20', '--no-load', '--checkout', 'choreographed', '--redis', 'redis://h:1']
   expect(readOptions(args)).toMatchObject({ port: 0, ordersPerSecond: 20, load: false, redis: 'redis://h:1' })
   const wrong = (...list: string[]): string => {
@@ -98,6 +104,10 @@ test('the command line is read strictly', () => {
   expect(wrong('--checkout', 'chaotic')).toBe("--checkout: orchestrated or choreographed, not 'chaotic'")
   expect(wrong('--redis', 'localhost')).toBe(
     "--redis: an address that begins with redis:// or rediss://, not 'localhost'",
+  )
+  expect(wrong('--read-postgres', 'postgres://h/x')).toMatch(/^--read-postgres: only with --postgres/)
+  expect(wrong('--postgres', 'postgres://h/x', '--read-postgres', 'mysql://h/y')).toMatch(
+    /^--read-postgres: an address that begins with postgres:/,
   )
   expect(wrong('--redis', '')).toBe("--redis: an address that begins with redis:// or rediss://, not ''")
   expect(wrong('--colour', 'red')).toMatch(/^Unknown option '--colour'/)

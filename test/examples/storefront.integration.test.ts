@@ -1,42 +1,11 @@
-import { execFileSync, spawn, type ChildProcess } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { Pool } from 'pg'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
 import { chromium as chromiumPath } from '../../scripts/programs.mjs'
 import { until } from './storefront-client.js'
-
-interface Running {
-  readonly child: ChildProcess
-  readonly url: string
-  readonly output: () => string
-  /** Resolves with the exit code, or the signal that ended it. */
-  readonly ended: Promise<number | string | null>
-}
-
-async function start(...args: string[]): Promise<Running> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/storefront/main.ts', ...args])
-  let output = ''
-  child.stdout.on('data', (text) => (output += text))
-  child.stderr.on('data', (text) => (output += text))
-  const ended = new Promise<number | string | null>((resolve) => {
-    child.once('exit', (code, signal) => resolve(code ?? signal))
-  })
-  onTestFinished(async () => {
-    child.kill('SIGKILL')
-    await ended
-  })
-  const url = await until(
-    () => /open (http:\S+)/.exec(output)?.[1] ?? (child.exitCode === null ? undefined : output),
-    20_000,
-  )
-  return { child, url, output: () => output, ended }
-}
-
-async function flip(url: string, switches: object): Promise<void> {
-  const headers = { 'content-type': 'application/json' }
-  await fetch(`${url}/switches`, { method: 'PATCH', headers, body: JSON.stringify(switches) })
-}
+import { flip, start } from './storefront-process.js'
 
 describe('the page, in a real browser', { timeout: 60_000 }, () => {
   let browser: Browser
@@ -184,13 +153,14 @@ describe('on real servers', { timeout: 60_000 }, () => {
   test('keeps its events in PostgreSQL and its buckets in Redis, and goes on where it stopped', async () => {
     const pool = new Pool({ connectionString: inject('postgresUrl') })
     onTestFinished(async () => {
-      await pool.query('drop schema if exists storefront cascade')
+      await pool.query('drop schema if exists storefront, storefront_read cascade')
       await pool.end()
     })
-    await pool.query('drop schema if exists storefront cascade')
+    await pool.query('drop schema if exists storefront, storefront_read cascade')
     const servers = ['--redis', inject('redisUrl'), '--postgres', inject('postgresUrl')]
     const first = await start('--port', '0', '--rate', '10', ...servers)
     expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis, cache in Redis')
+    expect(first.output()).toContain('read model in PostgreSQL')
     const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
       ((await (await fetch(`${url}/health`)).json()) as { orders: never }).orders
     await until(async () => (await health(first.url)).shipped >= 10 || undefined)
