@@ -79,6 +79,94 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     expect(errors).toEqual([])
   })
 
+  test('follows the log live; it can be paused, and holds still for who points at it', async () => {
+    const { url } = await start('--port', '0', '--rate', '10')
+    const { page, errors } = await openPage(url)
+    const rows = page.locator('#events tr')
+    await rows.nth(23).waitFor()
+    expect(await rows.count()).toBe(24)
+    const text = (): Promise<string | null> => page.locator('#events').textContent()
+    const moves = async (): Promise<void> => {
+      const before = await text()
+      await until(async () => (await text()) !== before || undefined)
+    }
+    const standsStill = async (): Promise<void> => {
+      const before = await text()
+      await new Promise((resolve) => setTimeout(resolve, 700))
+      expect(await text()).toBe(before)
+    }
+    await moves()
+    await page.getByRole('button', { name: 'Pause' }).press('Enter')
+    await standsStill()
+    await page.getByRole('button', { name: /^Go on \(\d+ new\)$/ }).click()
+    await moves()
+    await rows.nth(3).hover()
+    await standsStill()
+    await page.mouse.move(0, 0)
+    await moves()
+    expect(errors).toEqual([])
+  })
+
+  test('travels through the versions of an order by keyboard, and marks what changed', async () => {
+    const { url } = await start('--port', '0', '--no-load')
+    const { page, errors } = await openPage(url)
+    await page.getByRole('button', { name: 'Place an order' }).press('Enter')
+    await page.locator('#orders .pill[data-state="shipped"]').waitFor()
+    await page.locator('#orders a').focus()
+    await page.keyboard.press('Enter')
+    const slider = page.getByRole('slider', { name: 'Version', exact: true })
+    await slider.waitFor()
+    const row = (name: string) => page.locator('#state div').filter({ has: page.getByText(name, { exact: true }) })
+    const says = (value: string) =>
+      until(async () => (await slider.getAttribute('aria-valuetext')) === value || undefined)
+    await says('version 5 of 5: OrderShipped')
+    expect(await page.evaluate('document.activeElement.id')).toBe('version')
+    expect(await row('status').locator('del').textContent()).toBe('placed')
+    expect(await row('status').locator('ins').textContent()).toBe('shipped')
+
+    await page.keyboard.press('ArrowLeft')
+    await says('version 4 of 5: PaymentReceived')
+    expect(await row('status').locator('dd').textContent()).toBe('placed')
+    expect(await page.locator('#state [data-changed] dt').allTextContents()).toEqual(['payment'])
+    await page.keyboard.press('Home')
+    await says('version 1 of 5: OrderPlaced')
+    expect(await row('total').locator('ins').textContent()).toBe('€189.00')
+    expect(await row('stock').locator('dd').textContent()).toBe('none')
+    await page.getByRole('checkbox', { name: 'compare with the version before' }).press('Space')
+    expect(await page.locator('#state [data-changed]').count()).toBe(0)
+    expect(page.url()).toMatch(/#order=[0-9a-f]{32}&version=1$/)
+
+    await page.reload()
+    await says('version 1 of 5: OrderPlaced')
+    await page.locator('#versions').getByRole('button', { name: 'StockReserved' }).press('Enter')
+    await says('version 3 of 5: StockReserved')
+    expect(await page.locator('#versions [aria-current="step"]').textContent()).toBe('3StockReserved')
+    expect(errors).toEqual([])
+  })
+
+  test('opens the order of an event at its version, and shows its next events as they happen, as text', async () => {
+    const { url } = await start('--port', '0', '--no-load')
+    const { page, errors } = await openPage(url)
+    await flip(url, { payment: 'hang' })
+    const nasty = '<img src=x onerror=document.title="broken">'
+    const headers = { 'content-type': 'application/json' }
+    const body = JSON.stringify({ items: [{ sku: 'rope', quantity: 1 }], shipTo: nasty })
+    await fetch(`${url}/orders`, { method: 'POST', headers, body })
+    const slider = page.getByRole('slider', { name: 'Version', exact: true })
+    await page.locator('#events tr', { hasText: 'StockReserved' }).getByRole('link').click()
+    await page.locator('#version[aria-valuetext="version 3 of 3: StockReserved"]').waitFor()
+    await page.mouse.move(0, 0)
+    await flip(url, { payment: 'ok' })
+    await page.locator('#version[aria-valuetext^="version 5 of 5"]').waitFor() // it was at the last one, so it stays there
+    await slider.press('Home')
+    await page.getByText(`${nasty}`, { exact: true }).waitFor()
+    expect(await page.locator('img').count()).toBe(0)
+    await page.evaluate(`location.hash = 'order=none'`)
+    await page.getByRole('alert').filter({ hasText: 'there is no order none' }).waitFor()
+    expect(await page.locator('#travel').isVisible()).toBe(false)
+    expect(errors.filter((error) => !error.includes('404'))).toEqual([])
+  })
+
   test.each([
     ['wide', { viewport: { width: 1400, height: 900 } }],
     ['narrow', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
@@ -86,6 +174,8 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     const { url } = await start('--port', '0', '--rate', '10')
     const { page } = await openPage(url, options)
     await page.locator('#orders tr').nth(8).waitFor()
+    await page.locator('#orders a').first().click()
+    await page.locator('#state').waitFor()
     expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0)
   })
 })

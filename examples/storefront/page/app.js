@@ -12,10 +12,10 @@ function draw(snapshot) {
   write(at('open'), count.format(totals.open))
   write(
     at('about'),
-    `Events in ${about.events}, rate limit buckets in ${about.buckets}, the cache’s second level in ${about.cache}, everything else in memory.`,
+    `Events in ${about.events}, the read model in ${about.readModel}, rate limit buckets in ${about.buckets}, the cache’s second level in ${about.cache}, everything else in memory.`,
   )
   drawSwitches(snapshot.switches)
-  drawOrders(snapshot.orders)
+  drawOrders(snapshot.orders, snapshot.readModelFailed)
   drawCheckouts(snapshot.checkouts)
   drawBreaker(snapshot.breaker, snapshot.provider, snapshot.now)
   drawTraffic(snapshot.series)

@@ -2,6 +2,8 @@
 
 export const at = (id) => document.getElementById(id)
 export const count = new Intl.NumberFormat('en')
+export const euros = new Intl.NumberFormat('en', { style: 'currency', currency: 'EUR' })
+export const clock = new Intl.DateTimeFormat('en', { timeStyle: 'medium', hourCycle: 'h23' })
 
 /** Writes only what changed, so that screen readers and selections are left alone. */
 export function write(node, text) {
@@ -15,6 +17,16 @@ export function make(tag, { text, ...attributes } = {}, ...children) {
   node.append(...children)
   return node
 }
+
+/** A link that shows an order in the panel below, `version` of it if one is given. */
+export function linkTo(orderId, version) {
+  const address = new URLSearchParams({ order: orderId, ...(version && { version }) })
+  return make('a', { text: orderId.slice(-8), href: `#${address}`, title: `${orderId}, version by version` })
+}
+
+/** Whether someone points at a list or is in it: what moves can't be clicked, so it holds still. */
+export const isHeld = (list) =>
+  (list.matches(':hover') && matchMedia('(hover: hover)').matches) || list.matches(':focus-within')
 
 export function pill(node, state, text = state) {
   node.dataset.state = state

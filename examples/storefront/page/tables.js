@@ -1,7 +1,5 @@
 // Orders and checkouts, the newest first.
-import { at, count, keep, make, pill, write } from './dom.js'
-
-const euros = new Intl.NumberFormat('en', { style: 'currency', currency: 'EUR' })
+import { at, count, euros, isHeld, keep, linkTo, make, pill, write } from './dom.js'
 
 const marks = {
   none: ['–', 'no', 'not yet'],
@@ -19,15 +17,12 @@ function mark(cell, value) {
   cell.setAttribute('aria-label', label)
 }
 
-export function drawOrders(orders) {
+export function drawOrders(orders, readModelFailed) {
+  at('orders-failed').hidden = !readModelFailed
+  if (isHeld(at('orders'))) return
   const build = ({ id, userId, what, cents }) => {
-    const link = make('a', {
-      text: id.slice(-8),
-      href: `/orders/${encodeURIComponent(id)}/history`,
-      title: 'its history',
-    })
     const cells = [
-      make('td', {}, link),
+      make('td', {}, linkTo(id)),
       make('td', { text: userId }),
       make('td', { text: what, class: 'what', title: what }),
       make('td', { text: euros.format(cents / 100), class: 'number' }),
