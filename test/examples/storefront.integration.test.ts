@@ -159,7 +159,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     await flip(url, { payment: 'ok' })
     await page.locator('#version[aria-valuetext^="version 5 of 5"]').waitFor() // it was at the last one, so it stays there
     await slider.press('Home')
-    await page.getByText(`${nasty}`, { exact: true }).waitFor()
+    await page.getByText(nasty, { exact: true }).waitFor()
     expect(await page.locator('img').count()).toBe(0)
     await page.evaluate(`location.hash = 'order=none'`)
     await page.getByRole('alert').filter({ hasText: 'there is no order none' }).waitFor()
