@@ -21,7 +21,9 @@ export const help = `A small shop at work on the primitives of holdfast.
   --host NAME        the address to listen on (default 127.0.0.1: this machine only)
   --redis URL        keep the rate limiter's buckets and the cache's second level in Redis: redis://localhost:6379
   --postgres URL     keep the events in PostgreSQL: postgres://user:password@localhost:5432/name
-  --read-postgres URL  keep the read model in that one (default: that of --postgres, in a schema of its own, storefront_read)
+  --read-postgres URL
+                     keep the read model in that PostgreSQL (default with --postgres: the same one; either way in the
+                     schema storefront_read)
   --checkout KIND    ${checkoutKinds.join(' or ')} (default ${checkoutKinds[0]}; the page can switch)
   --rate N           orders per second of the built-in load, 1 to 200 (default 5)
   --no-load          no built-in load: you are the only customer

@@ -23,7 +23,12 @@ async function database() {
     await admin.query(`drop database ${name} with (force)`)
     await admin.end()
   })
-  return { url: url.href, pool }
+  /** Lets nobody in, and sends away who is in. */
+  const away = async (yes: boolean): Promise<void> => {
+    await admin.query(`alter database ${name} allow_connections ${!yes}`)
+    if (yes) await admin.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [name])
+  }
+  return { url: url.href, pool, away }
 }
 
 const everything = async (readModel: OrdersReadModel) => ({
@@ -146,6 +151,29 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
       `select count(*)::int as n from storefront_read.orders where user_id = 'marked'`,
     )
     expect(rows[0].n).toBeGreaterThan(40)
+  })
+
+  test('is not needed to take orders: queries say that it is away, and it catches up', async () => {
+    const [log, read] = await Promise.all([database(), database()])
+    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url })
+    onTestFinished(() => shop.storefront.close())
+    await shop.ended(await shop.place())
+    await read.away(true)
+    const id = await shop.place()
+    const { checkouts } = shop.storefront.shop
+    await until(() => checkouts.orchestrated.view(2).counts.completed === 2 || undefined)
+    expect(await shop.get('/orders')).toMatchObject({ status: 503, body: { code: 'STORE_FAILED' } })
+    expect((await shop.get(`/orders/${id}/versions`)).body.versions).toHaveLength(5)
+    const watching = (await fetch(new URL('/live', shop.storefront.url))).body?.getReader()
+    const seen = new TextDecoder().decode((await watching?.read())?.value)
+    expect(JSON.parse(seen.slice('data: '.length))).toMatchObject({ readModelFailed: true })
+    await watching?.cancel()
+    await read.away(false)
+    await until(async () => {
+      const { status, body } = await shop.get('/orders?status=shipped')
+      return (status === 200 && body.orders[0]?.id === id) || undefined
+    })
+    expect((await shop.get('/health')).body.orders).toEqual({ placed: 0, shipped: 2, cancelled: 0 })
   })
 
   test('says so when it is of another log', async () => {
