@@ -44,9 +44,9 @@ async function chaos(writing: Omit<Writing, 'writer' | 'seed'>, untilMs: number)
     killed++
     if (systemClock.now() < untilMs) writers[victim] = start(victim)
   }
-  const gone = writers.map(
-    (child) => child.exitCode ?? child.signalCode ?? new Promise((done) => child.once('exit', done)),
-  )
+  const gone = writers.map(async (child) => {
+    if (child.exitCode === null && child.signalCode === null) await new Promise((done) => child.once('exit', done))
+  })
   writers.forEach((child) => child.kill('SIGKILL'))
   await Promise.all(gone)
   return killed
@@ -95,21 +95,23 @@ test(
     await store.append('held', [{ type: 'e', data: 0 }], { tx: held })
     const letGo = systemClock.sleep(4_000).then(() => held.query('commit'))
 
-    let over = false
+    const state = { over: false }
     const naive = new Set<number>()
     const readNaively = async (): Promise<void> => {
-      for (let after = 0; !over; await systemClock.sleep(2)) {
+      for (let after = 0; !state.over; await systemClock.sleep(2)) {
         const { rows } = await pool.query(`select pos from "${schema}".es_events where pos > $1 order by pos`, [after])
         for (const row of rows) naive.add(Number(row.pos))
         after = Number(rows.at(-1)?.pos ?? after)
       }
     }
-    const readers = Array.from({ length: READERS }, (_, i) => follow(store, [1_000, 50, 7][i] as number, () => over))
+    const readers = Array.from({ length: READERS }, (_, i) =>
+      follow(store, [1_000, 50, 7][i] as number, () => state.over),
+    )
     const readingNaively = readNaively()
     const killed = await chaos({ postgresUrl: inject('postgresUrl'), log: schema }, systemClock.now() + SECONDS * 1_000)
     await letGo
     await allGone(schema)
-    over = true
+    state.over = true
     const [seen] = await Promise.all([Promise.all(readers), readingNaively])
 
     const { rows } = await pool.query(`select pos, stream, version from "${schema}".es_events order by pos`)
@@ -145,21 +147,23 @@ test('Redis: no event is lost, doubled or out of order', { timeout: TIMEOUT_MS }
   onTestFinished(async () => {
     await client.quit()
   })
-  let over = false
+  const state = { over: false }
   /** Goes by time, as one does who has no positions: what comes within the same millisecond is lost. */
   const naive = new Set<number>()
   const readNaively = async (): Promise<void> => {
-    for (let after = 0, last = 0; !over; await systemClock.sleep(2)) {
+    for (let after = 0, last = 0; !state.over; await systemClock.sleep(2)) {
       const { events, next } = await store.readPage({ after })
       for (const { recordedAt, position } of events) if (recordedAt.getTime() > last) naive.add(position)
       last = Math.max(last, ...events.map(({ recordedAt }) => recordedAt.getTime()))
       after = next
     }
   }
-  const readers = Array.from({ length: READERS }, (_, i) => follow(store, [1_000, 50, 7][i] as number, () => over))
+  const readers = Array.from({ length: READERS }, (_, i) =>
+    follow(store, [1_000, 50, 7][i] as number, () => state.over),
+  )
   const readingNaively = readNaively()
   const killed = await chaos({ redisPort: port, log }, systemClock.now() + SECONDS * 1_000)
-  over = true
+  state.over = true
   const [seen] = await Promise.all([Promise.all(readers), readingNaively])
   const all: Recorded[] = []
   for await (const event of store.readAll()) all.push(event)
