@@ -215,11 +215,16 @@ async function inTurn<T>(client: SqlQueryable, work: () => Promise<T>): Promise<
   return mine
 }
 
-/** What PostgreSQL's `text` can't hold (NUL, lone surrogates), and the backslash that stands for them. */
-const NOT_TEXT = /[\\\0\p{Surrogate}]/u
+/** What PostgreSQL's `text` can't hold (NUL, lone surrogates), the backslash that stands for them, and a mark that PGlite drops at the start. */
+const NOT_TEXT = /[\\\0\p{Surrogate}]|^\ufeff/u
 
 /** Any string as one that `text` holds, one to one; most are what they are. */
-export const toSqlText = (text: string): string => (NOT_TEXT.test(text) ? JSON.stringify(text).slice(1, -1) : text)
+export const toSqlText = (text: string): string =>
+  NOT_TEXT.test(text)
+    ? JSON.stringify(text)
+        .slice(1, -1)
+        .replace(/^\ufeff/, '\\ufeff')
+    : text
 
 /** The string that {@link toSqlText} was given. */
 export const fromSqlText = (text: string): string => (text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text)

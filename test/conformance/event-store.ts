@@ -148,6 +148,7 @@ export function eventStoreContract(
         'a\u0000',
         'a\\u0000',
         '\ud800',
+        '\ufeffa',
         '\ud801',
         "'; drop",
         '%',
