@@ -155,6 +155,9 @@ function withPlace<E extends Event>({
   return (tags.length > 0 ? { ...event, tags } : event) as unknown as Recorded<E>
 }
 
+/** Tags of an item of which PostgreSQL is to find the rarest: with many more it would think longer than it reads. */
+const JOINED_TAGS = 4
+
 /**
  * Positions above `$1`, up to `$2`, that `query` picks, as a condition on `e.pos`; its parameters are added to `params`.
  * Each item is ordered and cut at `$3`, so that a rare tag costs an index probe and not a reading of the log.
@@ -164,9 +167,14 @@ export function queryCondition(s: string, query: Query, params: unknown[]): stri
   const items = query.items.map(({ types, tags }) => {
     const conditions = ['i.pos > $1', 'i.pos <= $2']
     if (types) conditions.push(`i.type = any(${param(types.map(toSqlText))}::text[])`)
-    for (const tag of tags ?? [])
+    for (const tag of tags?.slice(0, JOINED_TAGS) ?? [])
       conditions.push(
         `i.pos in (select t.pos from ${s}.es_tags t where t.tag = ${s}.es_key(${param(toSqlText(tag))}) and t.pos > $1 and t.pos <= $2)`,
+      )
+    const more = tags?.slice(JOINED_TAGS) ?? []
+    if (more.length > 0)
+      conditions.push(
+        `(select bool_and(exists (select from ${s}.es_tags o where o.tag = ${s}.es_key(n) and o.pos = i.pos)) from unnest(${param(more.map(toSqlText))}::text[]) n)`,
       )
     return `(select i.pos from ${s}.es_events i where ${conditions.join(' and ')} order by i.pos limit $3)`
   })
