@@ -10,7 +10,7 @@ import {
   type SqlQueryable,
   type SqlRow,
 } from '../kernel/postgres.js'
-import { sqlIdentifier } from '../kernel/postgres-schema.js'
+import { READ_COMMITTED, sqlIdentifier } from '../kernel/postgres-schema.js'
 import type { PostgresCheckpoints } from './postgres-checkpoints.js'
 import { checkpointOf, type RevisionId, type Revisions, type Standing } from './revisions.js'
 
@@ -62,6 +62,7 @@ export class PostgresRevisions implements Revisions<SqlQueryable> {
           return this.tableName(table, id)
         }),
       )
+      await this.#checkFree(tx, id, [...tables])
       const [row] = await this.#query(
         tx,
         `with counted as (update ${this.#s}.es_projections set setups = setups + 1 where name = NAME returning setups)
@@ -72,6 +73,17 @@ export class PostgresRevisions implements Revisions<SqlQueryable> {
       if (before?.live === id.revision) await this.#show(tx, id, [...tables])
       return Number(row?.['generation'])
     })
+  }
+
+  /** @throws InvalidOptionError when another projection has a table of this name: there is one view for both. */
+  async #checkFree(tx: SqlQueryable, { name }: RevisionId, tables: readonly string[]): Promise<void> {
+    const [taken] = await this.#query(
+      tx,
+      `select t from ${this.#s}.es_revisions r, json_array_elements_text(r.tables::json) t
+       where r.name <> NAME and t = any($2::text[]) limit 1`,
+      [name, tables.map(toSqlText)],
+    )
+    if (taken) invalid('table', 'a name that no other projection has', fromSqlText(taken['t'] as string))
   }
 
   standing(id: RevisionId): Promise<Standing | undefined> {
@@ -224,7 +236,10 @@ export class PostgresRevisions implements Revisions<SqlQueryable> {
       }
     }
     try {
-      return await transaction(this.db, (tx) => work(tx, users))
+      return await transaction(this.db, async (tx) => {
+        await tx.query(READ_COMMITTED)
+        return work(tx, users)
+      })
     } catch (error) {
       if (thrown) throw thrown.error
       throw error === GIVE_WAY || isHoldfastError(error) ? error : sqlFailed(error)

@@ -11,6 +11,9 @@ export function sqlIdentifier(option: string, name: string): string {
 /** `text` as an SQL literal. Not for what comes from outside: that is a parameter. */
 export const sqlLiteral = (text: string): string => `'${text.replaceAll("'", "''")}'`
 
+/** The first statement of a transaction that waits for others, and must see what they did, whatever the role's default is. */
+export const READ_COMMITTED = 'set transaction isolation level read committed'
+
 /**
  * Brings `component`'s tables in `schema` (made if it is missing) up to date, in one transaction: all of it or nothing.
  * Several processes at once take turns; what is up to date is left alone.
@@ -26,6 +29,7 @@ export async function migrate(
   const quoted = sqlIdentifier('schema', schema)
   const versions = `${quoted}.holdfast_versions`
   const work = async (tx: SqlQueryable): Promise<void> => {
+    await tx.query(READ_COMMITTED)
     // "if not exists" alone is no protection: two that create the same thing at once collide in the catalogue.
     await tx.query(`select pg_advisory_xact_lock(hashtext('holdfast.migrate'), hashtext($1))`, [schema])
     const known = await tx.query('select 1 from pg_namespace where nspname = $1', [schema])

@@ -188,6 +188,32 @@ test('tables may have any name', async () => {
   }
 })
 
+test('a table of a name that another projection has is refused, and that one’s view stays', async () => {
+  const { projector, keep, append, read, times } = await open()
+  await keep(projector.run(totals(1).projection)).reached(await append(1), 10_000)
+  const other = keep(projector.run({ ...totals(2).projection, name: 'other' }))
+  const failed = await new Promise((resolve) => void other.on('failed', resolve))
+  expect(failed).toMatchObject({
+    error: { code: 'INVALID_OPTION', message: expect.stringMatching(/^table: .*totals/) },
+  })
+  expect(await read()).toEqual(times(1))
+})
+
+test('processes whose transactions are stricter by default set up and rebuild at the same time', async () => {
+  const { store, schema, projector, keep, append, read, times } = await open()
+  await append(5)
+  const strict = Array.from({ length: 4 }, () => {
+    const options = '-c default_transaction_isolation=serializable'
+    return new pg.Pool({ connectionString: inject('postgresUrl'), max: 3, options })
+  })
+  onTestFinished(async () => void (await Promise.all(strict.map((p) => p.end()))))
+  const others = strict.map((p) => new PostgresProjector(store, p, { schema }))
+  const rebuilds = await Promise.all(others.map((other) => other.rebuild(totals(1).projection)))
+  await Promise.all(rebuilds.map(({ subscription }) => subscription.stop()))
+  await keep(projector.run(totals(1).projection)).reached(5, 10_000)
+  expect(await read()).toEqual(times(1))
+})
+
 test('a rebuild under load: readers see the old tables or the new, never some of each, and side effects happen once', async () => {
   const { projector, keep, append, read, schema, times, numbers } = await open()
   const first = await append(100)

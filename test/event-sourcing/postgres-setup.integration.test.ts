@@ -11,22 +11,28 @@ import { begin, list, openPool, openStore } from './database.js'
 const pool = openPool()
 const e = (data: unknown) => ({ type: 'e', data })
 
-test('many processes may migrate at the same time, and again at every start', async () => {
-  const schema = `es_${randomId()}`
-  const pools = Array.from({ length: 8 }, () => new pg.Pool({ connectionString: inject('postgresUrl'), max: 1 }))
-  onTestFinished(async () => {
-    await Promise.all(pools.map((p) => p.end()))
-    await pool.query(`drop schema "${schema}" cascade`)
-  })
-  const stores = pools.map((p) => new PostgresEventStore(p, { schema }))
-  await Promise.all(stores.map((store) => store.migrate()))
-  await stores[0]?.append('s', [e(1)])
-  await Promise.all(stores.map((store) => store.migrate()))
-  await new PostgresCheckpoints(pool, { schema }).migrate()
-  expect(await list((stores[1] as PostgresEventStore).read('s'))).toHaveLength(1)
-  const { rows } = await pool.query(`select component, version from "${schema}".holdfast_versions`)
-  expect(rows).toEqual([{ component: 'event-sourcing', version: 2 }])
-})
+test.for(['read committed', 'serializable'])(
+  'many processes may migrate at the same time (%s), and again at every start',
+  async (level) => {
+    const schema = `es_${randomId()}`
+    const options = `-c default_transaction_isolation=${level.replace(' ', '\\ ')}`
+    const pools = Array.from({ length: 8 }, () => {
+      return new pg.Pool({ connectionString: inject('postgresUrl'), max: 1, options })
+    })
+    onTestFinished(async () => {
+      await Promise.all(pools.map((p) => p.end()))
+      await pool.query(`drop schema "${schema}" cascade`)
+    })
+    const stores = pools.map((p) => new PostgresEventStore(p, { schema }))
+    await Promise.all(stores.map((store) => store.migrate()))
+    await stores[0]?.append('s', [e(1)])
+    await Promise.all(stores.map((store) => store.migrate()))
+    await new PostgresCheckpoints(pool, { schema }).migrate()
+    expect(await list((stores[1] as PostgresEventStore).read('s'))).toHaveLength(1)
+    const { rows } = await pool.query(`select component, version from "${schema}".holdfast_versions`)
+    expect(rows).toEqual([{ component: 'event-sourcing', version: 2 }])
+  },
+)
 
 test('a schema of the version before is brought up to date, and writers of that version go on beside us', async () => {
   const schema = `es_${randomId()}`
