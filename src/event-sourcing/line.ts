@@ -169,10 +169,7 @@ export class Line<S, C, E extends Event> {
     const [first] = entries
     if (!first) return
     const { states } = this.#parts
-    const { expectedVersion = 'any', tx } = first.options
-    let known = this.#known ?? (await this.#look(first))
-    if (!known.exists && (this.#truncated || !isAsExpected(0, expectedVersion)))
-      known = await states.truncated(this.#stream, known, tx)
+    const known = await this.#look(first)
     const decisions = await this.#decide(entries, known)
     this.#known = known.held.lasting ? known : undefined
     if (decisions.some(({ entry }) => entry.options.signal?.aborted)) return
@@ -184,11 +181,20 @@ export class Line<S, C, E extends Event> {
     }
   }
 
-  #look({ id, options: { signal, tx } }: Entry<S, C, E>): Promise<Known<S, E>> {
+  async #look({ id, options: { signal, tx, expectedVersion = 'any' } }: Entry<S, C, E>): Promise<Known<S, E>> {
     const { states } = this.#parts
     const keep = tx === undefined && (states.keeps || this.#waiting.length > 1)
-    // What several wait for does not end with the signal of one.
-    return states.recent(id, this.#stream, { tx, signal: this.#group > 1 ? undefined : signal, keep })
+    let known = this.#known
+    for (;;) {
+      // What several wait for does not end with the signal of one.
+      const lookup = { tx, signal: this.#group > 1 ? undefined : signal, keep }
+      // oxlint-disable-next-line no-await-in-loop -- again only when the first event came in between
+      known ??= await states.recent(id, this.#stream, lookup)
+      if (known.exists || !(this.#truncated || !isAsExpected(0, expectedVersion))) return known
+      // oxlint-disable-next-line no-await-in-loop -- as above
+      known = await states.truncated(this.#stream, known, tx)
+      if (known) return known
+    }
   }
 
   /** Decides in turn, each on what is known and what those before it lead to. Settles what is certain by that. */

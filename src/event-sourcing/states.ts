@@ -144,10 +144,10 @@ export class States<S, C, E extends Event> {
     return { ...known, version: actual, last: missed.at(-1)?.id, exists: true, since }
   }
 
-  /** A stream without events may have had some: then appends go on from its version. */
-  async truncated(stream: string, known: Known<S, E>, tx: unknown): Promise<Known<S, E>> {
-    const { version = 0 } = (await this.#store.info(stream, { tx })) ?? {}
-    return { ...known, version, exists: version > 0 }
+  /** A stream without events may have had some: then appends go on from its version. `undefined` when it has some by now. */
+  async truncated(stream: string, known: Known<S, E>, tx: unknown): Promise<Known<S, E> | undefined> {
+    const { version = 0, first = 1 } = (await this.#store.info(stream, { tx })) ?? {}
+    return first > version ? { ...known, version, exists: version > 0 } : undefined
   }
 
   /** Keeps a state that is stored, in the cache and, when it is time, as a snapshot. */

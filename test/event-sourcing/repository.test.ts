@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { expect, test, vi } from 'vitest'
 import { MemoryEventStore, Repository, type Loaded } from '../../src/event-sourcing/index.js'
 import { ManualClock } from '../../src/testing/index.js'
 import { fc, prop } from '../support/prop.js'
@@ -292,6 +292,21 @@ test('a stream whose events were all truncated is as expected when its version i
   await store.truncate('counter-1', 5)
   const late = deciders.handle('1', { kind: 'open', limit: 5 }, { expectedVersion: 3 })
   await expect(late).rejects.toMatchObject({ actual: 4 })
+})
+
+test('a stream whose first event comes while it is looked up is not taken for one that was truncated', async () => {
+  for (const cache of [undefined, { max: 1 }]) {
+    const store = new MemoryEventStore<CounterEvent>()
+    const deciders = new Repository(store, counter, { category: 'counter', cache })
+    const info = store.info.bind(store)
+    vi.spyOn(store, 'info').mockImplementationOnce(async (stream) => {
+      await store.append(stream, [{ type: 'Opened', data: { limit: 1 } }])
+      return info(stream)
+    })
+    const again = deciders.handle('1', { kind: 'open', limit: 5 }, { expectedVersion: 'exists' })
+    await expect(again).rejects.toThrow('is open already')
+    expect((await deciders.load('1')).state).toMatchObject({ limit: 1 })
+  }
 })
 
 test('no two categories and ids share a stream', () => {
