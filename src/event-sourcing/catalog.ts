@@ -9,7 +9,7 @@ export interface EventDef<D = unknown> {
   readonly schema?: StandardSchema<D> | undefined
   /** Which shape the data has now. Integer ≥ 1; count it up when the shape changes, and give `up` for the last one. @defaultValue 1 */
   readonly revision?: number | undefined
-  /** `up[n]` makes data of revision n + 1 of data of revision n, when it is read. Pure. Personal fields may be `undefined`. */
+  /** `up[n]` makes data of revision n + 1 of data of revision n, when it is read. Pure, not async. Personal fields may be `undefined`. */
   readonly up?: Readonly<Record<number, (old: never, event: Envelope) => unknown>> | undefined
   /** What is encrypted under the key of whom it is about. @defaultValue nothing */
   readonly personal?: Personal<D> | undefined

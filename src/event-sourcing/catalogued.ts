@@ -3,6 +3,7 @@ import { jsonCodec } from '../kernel/codec.js'
 import type { Unsubscribe } from '../kernel/emitter.js'
 import { CorruptDataError, InvalidPayloadError, isHoldfastError, messageOf } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
+import { orAbort } from '../kernel/signal.js'
 import {
   definitionsOf,
   subjectOf,
@@ -94,7 +95,7 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
     options: AppendOptions & Pick<Append, 'expectedVersion' | 'unless'> = {},
   ): Promise<Appended<T>> {
     options.signal?.throwIfAborted()
-    const sealed = await this.#sealed(events, options)
+    const sealed = await orAbort(this.#sealed(events, options), options.signal)
     const [appended] = await this.#results<T>(async () => [await this.#store.append<T>(stream, sealed, options)])
     return appended as Appended<T>
   }
@@ -106,12 +107,11 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
     options.signal?.throwIfAborted()
     if (!Array.isArray(appends)) return this.#store.appendAll<T>(appends, options) // which says what is wrong
     const given = appends as readonly Append<T>[]
-    const sealed = await Promise.all(
-      given.map(async (append) => ({
-        ...checkObject('appends', append),
-        events: await this.#sealed(append.events, options),
-      })),
-    )
+    const sealing = given.map(async (append) => ({
+      ...checkObject('appends', append),
+      events: await this.#sealed(append.events, options),
+    }))
+    const sealed = await orAbort(Promise.all(sealing), options.signal)
     return this.#results<T>(() => this.#store.appendAll<T>(sealed, options))
   }
 
@@ -261,6 +261,10 @@ function upcast<E extends Event>(event: Recorded<E>, from: number, { revision, u
     if (!step) throw new CorruptDataError(`${placeOf(event)} has revision ${n}, and the catalog has no up[${n}]`)
     try {
       data = step(data, event)
+      if (data instanceof Promise) {
+        data.catch(() => {}) // nobody waits for it
+        throw new TypeError('an upcaster must not be async')
+      }
     } catch (cause) {
       throw new CorruptDataError(
         `${placeOf(event)} can't be brought from revision ${n} to ${n + 1}: ${messageOf(cause)}`,

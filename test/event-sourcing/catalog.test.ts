@@ -149,6 +149,28 @@ test('what can’t be brought up to date says which event it is', async () => {
   })
   await expect(failing).rejects.toMatchObject({ code: 'CORRUPT_DATA', cause: boom })
   await expect(failing).rejects.toThrow(place)
+  await expect(read({ revision: 3, up: { 2: () => Promise.reject(boom) } })).rejects.toThrow('must not be async')
+})
+
+test('who aborts while data is validated leaves at once, and nothing is written', async () => {
+  const inner = new MemoryEventStore<Other>()
+  let done = (): void => {}
+  const validate = (value: unknown) => new Promise((resolve) => (done = () => resolve({ value })))
+  const schema = { '~standard': { version: 1, vendor: 'test', validate } } as StandardSchema
+  const store = catalogued(inner, { Other: { schema } })
+  const events: Other[] = [{ type: 'Other', data: 1 }]
+  for (const append of [
+    (signal: AbortSignal) => store.append('a', events, { signal }),
+    (signal: AbortSignal) => store.appendAll([{ events }], { signal }),
+  ]) {
+    const stop = new AbortController()
+    const call = append(stop.signal)
+    const reason = new Error('enough')
+    stop.abort(reason)
+    await expect(call).rejects.toBe(reason)
+    done()
+  }
+  expect((await inner.readPage()).head).toBe(0)
 })
 
 test('a wrong catalog is found at once', () => {
