@@ -48,7 +48,10 @@ export abstract class Aggregate<E extends Event = Event> {
    * its cache needs no events. A class whose snapshots change their shape counts up `static snapshotRevision`.
    */
   snapshot?(): unknown
-  /** Sets the fields of a new instance to what {@link snapshot} gave, as a copy of its own. What it throws counts as: unreadable. */
+  /**
+   * Sets the fields of a new instance to what {@link snapshot} gave, as a copy of its own. What it throws on what a snapshot store
+   * has kept counts as: unreadable.
+   */
   restore?(state: unknown): void
 
   /** @internal */
