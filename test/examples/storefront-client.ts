@@ -66,7 +66,7 @@ export class Client {
   async ended(id: string): Promise<any> {
     return until(async () => {
       const { body } = await this.get(`/orders/${id}`)
-      return body.status === 'placed' ? undefined : body
+      return ['shipped', 'cancelled'].includes(body.status) ? body : undefined // else it is placed, or not known yet
     })
   }
 

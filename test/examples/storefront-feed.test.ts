@@ -92,7 +92,7 @@ test('who does not read costs nothing, and misses all but the newest; long data 
 })
 
 test('the shop tells what happens to an order, in the order of the log', async () => {
-  const shop = await openStorefront()
+  const shop = await openStorefront({ payment: {} })
   onTestFinished(() => shop.storefront.close())
   const follower = reader(await fetch(new URL('/events/live', shop.storefront.url)))
   const id = await shop.place()

@@ -93,7 +93,7 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
 
   test('shows a customer at once what they wrote', async () => {
     const [log, read] = await Promise.all([database(), database()])
-    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url })
+    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url, payment: {} })
     onTestFinished(() => shop.storefront.close())
     expect(shop.storefront.about).toMatchObject({ events: 'PostgreSQL', readModel: 'PostgreSQL', cache: 'memory' })
     for (let i = 0; i < 10; i++) {
@@ -155,7 +155,7 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
 
   test('is not needed to take orders: queries say that it is away, and it catches up', async () => {
     const [log, read] = await Promise.all([database(), database()])
-    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url })
+    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url, payment: {} })
     onTestFinished(() => shop.storefront.close())
     await shop.ended(await shop.place())
     await read.away(true)
@@ -178,7 +178,7 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
 
   test('says so when it is of another log', async () => {
     const [log, other, read] = await Promise.all([database(), database(), database()])
-    const first = await openStorefront({ postgres: log.url, readPostgres: read.url })
+    const first = await openStorefront({ postgres: log.url, readPostgres: read.url, payment: {} })
     await first.ended(await first.place())
     await first.storefront.close()
     await expect(openStorefront({ postgres: other.url, readPostgres: read.url })).rejects.toThrow(

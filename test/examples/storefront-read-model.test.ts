@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest'
 import { openBackends } from '../../examples/storefront/backends.js'
+import { startPaymentProvider } from '../../examples/storefront/payment-provider.js'
 import { openShop } from '../../examples/storefront/shop.js'
 
 test('who has just changed an order reads the change, also when the old one is cached and the log is followed late', async () => {
@@ -15,13 +16,19 @@ test('who has just changed an order reads the change, also when the old one is c
       return typeof member === 'function' ? member.bind(store) : member
     },
   })
+  const provider = await startPaymentProvider()
   const shop = await openShop({
     backends: { ...backends, events },
-    paymentUrl: 'http://127.0.0.1:1',
+    paymentUrl: provider.url,
+    payment: { timeoutMs: 60_000 },
     checkout: 'orchestrated',
     load: { on: false, ordersPerSecond: 1 },
   })
-  onTestFinished(() => shop.close().then(backends.close))
+  onTestFinished(async () => {
+    await Promise.all([shop.close(), provider.close()])
+    await backends.close()
+  })
+  await shop.switches.change({ payment: 'hang' })
   const orderId = 'o-1'
   const { position } = await shop.place({
     orderId,

@@ -84,6 +84,8 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     const { page, errors } = await openPage(url)
     const rows = page.locator('#events tr')
     await rows.nth(23).waitFor()
+    await page.locator('#orders tr').nth(11).waitFor() // what grows above it would take it away from under the pointer
+    await page.locator('#checkouts li').nth(10).waitFor()
     expect(await rows.count()).toBe(24)
     const text = (): Promise<string | null> => page.locator('#events').textContent()
     const moves = async (): Promise<void> => {
@@ -100,7 +102,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     await standsStill()
     await page.getByRole('button', { name: /^Go on \(\d+ new\)$/ }).click()
     await moves()
-    await rows.nth(3).hover()
+    await rows.nth(5).hover()
     await standsStill()
     await page.mouse.move(0, 0)
     await moves()
