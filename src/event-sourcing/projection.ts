@@ -62,8 +62,8 @@ export interface Rebuild {
    * Waits until the new revision has all that the live one has, and makes it the live one in one step: who reads by the
    * stable name sees the old tables or the new, never some of each. The old ones stay, and are kept up to date by whoever still
    * runs them: `rebuild` of the old revision and `activate` is the way back. Again, also from elsewhere at the same time: no effect.
-   * @throws ClosedError when the subscription ended before; the reason of `signal`. It may still be switched then, if another
-   * process builds the same revision.
+   * @throws ClosedError when the subscription ended before, or `activate` of another revision was called since; the reason of `signal`. It
+   * may still be switched then, if another process builds the same revision.
    */
   activate(options?: { readonly signal?: AbortSignal | undefined }): Promise<void>
   /**

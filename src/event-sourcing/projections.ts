@@ -69,16 +69,18 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
         const forget = signal && onAbort(signal, () => ended.abort(signal.reason))
         try {
           signal?.throwIfAborted()
-          // oxlint-disable-next-line no-await-in-loop -- one look after the other
-          for (let asked = false; !(await this.#isLive(id, generation)); asked = true) {
-            // oxlint-disable-next-line no-await-in-loop -- once
+          for (let asked = false; ; asked = true) {
+            // oxlint-disable no-await-in-loop -- one look after the other
+            const { live, wanted } = await this.#standing(id, generation)
+            if (live === id.revision) return
             if (!asked) await this.revisions.want(id)
+            else if (!wanted) throw new ClosedError(`another revision of ${id.name} was to be activated later`)
             const { state } = subscription
             if (state === 'stopped' || state === 'failed')
               throw new ClosedError(`the rebuild of ${id.name} has ${state}, so it was not activated here`)
             subscription.wake()
-            // oxlint-disable-next-line no-await-in-loop -- one look after the other
             await clock.sleep(patience.next(), ended.signal)
+            // oxlint-enable no-await-in-loop
           }
         } finally {
           forget?.()

@@ -249,6 +249,20 @@ const keep2 = <R extends { subscription: Subscription }>(keep: (s: Subscription)
   return rebuild
 }
 
+test('of two revisions that are activated at the same time the last one asked for becomes live, and the other is told', async () => {
+  const { projector, keep, append, pass } = open()
+  keep(projector.run(seen().projection))
+  await append(1, 2)
+  await pass()
+  const rebuilds = await Promise.all([2, 3].map((revision) => projector.rebuild({ ...seen().projection, revision })))
+  for (const { subscription } of rebuilds) keep(subscription)
+  const activated = Promise.allSettled(rebuilds.map((rebuild) => rebuild.activate()))
+  await pass()
+  const [second, third] = await activated
+  expect(second).toMatchObject({ status: 'rejected', reason: { code: 'CLOSED' } })
+  expect(third).toMatchObject({ status: 'fulfilled' })
+})
+
 test('activate() ends when its signal aborts or its subscription has ended', async () => {
   const { pass, projector, keep, append } = open()
   await append(1)
