@@ -199,7 +199,7 @@ async function commitOrRollBack<T>(
     throw error
   }
   if ((await send('COMMIT')).command === 'ROLLBACK') {
-    const cause = Object.assign(new Error('a statement in the transaction had failed'), { code: '25P02' }) // as any statement would have been told
+    const cause = Object.assign(new Error('a statement in the transaction had failed'), { code: '25P02' }) // what a statement would have been told
     throw new StoreError(`PostgreSQL: rolled back, because ${cause.message}`, { cause })
   }
   return result
