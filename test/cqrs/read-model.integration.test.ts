@@ -37,6 +37,7 @@ test('atLeast reads your own writes from a projection in a database of its own, 
   const url = new URL(inject('postgresUrl'))
   url.pathname = name
   const read = new pg.Pool({ connectionString: url.href, max: 10 })
+  read.on('error', () => {}) // the database is dropped below
   const schema = `es_${randomId()}`
   const store = new PostgresEventStore<Deposited>(pool, { schema })
   await store.migrate()

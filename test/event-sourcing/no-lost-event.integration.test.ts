@@ -152,7 +152,7 @@ test('Redis: no event is lost, doubled or out of order', { timeout: TIMEOUT_MS }
   const naive = new Set<number>()
   const readNaively = async (): Promise<void> => {
     for (let after = 0, last = 0; !state.over; await systemClock.sleep(2)) {
-      const { events, next } = await store.readPage({ after })
+      const { events, next } = await store.readPage({ after, limit: 7 })
       for (const { recordedAt, position } of events) if (recordedAt.getTime() > last) naive.add(position)
       last = Math.max(last, ...events.map(({ recordedAt }) => recordedAt.getTime()))
       after = next
@@ -162,6 +162,10 @@ test('Redis: no event is lost, doubled or out of order', { timeout: TIMEOUT_MS }
     follow(store, [1_000, 50, 7][i] as number, () => state.over),
   )
   const readingNaively = readNaively()
+  await store.append(
+    'burst',
+    Array.from({ length: 100 }, () => ({ type: 'e', data: 0 })),
+  ) // one millisecond, many pages
   const killed = await chaos({ redisPort: port, log }, systemClock.now() + SECONDS * 1_000)
   state.over = true
   const [seen] = await Promise.all([Promise.all(readers), readingNaively])
