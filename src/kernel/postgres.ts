@@ -61,11 +61,10 @@ export async function queryRows(
   prepare: boolean = false,
 ): Promise<SqlRow[]> {
   const plain = (): Promise<SqlResult> => on.query(text, params)
-  const prepared = (): Promise<SqlResult> =>
-    (on as SqlQueryable & Preparing).query({ name: nameOf(text), text, values: params }).catch((error: unknown) => {
-      if (PREPARED_ELSEWHERE.has((error as { code?: unknown } | null)?.code)) return plain()
-      throw error
-    })
+  const prepared = (): Promise<SqlResult> => {
+    const query = { name: nameOf(text), text, values: params }
+    return (on as SqlQueryable & Preparing).query(query).catch(unlessElsewhere(plain))
+  }
   const run = prepare ? prepared : plain
   try {
     return (await (isSingle(on) ? inTurn(on, run) : run())).rows as SqlRow[]
@@ -83,8 +82,10 @@ export async function queryValues(
 ): Promise<readonly (readonly unknown[])[]> {
   if (!prepare) return (await queryRows(on, text, params)).map((row) => Object.values(row))
   try {
-    const prepared = { name: nameOf(text), text, values: params, rowMode: 'array' } as const
-    return (await (on as SqlQueryable & Preparing).query(prepared)).rows as unknown[][]
+    const driver = on as SqlQueryable & Preparing
+    const form = { text, values: params, rowMode: 'array' } as const
+    const prepared = driver.query({ name: nameOf(text), ...form })
+    return (await prepared.catch(unlessElsewhere(() => driver.query(form)))).rows as unknown[][]
   } catch (error) {
     throw sqlFailed(error)
   }
@@ -93,7 +94,7 @@ export async function queryValues(
 /** `pg`, as it takes statements that are to be prepared. */
 interface Preparing {
   query(config: {
-    readonly name: string
+    readonly name?: string
     readonly text: string
     readonly values: unknown[]
     readonly rowMode?: 'array'
@@ -105,6 +106,12 @@ interface Preparing {
  * gives each transaction another connection): no such statement, or it is there already. Nothing has run then.
  */
 const PREPARED_ELSEWHERE = new Set<unknown>(['26000', '42P05'])
+const unlessElsewhere =
+  (plain: () => Promise<SqlResult>) =>
+  (error: unknown): Promise<SqlResult> => {
+    if (PREPARED_ELSEWHERE.has((error as { code?: unknown } | null)?.code)) return plain()
+    throw error
+  }
 
 const names = new Map<string, string>()
 
