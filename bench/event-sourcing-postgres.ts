@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto'
 import pg from 'pg'
+import { from as copyFrom } from 'pg-copy-streams'
 // Before emmett, which changes the parsers of every pg in the process: ours and the raw client keep those that pg comes with.
 import { ownTypes } from './pg-types.js'
 import { getPostgreSQLEventStore, postgreSQLEventStoreConsumer } from '@event-driven-io/emmett-postgresql'
@@ -102,6 +103,31 @@ function tens({ raw, ours, emmett }: Stores): Candidate[] {
     { name: 'pg, prepared INSERT of 10 rows (floor)', batch: sequential(() => insert(raw, fresh(), 10)) },
     { name: OURS, batch: sequential(() => ours.append(fresh(), ten)) },
     { name: EMMETT, batch: sequential(() => emmett.appendToStream(fresh(), ten)) },
+  ]
+}
+
+const BULK = 1_000
+const COPY = 'pg, COPY (floor)'
+
+/** As many events as fit into one statement, to one stream. */
+function bulk({ raw, ours }: Stores): Candidate[] {
+  const many = Array.from({ length: BULK }, () => event)
+  return [
+    {
+      name: COPY,
+      batch: sequential(async () => {
+        const client = await raw.connect()
+        const stream = fresh()
+        const rows = many.map(
+          (_, i) => `${stream}\t${i + 1}\t${event.type}\t${JSON.stringify(data)}\t${randomUUID()}\n`,
+        )
+        const copy = client.query(copyFrom('copy events (stream, version, type, data, id) from stdin'))
+        await new Promise((resolve, reject) => copy.on('finish', resolve).on('error', reject).end(rows.join('')))
+        client.release()
+      }),
+    },
+    { name: 'pg, prepared INSERT of 1,000 rows', batch: sequential(() => insert(raw, fresh(), BULK)) },
+    { name: OURS, batch: sequential(() => ours.append(fresh(), many)) },
   ]
 }
 
@@ -247,6 +273,7 @@ export async function eventSourcingPostgres(): Promise<readonly Comparison[]> {
         { candidate: OURS, than: EMMETT, rate: 2.5 },
       ],
     },
+    { title: 'Event store on PostgreSQL, append of 1,000 events', callers: 2, candidates: bulk(stores) },
     {
       title: 'Repository on PostgreSQL, one stream, 16 commands at once',
       callers: 16,

@@ -29,12 +29,24 @@ const xadd =
   (n) =>
     sequential(() => client.xadd(`raw:${stream()}`, '*', 'e', JSON.stringify(event)))(n)
 
+/** The least that a script has to do: a list for the stream, and a log that points to it. */
+const LUA = `local version = redis.call('RPUSH', KEYS[1], ARGV[1])
+redis.call('XADD', KEYS[2], '*', 's', KEYS[1], 'v', version)
+return version`
+
+function bareLua(client: Redis, prefix: string): Candidate['batch'] {
+  client.defineCommand('bareAppend', { numberOfKeys: 2, lua: LUA })
+  const { bareAppend } = client as unknown as { bareAppend(...args: string[]): Promise<number> }
+  return sequential(() => bareAppend.call(client, `${prefix}:${stream()}`, `${prefix}:log`, JSON.stringify(event)))
+}
+
 function appends(url: string, prefix: string): readonly Candidate[] {
   const store = new RedisEventStore(new Redis(url), { namespace: `${prefix}:` })
   const tagged = new RedisEventStore(new Redis(url), { namespace: `${prefix}-tagged:` })
   const withTags = [{ ...event, tags: ['customer:7', 'shop:1'] }]
   return [
     { name: RAW, batch: xadd(new Redis(url)) },
+    { name: 'bare Lua: a list and a log', batch: bareLua(new Redis(url), `${prefix}-lua`) },
     { name: OURS, batch: sequential(() => store.append(stream(), [event])) },
     {
       name: 'holdfast, append with an idempotency key',
