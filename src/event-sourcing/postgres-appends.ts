@@ -57,13 +57,9 @@ export class PostgresAppends {
     const conditions = conditionsParam(requests)
     const params = [keyParam(key), ...appendParams(requests, texts)]
     const name = conditions === undefined ? 'es_append' : 'es_append_if'
-    const rows = await this.#within(
-      tx as SqlQueryable | undefined,
-      (on) => this.#ask(on, name, conditions === undefined ? params : [conditions, ...params]),
-      (appended) => (appended.some(isOk) ? appendedOf(requests, appended).flatMap((a) => a.events) : []),
+    return this.#within(tx as SqlQueryable | undefined, requests, (on) =>
+      this.#ask(on, name, conditions === undefined ? params : [conditions, ...params]),
     )
-    if (rows.some(isOk)) this.told()
-    return rows
   }
 
   /** Several appends in one step, each for itself. */
@@ -84,13 +80,7 @@ export class PostgresAppends {
   async #sendOne({ request, texts, key }: WaitingAppend): Promise<readonly SqlRow[]> {
     const params = oneParams(request, texts)
     if (!params) return this.#send([request], [texts], { idempotencyKey: key })
-    const rows = await this.#within(
-      undefined,
-      (on) => this.#ask(on, 'es_append_one', [keyParam(key), ...params]),
-      (answer) => (answer.some(isOk) ? appendedOf([request], answer).flatMap(({ events }) => events) : []),
-    )
-    if (rows.some(isOk)) this.told()
-    return rows
+    return this.#within(undefined, [request], (on) => this.#ask(on, 'es_append_one', [keyParam(key), ...params]))
   }
 
   #ask(on: SqlQueryable, name: Parameters<typeof appendSql>[1], params: unknown[]): Promise<readonly SqlRow[]> {
@@ -103,30 +93,31 @@ export class PostgresAppends {
     const keys = batch.map(({ key }) => keyParam(key))
     const texts = batch.map((each) => each.texts)
     const params = [keys, ...appendParams(requests, texts)]
-    const rows = await this.#within(
-      undefined,
-      (on) => this.#ask(on, 'es_append_many', params),
-      (answer) => {
-        const made = requests.filter((_, i) => shareOut(answer, requests)[i]?.some(isOk))
-        return appendedOf(made, answer.filter(isOk)).flatMap(({ events }) => events)
-      },
-    )
-    if (rows.some(isOk)) this.told()
+    const rows = await this.#within(undefined, requests, (on) => this.#ask(on, 'es_append_many', params))
     return shareOut(rows, requests)
   }
 
-  /** An append, and what is to be done in its transaction. @param written the events of an answer */
+  /** An append of `requests`, and what is to be done in its transaction and after it. */
   async #within(
     tx: SqlQueryable | undefined,
+    requests: readonly AppendRequest[],
     append: (on: SqlQueryable) => Promise<readonly SqlRow[]>,
-    written: (rows: readonly SqlRow[]) => readonly Recorded[],
+  ): Promise<readonly SqlRow[]> {
+    const rows = await (this.inline.isEmpty ? append(tx ?? this.db) : this.#projected(tx, requests, append))
+    if (rows.some(isOk)) this.told()
+    return rows
+  }
+
+  async #projected(
+    tx: SqlQueryable | undefined,
+    requests: readonly AppendRequest[],
+    append: (on: SqlQueryable) => Promise<readonly SqlRow[]>,
   ): Promise<readonly SqlRow[]> {
     const work = async (on: SqlQueryable): Promise<readonly SqlRow[]> => {
       const rows = await append(on)
-      await this.inline.run(on, written(rows))
+      await this.inline.run(on, writtenOf(requests, rows))
       return rows
     }
-    if (this.inline.isEmpty) return append(tx ?? this.db)
     await this.inline.ready()
     try {
       return await (tx ? savepoint(tx, work) : transaction(this.db, work))
@@ -148,6 +139,13 @@ function shareOut(rows: readonly SqlRow[], requests: readonly AppendRequest[]): 
     const refusal = refusals.get(i + 1)
     return refusal ? [refusal] : written.slice(next, (next += events.length))
   })
+}
+
+/** The events that were written, in order of position. */
+function writtenOf(requests: readonly AppendRequest[], rows: readonly SqlRow[]): readonly Recorded[] {
+  const parts = shareOut(rows, requests)
+  const made = requests.filter((_, i) => parts[i]?.some(isOk))
+  return appendedOf(made, rows.filter(isOk)).flatMap(({ events }) => events)
 }
 
 /** Whether the server refused a statement, which then has done nothing; not so when the connection broke, or the server went down. */

@@ -1,8 +1,7 @@
-import { createHash } from 'node:crypto'
 import { checkMethods } from '../kernel/check.js'
 import { systemClock } from '../kernel/clock.js'
 import { messageOf } from '../kernel/errors.js'
-import { queryRows, type SqlQueryable } from '../kernel/postgres.js'
+import { queryRows, shortName, type SqlQueryable } from '../kernel/postgres.js'
 import { reportError } from '../kernel/report.js'
 
 /** What we call of a `pg` Client that listens. */
@@ -32,7 +31,7 @@ export class Herald {
     private readonly heard: () => void,
   ) {
     if (listener !== undefined) checkMethods('listener', listener, ['query', 'on', 'removeListener'])
-    this.#channel = `holdfast_${createHash('sha256').update(schema).digest('hex').slice(0, 32)}`
+    this.#channel = shortName(schema)
   }
 
   /** At once, or soon when it was told a moment ago. */

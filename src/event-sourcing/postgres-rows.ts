@@ -93,7 +93,17 @@ function recordedOf<E extends Event>(
   { type, data, id, tags, metadata }: NewEvent,
   row: SqlRow,
 ): Recorded<E> {
-  return withPlace({ type, data, id, streamId, metadata, tags, ...placeOf(row) })
+  const event = {
+    type,
+    data,
+    id,
+    streamId,
+    version: Number(row['version']),
+    position: Number(row['pos']),
+    recordedAt: new Date(Number(row['at'])),
+    metadata,
+  }
+  return (tags.length > 0 ? { ...event, tags } : event) as unknown as Recorded<E>
 }
 
 /** An event read: values in the order of `columns`. @throws CorruptDataError when its data can't be decoded: says which event. */
@@ -131,29 +141,6 @@ type EventColumns = readonly [
   at: string,
   stream: string,
 ]
-
-const placeOf = (row: SqlRow): { version: number; position: number; recordedAt: Date } => ({
-  version: Number(row['version']),
-  position: Number(row['pos']),
-  recordedAt: new Date(Number(row['at'])),
-})
-
-function withPlace<E extends Event>({
-  tags,
-  ...event
-}: {
-  type: string
-  data: unknown
-  id: string
-  streamId: string
-  version: number
-  position: number
-  recordedAt: Date
-  metadata: Metadata
-  tags: readonly string[]
-}): Recorded<E> {
-  return (tags.length > 0 ? { ...event, tags } : event) as unknown as Recorded<E>
-}
 
 /** Tags of an item of which PostgreSQL is to find the rarest: with many more it would think longer than it reads. */
 const JOINED_TAGS = 4

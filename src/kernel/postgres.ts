@@ -113,13 +113,17 @@ const unlessElsewhere =
     throw error
   }
 
+/** A name for a text of any length, fit for whatever has one on the server: the same for the same text, in every process. */
+export const shortName = (text: string): string =>
+  `holdfast_${createHash('sha256').update(text).digest('hex').slice(0, 32)}`
+
 const names = new Map<string, string>()
 
 /** The name of a prepared statement: the same text has the same one in every process, so that a pooler in between can share it. */
 function nameOf(text: string): string {
   let name = names.get(text)
   if (name === undefined) {
-    name = `holdfast_${createHash('sha256').update(text).digest('hex').slice(0, 32)}`
+    name = shortName(text)
     names.set(text, name)
   }
   return name
