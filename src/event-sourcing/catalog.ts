@@ -1,6 +1,6 @@
 import { checkFunction, checkInteger, checkMethods, checkObject, checkString, invalid } from '../kernel/check.js'
 import { InvalidPayloadError } from '../kernel/errors.js'
-import { checkSchema, validate, type StandardSchema } from '../kernel/schema.js'
+import { checkSchema, validateNow, type StandardSchema } from '../kernel/schema.js'
 import type { Envelope, Event } from './event.js'
 
 /** What is known of a type of event: what its data must be, how old data becomes new, what in it is personal. */
@@ -82,11 +82,22 @@ export async function validated<E extends Event>(store: object, events: readonly
 }
 
 /** `event` with its data as its definition wants it. @throws InvalidPayloadError. */
-export async function validEvent<E extends Event>(event: E, { type, schema }: Definition): Promise<E> {
+export async function validEvent<E extends Event>(event: E, wanted: Definition): Promise<E> {
+  if (isValid(event, wanted)) return event
+  const data = await validData(event, wanted)
+  return { ...event, data, [VALID]: { type: wanted.type, data } }
+}
+
+/** The data of `event` as its definition wants it; a promise only where its schema gives one. @throws InvalidPayloadError. */
+export function validData(event: Event, wanted: Definition): unknown {
+  const { data } = event
+  const { type, schema } = wanted
+  return isValid(event, wanted) ? data : validateNow(schema, data, `event ${JSON.stringify(type)}`)
+}
+
+function isValid(event: Event, { type }: Definition): boolean {
   const { [VALID]: valid } = event as { [VALID]?: { type: string; data: unknown } }
-  if (valid?.type === type && valid.data === event.data) return event // else a copy was made, and changed
-  const data = await validate(schema, event.data, `event ${JSON.stringify(type)}`)
-  return { ...event, data, [VALID]: { type, data } }
+  return valid?.type === type && valid.data === event.data // else a copy was made, and changed
 }
 
 /** Whom the event's data is about. @throws InvalidPayloadError when it doesn't say so, or is no plain object. */

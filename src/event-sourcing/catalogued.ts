@@ -8,9 +8,11 @@ import {
   definitionsOf,
   subjectOf,
   VALIDATE,
+  validData,
   validEvent,
   type Catalog,
   type Definition,
+  type Personal,
   type Validating,
 } from './catalog.js'
 import { VersionConflictError } from './errors.js'
@@ -54,6 +56,7 @@ interface Note {
 
 /** Keys by subject, of those that there are. */
 type Keys = ReadonlyMap<string, Uint8Array>
+const NO_KEYS: Keys = new Map()
 
 /**
  * `store` with a catalog in front of it: data is validated when it is appended, brought up to date when it is read, and personal
@@ -95,9 +98,15 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
     options: AppendOptions & Pick<Append, 'expectedVersion' | 'unless'> = {},
   ): Promise<Appended<T>> {
     options.signal?.throwIfAborted()
-    const sealed = await orAbort(this.#sealed(events, options), options.signal)
-    const [appended] = await this.#results<T>(async () => [await this.#store.append<T>(stream, sealed, options)])
-    return appended as Appended<T>
+    const sealing = this.#sealed(events, options)
+    const sealed = sealing instanceof Promise ? await orAbort(sealing, options.signal) : sealing
+    let appended: Appended<T>
+    try {
+      appended = await this.#store.append<T>(stream, sealed, options)
+    } catch (error) {
+      throw await this.#readError(error)
+    }
+    return this.#readResult(appended)
   }
 
   async appendAll<T extends E>(
@@ -112,7 +121,13 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
       events: await this.#sealed(append.events, options),
     }))
     const sealed = await orAbort(Promise.all(sealing), options.signal)
-    return this.#results<T>(() => this.#store.appendAll<T>(sealed, options))
+    let results: readonly Appended<T>[]
+    try {
+      results = await this.#store.appendAll<T>(sealed, options)
+    } catch (error) {
+      throw await this.#readError(error)
+    }
+    return Promise.all(results.map(async (result) => this.#readResult(result)))
   }
 
   async recall<T extends E = E>(
@@ -120,7 +135,7 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
     options?: { readonly tx?: unknown },
   ): Promise<readonly Appended<T>[] | undefined> {
     const results = await this.#store.recall<T>(idempotencyKey, options)
-    return results && this.#results(async () => results)
+    return results && Promise.all(results.map(async (result) => this.#readResult(result)))
   }
 
   async *read<T extends E = E>(stream: string, options?: ReadOptions): AsyncGenerator<Recorded<T>, void, undefined> {
@@ -174,30 +189,55 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
   }
 
   async #valid<T extends E>(event: T): Promise<T> {
-    const type: unknown = (event as T | null | undefined)?.type
-    if (typeof type !== 'string' || type === '') return event // the store says what is wrong
+    const definition = this.#definitionOf(event)
+    return definition ? validEvent(event, definition) : event
+  }
+
+  /** `undefined` where there is nothing to validate. @throws InvalidPayloadError for a type that is not in the catalog. */
+  #definitionOf(event: E): Definition | undefined {
+    const type: unknown = (event as E | null | undefined)?.type
+    if (typeof type !== 'string' || type === '') return undefined // the store says what is wrong
     const definition = this.#definitions.get(type)
-    if (definition) return validEvent(event, definition)
-    if (this.#pass) return event
+    if (definition || this.#pass) return definition
     throw new InvalidPayloadError(`event ${JSON.stringify(type)} is not in the catalog`)
   }
 
-  /** What the store is given for `events`. */
-  async #sealed<T extends E>(events: readonly T[], { metadata }: AppendOptions): Promise<readonly T[]> {
+  /** What the store is given for `events`; a promise only where there is something to wait for. */
+  #sealed<T extends E>(events: readonly T[], { metadata }: AppendOptions): readonly T[] | Promise<readonly T[]> {
     if (!Array.isArray(events)) return events
     if (isNoted(metadata)) invalid('metadata', `no key ${NOTE}`, NOTE)
-    return Promise.all((events as readonly T[]).map((event) => this.#sealedOne(event)))
+    let waits = false
+    const sealed = (events as readonly T[]).map((event) => {
+      // Once there is a promise nothing may be thrown beside it: it would be left alone.
+      const one = waits ? (async () => this.#sealedOne(event))() : this.#sealedOne(event)
+      waits ||= one instanceof Promise
+      return one
+    })
+    return waits ? Promise.all(sealed.map(async (one) => one)) : (sealed as readonly T[])
   }
 
-  async #sealedOne<T extends E>(given: T): Promise<T> {
-    const event = await this.#valid(given)
-    const own = (event as T | null | undefined)?.metadata
-    if (own !== undefined) checkObject('event metadata', own)
-    if (isNoted(own)) invalid('event metadata', `no key ${NOTE}`, NOTE)
-    const definition = this.#definitions.get(event?.type)
-    if (!definition) return event
+  #sealedOne<T extends E>(event: T): T | Promise<T> {
+    const definition = this.#definitionOf(event)
+    if (!definition) {
+      checkMetadata((event as T | null | undefined)?.metadata)
+      return event
+    }
+    const data = validData(event, definition)
+    if (data instanceof Promise) return data.then((later) => this.#sealedAs(event, later, definition))
+    return this.#sealedAs(event, data, definition)
+  }
+
+  #sealedAs<T extends E>(given: T, data: unknown, definition: Definition): T | Promise<T> {
+    const { type, id, tags, metadata } = given
+    checkMetadata(metadata)
+    const event = { type, data, id, tags, metadata } as T // a spread would cost more than all the rest
     const { revision, personal } = definition
-    if (!personal) return revision === 1 ? event : noted(event, { revision })
+    if (personal) return this.#encrypted(event, definition, personal)
+    return revision === 1 ? event : noted(event, { revision })
+  }
+
+  async #encrypted<T extends E>(event: T, definition: Definition, personal: Personal): Promise<T> {
+    const { revision } = definition
     const subject = subjectOf(event.data, definition)
     const { id = randomId() } = event
     const fields = personal.fields.filter((field) => Object.hasOwn(event.data as object, field))
@@ -208,33 +248,36 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
     return noted({ ...event, id, data }, { ...(revision === 1 ? {} : { revision }), subject, fields })
   }
 
-  /** Results and the events missed, as readers see them. */
-  async #results<T extends E>(append: () => Promise<readonly Appended<T>[]>): Promise<readonly Appended<T>[]> {
-    let results: readonly Appended<T>[]
-    try {
-      results = await append()
-    } catch (error) {
-      if (!isHoldfastError(error, 'VERSION_CONFLICT')) throw error
-      const { stream, expected, actual, missed, query } = error as VersionConflictError<E>
-      throw new VersionConflictError(stream, expected, actual, await this.#readAll(missed), query)
-    }
-    return Promise.all(results.map(async (result) => ({ ...result, events: await this.#readAll(result.events) })))
+  /** A result as readers see it. */
+  #readResult<T extends E>(result: Appended<T>): Appended<T> | Promise<Appended<T>> {
+    const events = this.#readAll(result.events)
+    return events instanceof Promise ? events.then((read) => ({ ...result, events: read })) : { ...result, events }
   }
 
-  async #readAll<T extends E>(events: readonly Recorded<T>[]): Promise<readonly Recorded<T>[]> {
-    const keys = await this.#keysOf(events)
-    return events.map((event) => this.#read(event, keys))
+  /** What an append failed with; events missed, as readers see them. */
+  async #readError<T extends E>(error: unknown): Promise<unknown> {
+    if (!isHoldfastError(error, 'VERSION_CONFLICT')) return error
+    const { stream, expected, actual, missed, query } = error as VersionConflictError<T>
+    return new VersionConflictError(stream, expected, actual, await this.#readAll(missed), query)
   }
 
-  async #keysOf<T extends E>(events: readonly Recorded<T>[]): Promise<Keys> {
-    const subjects = new Set<string>()
+  #readAll<T extends E>(events: readonly Recorded<T>[]): readonly Recorded<T>[] | Promise<readonly Recorded<T>[]> {
+    const read = (keys: Keys) => events.map((event) => this.#read(event, keys))
+    const keys = this.#keysOf(events)
+    return keys instanceof Promise ? keys.then(read) : read(keys)
+  }
+
+  /** A promise only where there are keys to wait for. */
+  #keysOf<T extends E>(events: readonly Recorded<T>[]): Keys | Promise<Keys> {
+    let subjects: Set<string> | undefined
     for (const event of events) {
       const { subject } = noteOf(event)
       if (subject === undefined) continue
       if (!this.#keys) throw new CorruptDataError(`${placeOf(event)} has encrypted fields, and the catalog has no keys`)
+      subjects ??= new Set()
       subjects.add(subject)
     }
-    return subjects.size > 0 ? (this.#keys as SubjectKeys).get([...subjects]) : new Map<string, Uint8Array>()
+    return subjects ? (this.#keys as SubjectKeys).get([...subjects]) : NO_KEYS
   }
 
   #read<T extends E>(event: Recorded<T>, keys: Keys): Recorded<T> {
@@ -303,6 +346,10 @@ const changed = (data: object, fields: readonly string[], change: (value: unknow
 /** An encrypted field can't be put elsewhere. */
 const contextOf = (id: string, field: string): string => JSON.stringify([id, field])
 
+function checkMetadata(metadata: Metadata | undefined): void {
+  if (metadata !== undefined) checkObject('event metadata', metadata)
+  if (isNoted(metadata)) invalid('event metadata', `no key ${NOTE}`, NOTE)
+}
 const noted = <E extends Event>(event: E, note: Note): E => ({
   ...event,
   metadata: { ...event.metadata, [NOTE]: note },

@@ -61,8 +61,22 @@ export function checkSchema<S>(option: string, schema: S): S {
  * @throws InvalidPayloadError with every issue and its path.
  */
 export async function validate<T>(schema: StandardSchema<T> | undefined, value: unknown, what: string): Promise<T> {
+  return validateNow(schema, value, what)
+}
+
+/** As {@link validate}; a promise only of a validator that gives one. @throws InvalidPayloadError at once, or the promise rejects with it. */
+export function validateNow<T>(schema: StandardSchema<T> | undefined, value: unknown, what: string): T | Promise<T> {
   if (!schema) return value as T
-  const result = await schema['~standard'].validate(value)
+  const result = schema['~standard'].validate(value)
+  if (!isPromise(result)) return validValue(result, what)
+  return Promise.resolve(result).then((later) => validValue(later, what))
+}
+
+/** Whether there is something to wait for: a promise of any library. */
+const isPromise = <T>(result: T | PromiseLike<T>): result is PromiseLike<T> =>
+  typeof (result as Partial<PromiseLike<T>> | undefined)?.then === 'function'
+
+function validValue<T>(result: SchemaResult<T>, what: string): T {
   if (!result.issues) return result.value
   const issues = result.issues.map(({ message, path = [] }) => ({
     message,

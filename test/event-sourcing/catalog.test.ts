@@ -75,6 +75,39 @@ test('data is validated when it is appended, and what the schema gives back is s
   expect((await inner.readPage()).head).toBe(1)
 })
 
+test('what the caller changes after the call is not stored where the validator answers at once', async () => {
+  const validate = (value: unknown) => ({ value })
+  const schema = { '~standard': { version: 1, vendor: 'test', validate } } as StandardSchema<Placed['data']>
+  const store = catalogued(new MemoryEventStore<Placed>(), { Placed: { schema } })
+  const data = { cents: 1, note: 'as validated' }
+  const call = store.append('a', [{ type: 'Placed', data }])
+  data.note = 'changed'
+  expect((await call).events[0]?.data).toEqual({ cents: 1, note: 'as validated' })
+})
+
+test('validators that take time, with a promise of any kind, and others stand side by side in one append', async () => {
+  const slow = (answer: (value: unknown) => PromiseLike<unknown>): StandardSchema =>
+    ({ '~standard': { version: 1, vendor: 'test', validate: answer } }) as StandardSchema
+  // oxlint-disable-next-line unicorn/no-thenable -- what is tested
+  const thenable = (value: unknown): PromiseLike<unknown> => ({ then: (then) => Promise.resolve({ value }).then(then) })
+  const issues = [{ message: 'no' }]
+  const inner = new MemoryEventStore()
+  const store = catalogued(inner, {
+    Placed: { schema: placed },
+    Own: { schema: slow(thenable) },
+    Slow: { schema: slow(async (value) => ({ value })) },
+    Bad: { schema: slow(async () => ({ issues })) },
+  })
+  const of = (...types: string[]): Event[] => types.map((type) => ({ type, data: { cents: 1 }, tags: [type] }))
+  const { events } = await store.append('a', of('Placed', 'Own', 'Slow', 'Placed'))
+  expect(events.map(({ type, data, tags }) => ({ type, data, tags }))).toEqual(of('Placed', 'Own', 'Slow', 'Placed'))
+  // Both fail, one of them at once: a rejection left alone would fail the run.
+  await expect(store.append('a', of('Bad', 'Unknown'))).rejects.toMatchObject({ code: 'INVALID_PAYLOAD' })
+  await expect(store.append('a', of('Unknown', 'Bad'))).rejects.toMatchObject({ code: 'INVALID_PAYLOAD' })
+  await new Promise((resolve) => setImmediate(resolve))
+  expect((await inner.readPage()).head).toBe(4)
+})
+
 test('a type that is not in the catalog is refused, or let through where that is asked for', async () => {
   const inner = new MemoryEventStore<Placed | Other>()
   const strict = catalogued(inner, { Placed: {} })
