@@ -21,7 +21,6 @@ import {
   readBounds,
   type AppendRequest,
   type Condition,
-  type NewEvent,
 } from './request.js'
 import type {
   Append,
@@ -47,17 +46,16 @@ interface Kept {
   readonly type: string
   readonly id: string
   readonly tags: readonly string[] | undefined
-  readonly streamId: string
-  readonly version: number
-  readonly position: number
-  readonly at: number
   /** Data and metadata as text, where they hold what can be changed; then these are not there. */
   readonly text: string | undefined
   readonly data: unknown
   readonly metadata: Metadata | undefined
+  readonly streamId: string
+  /** This and what follows is known when the event is recorded. */
+  version: number
+  position: number
+  at: number
 }
-
-type Content = Pick<Kept, 'text' | 'data' | 'metadata'>
 
 interface Stream {
   /** `events[i]` has version `first + i`. */
@@ -125,15 +123,15 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
     let position = this.#log.length
     this.#checkAll(requests, options)
-    const kept = requests.map((request) => {
-      const events = this.#keep(request, request.events.map(contentOf), position)
+    const written = requests.map(keptOf)
+    for (const events of written) {
+      this.#place(events, position)
       position += events.length
-      return events
-    })
-    const apply = await inline.project(kept.flat().map(recordedOf<Event>))
+    }
+    const apply = await inline.project(written.flat().map(recordedOf<Event>))
     this.#checkAll(requests, options) // a stream may have been closed meanwhile
     apply()
-    const results = requests.map(({ stream }, i) => this.#put<T>(stream, kept[i] as Kept[]))
+    const results = written.map((events) => this.#put<T>(events))
     this.#done(key, results)
     return results
   }
@@ -149,12 +147,13 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     this.#checkUsable(options.tx)
     options.signal?.throwIfAborted()
     const requests = appendRequests(appends, options)
-    const contents = requests.map(({ events }) => events.map(contentOf))
+    const written = requests.map(keptOf)
     const key = options.idempotencyKey
     if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
     this.#checkAll(requests, options)
-    const results = requests.map((request, i) => {
-      return this.#put<T>(request.stream, this.#keep(request, contents[i] as Content[], this.#log.length))
+    const results = written.map((events) => {
+      this.#place(events, this.#log.length)
+      return this.#put<T>(events)
     })
     this.#done(key, results)
     return results
@@ -171,14 +170,15 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   }
 
   #check({ stream, expected }: AppendRequest): void {
-    const { version = 0, state = 'live' } = this.#streams.get(stream) ?? {}
-    if (state === 'tombstoned') throw new TombstonedError(stream)
+    const found = this.#streams.get(stream)
+    const version = found?.version ?? 0
+    if (found?.state === 'tombstoned') throw new TombstonedError(stream)
     if (!isAsExpected(version, expected)) {
       const after = missedAfter(expected) ?? version
       const missed = this.#slice(stream, after + 1, version).slice(0, MOST_MISSED)
       throw new VersionConflictError(stream, expected, version, missed.map(recordedOf))
     }
-    if (state === 'archived') throw new StreamClosedError(stream, 'is archived')
+    if (found?.state === 'archived') throw new StreamClosedError(stream, 'is archived')
   }
 
   #checkCondition({ query, after }: Condition): void {
@@ -187,31 +187,21 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     if (last) throw new VersionConflictError(undefined, after, last.position, events.slice(0, MOST_MISSED), query)
   }
 
-  /** The events as they are kept once they are recorded after `position`. */
-  #keep({ stream: streamId, events }: AppendRequest, contents: readonly Content[], position: number): Kept[] {
-    const before = this.#streams.get(streamId)
+  /** Sets what is known of the events once they are recorded after `position`. */
+  #place(events: readonly Kept[], position: number): void {
+    const before = this.#streams.get((events[0] as Kept).streamId)
     const version = before?.version ?? 0
     const at = Math.max(before?.lastAt ?? -Infinity, Math.floor(this.#clock.epochMs()))
-    return events.map(({ type, id, tags }, i): Kept => {
-      const { text, data, metadata } = contents[i] as Content
-      return {
-        type,
-        id,
-        tags: tags.length > 0 ? Object.freeze([...tags]) : undefined,
-        streamId,
-        version: version + i + 1,
-        position: position + i + 1,
-        at,
-        text,
-        data,
-        metadata,
-      }
+    events.forEach((event, i) => {
+      event.version = version + i + 1
+      event.position = position + i + 1
+      event.at = at
     })
   }
 
-  #put<T extends E>(streamId: string, written: Kept[]): Appended<T> {
+  #put<T extends E>(written: Kept[]): Appended<T> {
+    const { streamId, version: last, at } = written.at(-1) as Kept
     const before = this.#streams.get(streamId)
-    const { version: last, at } = written.at(-1) as Kept
     for (const kept of written) {
       this.#log.push(kept)
       before?.events.push(kept)
@@ -373,12 +363,17 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   }
 }
 
-/** @throws InvalidPayloadError for what the codec can't keep. */
-function contentOf(event: NewEvent): Content {
-  const data = frozenCopy(event.data)
-  const metadata = event.metadata === NO_METADATA ? NO_METADATA : frozenCopy(event.metadata)
-  if (data !== NOT_PLAIN && metadata !== NOT_PLAIN) return { text: undefined, data, metadata: metadata as Metadata }
-  return { text: jsonCodec.encode([event.data, event.metadata]), data: undefined, metadata: undefined }
+/** The events as they are kept, but for their place. @throws InvalidPayloadError for what the codec can't keep. */
+function keptOf({ stream: streamId, events }: AppendRequest): Kept[] {
+  return events.map((event): Kept => {
+    const { type, id } = event
+    const tags = event.tags.length > 0 ? Object.freeze([...event.tags]) : undefined
+    const data = frozenCopy(event.data)
+    const metadata = event.metadata === NO_METADATA ? NO_METADATA : (frozenCopy(event.metadata) as Metadata)
+    const kept = { type, id, tags, text: undefined, data, metadata, streamId, version: 0, position: 0, at: 0 }
+    if (data !== NOT_PLAIN && (metadata as unknown) !== NOT_PLAIN) return kept
+    return { ...kept, text: jsonCodec.encode([event.data, event.metadata]), data: undefined, metadata: undefined }
+  })
 }
 
 /** Spelled out: a rest or a spread would cost more than all the rest of an append. */
