@@ -1,9 +1,10 @@
 import type { Clock } from '../kernel/clock.js'
 import { familyOf, isHoldfastError } from '../kernel/errors.js'
-import { orAbort } from '../kernel/signal.js'
+import { onAbort } from '../kernel/signal.js'
 import { validated } from './catalog.js'
 import { MOST_MISSED, StreamClosedError, VersionConflictError } from './errors.js'
 import type { Event, Metadata, Recorded } from './event.js'
+import { answer, refuse, type Entry } from './line-entry.js'
 import type { Command, Model } from './replay.js'
 import type { Handled, HandleOptions } from './repository.js'
 import { isAsExpected, missedAfter } from './request.js'
@@ -21,23 +22,6 @@ export interface LineParts<S, C, E extends Event> {
   readonly clock: Clock
   /** The outcome of an append that was made before. */
   repeated(id: string, before: Appended<E>, attempts: number, tx: unknown): Promise<Handled<E, S>>
-}
-
-/** A call that waits for its outcome. */
-export interface Entry<S, C, E extends Event> {
-  readonly id: string
-  readonly command: Command<S, C, E>
-  readonly options: HandleOptions
-  /** A moment of `States.tick`: what answers it without writing must be known since. */
-  readonly arrived: number
-  attempts: number
-  conflicts: number
-  /** Whether it is not to be appended together with others. */
-  alone: boolean
-  /** Tells the caller its outcome, once there is one. */
-  tell: (() => void) | undefined
-  resolve(handled: Handled<E, S>): void
-  reject(error: unknown): void
 }
 
 /** What a call came to, if its turn's append succeeds. */
@@ -68,7 +52,10 @@ export class Line<S, C, E extends Event> {
   readonly #stream: string
   readonly #group: number
   readonly #leave: (line: Line<S, C, E>, rest: Entry<S, C, E>[]) => void
-  #waiting: Entry<S, C, E>[]
+  /** In the order in which they came. Who is aborted leaves it at once, whatever the store does. */
+  #waiting = new Set<Entry<S, C, E>>()
+  /** Those of them whose turn it is. */
+  #called = new Set<Entry<S, C, E>>()
   #running = false
   #known: Known<S, E> | undefined
   /** Ends the wait for those who may come back. */
@@ -87,59 +74,76 @@ export class Line<S, C, E extends Event> {
     stream: string,
     group: number,
     leave: (line: Line<S, C, E>, rest: Entry<S, C, E>[]) => void = () => {},
-    waiting: Entry<S, C, E>[] = [],
+    waiting: readonly Entry<S, C, E>[] = [],
   ) {
     this.#parts = parts
     this.#stream = stream
     this.#group = group
     this.#leave = leave
-    this.#waiting = waiting
+    for (const entry of waiting) this.#admit(entry)
     if (waiting.length > 0) void this.#run()
   }
 
-  /** Waits for its turn, and gives its outcome. */
+  /** Waits for its turn, and gives its outcome. `options.signal` has not aborted. */
   add(id: string, command: Command<S, C, E>, options: HandleOptions): Promise<Handled<E, S>> {
     const { signal, idempotencyKey, expectedVersion = 'any' } = options
-    const outcome = new Promise<Handled<E, S>>((resolve, reject) => {
-      const alone = idempotencyKey !== undefined || expectedVersion !== 'any'
-      const arrived = this.#parts.states.tick()
-      this.#waiting.push({
+    return new Promise<Handled<E, S>>((resolve, reject) => {
+      const entry: Entry<S, C, E> = {
         id,
         command,
         options,
-        arrived,
+        arrived: this.#parts.states.tick(),
         attempts: 0,
         conflicts: 0,
-        alone,
+        alone: idempotencyKey !== undefined || expectedVersion !== 'any',
+        leave: () => {},
         tell: undefined,
-        resolve,
-        reject,
-      })
+        resolve(handled) {
+          forget?.()
+          resolve(handled)
+        },
+        reject(error) {
+          forget?.()
+          reject(error)
+        },
+      }
+      const forget =
+        signal &&
+        onAbort(signal, () => {
+          entry.leave()
+          reject(signal.reason)
+        })
+      this.#admit(entry)
+      this.#lingering?.()
+      this.#lingering = undefined
+      if (!this.#running) void this.#run()
     })
-    this.#lingering?.()
-    this.#lingering = undefined
-    if (!this.#running) void this.#run()
-    return orAbort(outcome, signal)
+  }
+
+  #admit(entry: Entry<S, C, E>): void {
+    this.#waiting.add(entry)
+    entry.leave = () => {
+      this.#waiting.delete(entry)
+      this.#called.delete(entry)
+    }
   }
 
   async #run(): Promise<void> {
     this.#running = true
     await Promise.resolve() // so that calls made at the same time stand in line
     do {
-      const entries = this.#next()
+      this.#called = this.#next()
+      const isHot = this.#called.size > 1
       try {
         // oxlint-disable-next-line no-await-in-loop -- one turn after the other is what a line is
-        await this.#turn(entries)
+        await this.#turn()
       } catch (error) {
-        this.#fail(
-          entries.filter((entry) => this.#waiting.includes(entry)), // the others went on in another line
-          error,
-        )
+        this.#fail(this.#called, error)
       }
-      const done = this.#waiting.filter(({ tell }) => tell)
-      this.#waiting = this.#waiting.filter(({ tell }) => !tell)
-      this.#running = this.#waiting.length > 0
-      if (!this.#running && !this.#stuck) this.#end(entries.length > 1) // first, so that what one caller does next begins afresh
+      const done = [...this.#called].filter(({ tell }) => tell)
+      for (const { leave } of done) leave()
+      this.#running = this.#waiting.size > 0
+      if (!this.#running && !this.#stuck) this.#end(isHot) // first, so that what one caller does next begins afresh
       for (const { tell } of done) tell?.()
     } while (this.#running)
   }
@@ -154,22 +158,22 @@ export class Line<S, C, E extends Event> {
   }
 
   /** Those whose turn it is: one alone, or several that can go together. */
-  #next(): Entry<S, C, E>[] {
-    const next: Entry<S, C, E>[] = []
+  #next(): Set<Entry<S, C, E>> {
+    const next = new Set<Entry<S, C, E>>()
     for (const entry of this.#waiting) {
-      if (next.length === this.#group || next[0]?.alone || (entry.alone && next.length > 0)) break
-      if (entry.options.signal?.aborted) refuse(entry, entry.options.signal.reason)
-      else next.push(entry)
+      if (next.size === this.#group || (entry.alone && next.size > 0)) break
+      next.add(entry)
+      if (entry.alone) break
     }
     return next
   }
 
   /** One try: at its end some calls are settled, or more is known of the stream. */
-  async #turn(entries: readonly Entry<S, C, E>[]): Promise<void> {
-    const [first] = entries
-    if (!first) return
+  async #turn(): Promise<void> {
+    const known = await this.#look()
+    const entries = [...this.#called] // others have left meanwhile
+    if (!known || entries.length === 0) return
     const { states } = this.#parts
-    const known = await this.#look(first)
     const decisions = await this.#decide(entries, known)
     this.#known = known.held.lasting ? known : undefined
     if (decisions.some(({ entry }) => entry.options.signal?.aborted)) return
@@ -181,9 +185,15 @@ export class Line<S, C, E extends Event> {
     }
   }
 
-  async #look({ id, options: { signal, tx, expectedVersion = 'any' } }: Entry<S, C, E>): Promise<Known<S, E>> {
+  /** Not async, and the entry not passed on: one that leaves is not to be kept by who waits for the store. */
+  #look(): Promise<Known<S, E>> | undefined {
+    const [first] = this.#called
+    return first && this.#lookUp(first.id, first.options)
+  }
+
+  async #lookUp(id: string, { signal, tx, expectedVersion = 'any' }: HandleOptions): Promise<Known<S, E>> {
     const { states } = this.#parts
-    const keep = tx === undefined && (states.keeps || this.#waiting.length > 1)
+    const keep = tx === undefined && (states.keeps || this.#waiting.size > 1)
     let known = this.#known
     for (;;) {
       // What several wait for does not end with the signal of one.
@@ -249,8 +259,8 @@ export class Line<S, C, E extends Event> {
     const { clock, patienceMs } = this.#parts
     return clock.setTimer(() => {
       this.#stuck = true
-      const others = this.#waiting.filter((other) => other !== entry)
-      this.#waiting = [entry]
+      const others = [...this.#waiting].filter((other) => other !== entry)
+      for (const { leave } of others) leave()
       this.#leave(
         this,
         others.filter(({ tell }) => !tell),
@@ -334,7 +344,7 @@ export class Line<S, C, E extends Event> {
     }
   }
 
-  #fail(entries: readonly Entry<S, C, E>[], error: unknown): void {
+  #fail(entries: Iterable<Entry<S, C, E>>, error: unknown): void {
     this.#known = undefined
     this.#parts.states.forget(this.#stream)
     for (const entry of entries) refuse(entry, error)
@@ -348,14 +358,6 @@ export class Line<S, C, E extends Event> {
     if (after < version) for await (const event of this.#parts.store.read<E>(this.#stream, bounds)) missed.push(event)
     return new VersionConflictError(this.#stream, expected, version, missed)
   }
-}
-
-function answer<S, C, E extends Event>(entry: Entry<S, C, E>, handled: Handled<E, S>): void {
-  entry.tell ??= () => entry.resolve(handled)
-}
-
-function refuse<S, C, E extends Event>(entry: Entry<S, C, E>, error: unknown): void {
-  entry.tell ??= () => entry.reject(error)
 }
 
 /** What is appended: each call's metadata goes under its own events when there are several calls. */

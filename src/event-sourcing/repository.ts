@@ -1,8 +1,10 @@
 import { checkInteger, checkObject, checkPositive, checkString, invalid } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
+import { orAbort } from '../kernel/signal.js'
 import type { Decider } from './decider.js'
 import type { Event, Recorded } from './event.js'
-import { Line, type Entry, type LineParts } from './line.js'
+import { Line, type LineParts } from './line.js'
+import type { Entry } from './line-entry.js'
 import { modelOf, type AggregateClass, type Command, type Model } from './replay.js'
 import { checkExpected } from './request.js'
 import { States, type StateCacheOptions, type Lookup, type SnapshotOptions } from './states.js'
@@ -138,28 +140,32 @@ export class Repository<S, C = never, E extends Event = Event> {
     checkExpected(expectedVersion)
     if (options.metadata !== undefined) checkObject('metadata', options.metadata)
     if (key === undefined) return this.#handle(id, command, options)
-    const before = await this.#recalled(id, key, options.tx)
+    const before = await this.#recalled(id, key, options)
     if (before) return before
     try {
       const handled = await this.#handle(id, command, options)
-      return handled.events.length > 0 ? handled : ((await this.#recalled(id, key, options.tx)) ?? handled)
+      return handled.events.length > 0 ? handled : ((await this.#recalled(id, key, options)) ?? handled)
     } catch (error) {
       if (options.signal?.aborted) throw error
       // A twin may have been written since the key was looked up: then this command met the state after itself.
-      const twin = await this.#recalled(id, key, options.tx).catch(() => undefined)
+      const twin = await this.#recalled(id, key, options).catch(() => undefined)
       if (twin) return twin
       throw error
     }
   }
 
   /** The first outcome of a key, if it has one. */
-  async #recalled(id: string, key: string, tx: unknown): Promise<Handled<E, S> | undefined> {
-    const [before] = (await this.#store.recall<E>(key, { tx })) ?? []
-    return before && this.#repeated(id, before, 0, tx)
+  #recalled(id: string, key: string, { tx, signal }: HandleOptions): Promise<Handled<E, S> | undefined> {
+    const recall = async (): Promise<Handled<E, S> | undefined> => {
+      const [before] = (await this.#store.recall<E>(key, { tx })) ?? []
+      return before && this.#repeated(id, before, 0, tx)
+    }
+    return orAbort(recall(), signal)
   }
 
   #handle(id: string, command: Command<S, C, E>, options: HandleOptions): Promise<Handled<E, S>> {
     const stream = this.stream(id)
+    if (options.signal?.aborted) return Promise.reject(options.signal.reason)
     // Who has a transaction must not wait for others: they may wait for that very transaction.
     if (this.#group === 1 || options.tx !== undefined) return new Line(this.#parts, stream, 1).add(id, command, options)
     return (this.#lines.get(stream) ?? this.#line(stream)).add(id, command, options)
