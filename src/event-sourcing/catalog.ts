@@ -100,14 +100,19 @@ function isValid(event: Event, { type }: Definition): boolean {
   return valid?.type === type && valid.data === event.data // else a copy was made, and changed
 }
 
+/** Whether it is an object of no class. */
+export function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
 /** Whom the event's data is about. @throws InvalidPayloadError when it doesn't say so, or is no plain object. */
 export function subjectOf(data: unknown, { type, personal }: Definition): string {
   const wrong = (what: string): never => {
     throw new InvalidPayloadError(`event ${JSON.stringify(type)} is not valid: ${what}`)
   }
-  const prototype: unknown = typeof data === 'object' && data !== null ? Object.getPrototypeOf(data) : undefined
-  if (prototype !== Object.prototype && prototype !== null)
-    return wrong('personal fields need a plain object around them')
+  if (!isPlainObject(data)) return wrong('personal fields need a plain object around them')
   const subject: unknown = personal?.subject(data)
   return typeof subject === 'string' && subject.length > 0 ? subject : wrong('its subject is not a string, or empty')
 }

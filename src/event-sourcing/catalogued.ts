@@ -6,6 +6,7 @@ import { randomId } from '../kernel/random.js'
 import { orAbort } from '../kernel/signal.js'
 import {
   definitionsOf,
+  isPlainObject,
   subjectOf,
   VALIDATE,
   validData,
@@ -64,7 +65,7 @@ const NO_KEYS: Keys = new Map()
  * - `append` throws InvalidPayloadError, with the type of the event and the path, for data that its schema refuses, for an event that is not in the
  *   catalog, and ShreddedError for a subject whose key was destroyed: nothing was written.
  * - Reading throws CorruptDataError, with the event's place, when an upcaster fails or is missing, when the event was written by a newer
- *   revision than the catalog's, and when an encrypted field was tampered with.
+ *   revision than the catalog's, when an encrypted field was tampered with, and when what the catalog noted of the event can't be read.
  * @throws InvalidOptionError when a definition is wrong, or has personal fields and there are no keys.
  */
 export function catalogued<E extends Event>(
@@ -326,7 +327,10 @@ function unsealed<E extends Event>(
   fields: readonly string[],
   key: Uint8Array | undefined,
 ): unknown {
-  return changed(event.data as object, fields, (value, field) => {
+  const { data }: { data?: unknown } = event
+  if (!isPlainObject(data))
+    throw new CorruptDataError(`${placeOf(event)} has encrypted fields, and its data is no object`)
+  return changed(data, fields, (value, field) => {
     if (!key) return undefined
     try {
       const bytes = Buffer.from(value as string, 'base64')
@@ -356,7 +360,20 @@ const noted = <E extends Event>(event: E, note: Note): E => ({
 })
 const isNoted = (metadata: Metadata | undefined): boolean =>
   typeof metadata === 'object' && metadata !== null && Object.hasOwn(metadata, NOTE)
-const noteOf = (event: { readonly metadata: Metadata }): Note =>
-  isNoted(event.metadata) ? (event.metadata[NOTE] as Note) : {}
 const placeOf = ({ type, streamId, version }: Recorded): string =>
   `event ${JSON.stringify(type)} (version ${version} of stream ${JSON.stringify(streamId)})`
+
+/** What the catalog noted when the event was appended. @throws CorruptDataError for what it can't have written. */
+function noteOf(event: Recorded): Note {
+  if (!isNoted(event.metadata)) return {}
+  const note: unknown = event.metadata[NOTE]
+  if (!isNote(note)) throw new CorruptDataError(`${placeOf(event)}: ${NOTE} in its metadata can't be read`)
+  return note
+}
+
+function isNote(note: unknown): note is Note {
+  if (!isPlainObject(note)) return false
+  const { revision = 1, subject = '', fields = [] } = note
+  if (!Number.isSafeInteger(revision) || (revision as number) < 1 || typeof subject !== 'string') return false
+  return Array.isArray(fields) && fields.every((field) => typeof field === 'string')
+}

@@ -185,6 +185,46 @@ test('what can’t be brought up to date says which event it is', async () => {
   await expect(read({ revision: 3, up: { 2: () => Promise.reject(boom) } })).rejects.toThrow('must not be async')
 })
 
+test('a note that the catalog can’t have written is not read, and says where it stands', async () => {
+  const notes = [null, 'text', 7, [], new Map(), { revision: '2' }, { revision: 0 }, { revision: 1.5 }, { subject: 7 }]
+  for (const $catalog of [...notes, { subject: 'x', fields: 'email' }, { subject: 'x', fields: [7] }]) {
+    const inner = new MemoryEventStore()
+    const { version } = await inner.append('a', [{ type: 'P', data: {}, metadata: { $catalog } }], {
+      idempotencyKey: 'k',
+    })
+    for (const catalog of [{}, { P: { revision: 2, up: { 1: (d: object) => d } } }] as Catalog[]) {
+      const store = catalogued(inner, catalog, { keys: new MemorySubjectKeys(), unknownTypes: 'pass' })
+      const stale = store.append('a', [{ type: 'Q', data: 1 }], { expectedVersion: 0 })
+      for (const read of [list(store.read('a')), store.readPage(), list(store.readAll()), store.recall('k'), stale]) {
+        const error: unknown = await read.catch((e: unknown) => e)
+        expect(error).toMatchObject({ code: 'CORRUPT_DATA' })
+        expect((error as Error).message).toContain(`event "P" (version ${version} of stream "a"): $catalog`)
+      }
+    }
+  }
+})
+
+test('encrypted fields, or an old shape, in data that is no object are corrupt data that says where it stands', async () => {
+  for (const data of [null, undefined, 'text', 7, [], new Map(), new Date()]) {
+    const inner = new MemoryEventStore()
+    const note = { $catalog: { subject: 'ann', fields: ['email'] } }
+    await inner.append('a', [{ type: 'P', data, metadata: note }])
+    const keys = new MemorySubjectKeys()
+    for (const there of [false, true]) {
+      if (there) await keys.ensure('ann')
+      const read = list(catalogued(inner, {}, { keys }).read('a'))
+      await expect(read).rejects.toMatchObject({ code: 'CORRUPT_DATA' })
+      await expect(read).rejects.toThrow(/event "P" \(version 1 of stream "a"\) has encrypted fields, .* no object/)
+    }
+  }
+  const inner = new MemoryEventStore()
+  await inner.append('a', [{ type: 'P', data: null }])
+  const up = { 1: (d: { name: { first: string } }) => d.name.first }
+  const read = list(catalogued(inner, { P: { revision: 2, up } }).read('a'))
+  await expect(read).rejects.toMatchObject({ code: 'CORRUPT_DATA', cause: expect.any(TypeError) as TypeError })
+  await expect(read).rejects.toThrow(/event "P" \(version 1 of stream "a"\) can't be brought from revision 1/)
+})
+
 test('who aborts while data is validated leaves at once, and nothing is written', async () => {
   const inner = new MemoryEventStore<Other>()
   let done = (): void => {}
