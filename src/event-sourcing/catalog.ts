@@ -107,12 +107,14 @@ export function isPlainObject(value: unknown): value is Readonly<Record<string, 
   return prototype === Object.prototype || prototype === null
 }
 
-/** Whom the event's data is about. @throws InvalidPayloadError when it doesn't say so, or is no plain object. */
+/** Whom the event's data is about. @throws InvalidPayloadError when it doesn't say so, or is no plain object with strings as keys. */
 export function subjectOf(data: unknown, { type, personal }: Definition): string {
   const wrong = (what: string): never => {
     throw new InvalidPayloadError(`event ${JSON.stringify(type)} is not valid: ${what}`)
   }
   if (!isPlainObject(data)) return wrong('personal fields need a plain object around them')
+  // Refused by the codec too, which is not given this object.
+  if (Object.getOwnPropertySymbols(data).length > 0) return wrong("an object with symbols as keys can't be stored")
   const subject: unknown = personal?.subject(data)
   return typeof subject === 'string' && subject.length > 0 ? subject : wrong('its subject is not a string, or empty')
 }

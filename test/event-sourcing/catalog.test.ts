@@ -387,6 +387,17 @@ test('data without a subject, or that is no plain object, is refused', async () 
     })
 })
 
+test('symbols as keys beside personal fields are refused, as they are elsewhere, and not dropped', async () => {
+  const { inner, keys, store } = openPeople()
+  for (const enumerable of [true, false]) {
+    const data = Object.defineProperty({ ...ann.data }, Symbol('s'), { value: 1, enumerable })
+    const refused = store.append('p', [{ type: 'Registered', data }])
+    await expect(refused).rejects.toMatchObject({ code: 'INVALID_PAYLOAD' })
+    await expect(refused).rejects.toThrow(/event "Registered" is not valid: .*symbols/)
+  }
+  expect([(await inner.readPage()).head, (await keys.get(['ann'])).size]).toEqual([0, 0])
+})
+
 test('states that hold what was personal are forgotten when one says so, also when a snapshot is just being written', async () => {
   const { keys, store } = openPeople()
   const kept = new MemorySnapshots()
