@@ -77,16 +77,17 @@ export interface Rebuild {
 export interface Projector<E extends Event, Tx> {
   /**
    * Projects events in the transaction that appends them, by this process: when it throws, nothing is recorded. Every process that
-   * appends has to call it.
+   * appends has to call it. It is of the live revision, the first of its name: else every append fails with InvalidOptionError, for what
+   * another one writes nobody would see. From now on neither `run` nor `rebuild` takes this name here.
    */
   inline<P extends E>(projection: Projection<P, Tx>): void
   /**
    * Projects what is there and what comes, exactly once, and starts at once. In whatever process: one works, the others stand
    * by. A revision that is not the live one is kept beside it, as by `rebuild`; the first of a name is live.
-   * @throws InvalidOptionError when an option is out of its range.
+   * @throws InvalidOptionError when an option is out of its range, or the projection is inline here.
    */
   run<P extends E>(projection: Projection<P, Tx>, options?: ProjectionOptions): Subscription
-  /** Begins, or goes on, to build another revision beside the live one. */
+  /** Begins, or goes on, to build another revision beside the live one. @throws InvalidOptionError as `run`. */
   rebuild<P extends E>(projection: Projection<P, Tx>, options?: ProjectionOptions): Promise<Rebuild>
   /** What the live revision of `name` has taken in; 0 before its first event. It is what {@link Subscription.reached} speaks of. */
   position(name: string): Promise<number>

@@ -1,6 +1,6 @@
 import { checkInteger, checkMethods, checkObject, checkString, invalid } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
-import { ClosedError, NotFoundError } from '../kernel/errors.js'
+import { ClosedError, isHoldfastError, NotFoundError } from '../kernel/errors.js'
 import { onAbort } from '../kernel/signal.js'
 import { Batches, type Bound } from './batches.js'
 import { Patience } from './doorbell.js'
@@ -17,6 +17,9 @@ const PAGE = 1_000
 
 /** Every {@link Projector}, on whatever its revisions stand. */
 export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
+  /** Names of those that are projected inline here. */
+  readonly #inline = new Set<string>()
+
   constructor(
     private readonly store: EventStore<E>,
     private readonly revisions: Revisions<Tx>,
@@ -27,10 +30,12 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
     const { id, on, project, context } = this.#checked(projection)
     const store = this.store as EventStore<E> & Partial<InlineStore<unknown>>
     if (typeof store[INLINE] !== 'function') return invalid('store', 'one that takes inline projections', this.store)
+    this.#inline.add(id.name)
     let ready: Promise<unknown> | undefined
     const setUp = (): Promise<unknown> => {
-      ready ??= this.#setUp(projection, id)
-      ready.catch(() => (ready = undefined)) // the next append begins anew
+      ready ??= this.#setUpLive(projection, id)
+      // The next append begins anew, but for a mistake in the code: that may be told to one whose transaction nothing can be asked beside.
+      ready.catch((error) => isHoldfastError(error, 'INVALID_OPTION') || (ready = undefined))
       return ready
     }
     setUp().catch(() => {}) // told to the first append
@@ -44,13 +49,13 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
   }
 
   run<P extends E>(projection: Projection<P, Tx>, options: ProjectionOptions = {}): Runner<P, Tx> {
-    const { id } = this.#checked(projection)
+    const { id } = this.#checkedToRun(projection)
     let generation: number | undefined
     return this.#start(projection, options, async () => (generation ??= await this.#setUp(projection, id)))
   }
 
   async rebuild<P extends E>(projection: Projection<P, Tx>, options: ProjectionOptions = {}): Promise<Rebuild> {
-    const { id, context } = this.#checked(projection)
+    const { id, context } = this.#checkedToRun(projection)
     const { clock = this.clock } = options
     const generation = await this.#setUp(projection, id)
     const subscription = this.#start(projection, options, async () => generation)
@@ -180,8 +185,27 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
     throw new NotFoundError(`revision ${id.revision} of projection ${JSON.stringify(id.name)} was discarded`)
   }
 
+  /** @throws InvalidOptionError when another revision is live: nobody would see what this one writes. */
+  async #setUpLive<P extends E>(projection: Projection<P, Tx>, id: RevisionId): Promise<void> {
+    const check = async (): Promise<void> => {
+      const { live = id.revision } = (await this.revisions.standing(id)) ?? {}
+      const expected = `${live}, the live one of ${JSON.stringify(id.name)}: an inline projection is not rebuilt`
+      if (live !== id.revision) invalid('projection.revision', expected, id.revision)
+    }
+    await check() // before it leaves tables behind
+    await this.#setUp(projection, id)
+    await check() // another may have been the first
+  }
+
   #setUp<P extends E>(projection: Projection<P, Tx>, id: RevisionId): Promise<number> {
     return this.revisions.setUp(id, async (tx, name) => projection.setup?.({ tx, name, ...SETTING_UP }))
+  }
+
+  #checkedToRun<P extends E>(projection: Projection<P, Tx>) {
+    const checked = this.#checked(projection)
+    const { name } = checked.id
+    if (this.#inline.has(name)) invalid('projection.name', 'one that is not projected inline here', name)
+    return checked
   }
 
   #checked<P extends E>(projection: Projection<P, Tx>) {

@@ -93,6 +93,29 @@ test('an inline projection that swallows a failed statement fails its own append
   expect(await list(store.readAll())).toHaveLength(3)
 })
 
+test('an inline projection of a revision that is not the live one refuses every append, and leaves nothing behind', async () => {
+  const { store, schema, seen } = await withTable()
+  await store.append('s', [e('a')])
+  const elsewhere = new PostgresEventStore(pool, { schema })
+  new PostgresProjector(elsewhere, pool, { schema }).inline({
+    name: 'seen',
+    revision: 2,
+    on: ['b'],
+    setup: async ({ tx, name }) => void (await tx.query(`create table ${name('seen')} (type text)`)),
+    project: async (_, { tx, name }) => void (await tx.query(`insert into ${name('seen')} values ('b')`)),
+  })
+  const client = await begin(pool)
+  for (const options of [{}, { tx: client }, { idempotencyKey: 'k' }]) {
+    const refused = elsewhere.append('s', [e('b')], options)
+    await expect(refused).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+    await expect(refused).rejects.toThrow('projection.revision: expected 1, the live one of "seen"')
+  }
+  await client.query('commit')
+  expect([await seen(), (await store.info('s'))?.version]).toEqual([['a'], 1])
+  const { rows } = await pool.query(`select revision from "${schema}".es_revisions`)
+  expect(rows).toEqual([{ revision: 1 }])
+})
+
 test('a repeat and a refused append are not projected', async () => {
   const { store, seen } = await withTable()
   await store.append('s', [e('a')], { idempotencyKey: 'k' })
