@@ -52,6 +52,7 @@ function write({ postgresUrl, redisPort, log, writer, seed }: Writing): void {
     postgresUrl === undefined
       ? new RedisEventStore(new Redis(redisPort as number), { namespace: log })
       : new PostgresEventStore(pool, { schema: log })
+  let begun = false
   const loop = async (): Promise<never> => {
     for (;;) {
       const kind = random()
@@ -61,6 +62,8 @@ function write({ postgresUrl, redisPort, log, writer, seed }: Writing): void {
         const streams = [...new Set([stream(), stream()])]
         await store.appendAll(streams.map((name) => ({ stream: name, events: [e(2)] })))
       } else await store.append(stream(), [e(3)])
+      if (!begun) process.send?.('begun')
+      begun = true
       if (random() < 0.3) await systemClock.sleep(random() * 10)
       // oxlint-enable no-await-in-loop
     }

@@ -1,4 +1,5 @@
 import { fork, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { Redis } from 'ioredis'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import type { EventStore, Recorded } from '../../src/event-sourcing/index.js'
@@ -6,6 +7,7 @@ import { RedisEventStore } from '../../src/event-sourcing/redis.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import { randomId } from '../../src/kernel/random.js'
 import { seededRandom } from '../../src/testing/index.js'
+import { bundle } from '../support/bundle.js'
 import { begin, openPool, openStore } from './database.js'
 import type { Writing } from './log-writer.js'
 
@@ -17,26 +19,28 @@ import type { Writing } from './log-writer.js'
  * LOST_EVENT_SECONDS=600 npx vitest run --project integration test/event-sourcing/no-lost-event
  */
 
-const SECONDS = Number(process.env['LOST_EVENT_SECONDS'] ?? 6)
+const SECONDS = Number(process.env['LOST_EVENT_SECONDS'] ?? 4)
 const WRITERS = 3
 const READERS = 3
 const TIMEOUT_MS = (SECONDS + 60) * 1_000
 
 const pool = openPool({ max: 40 })
+const worker = await bundle('test/event-sourcing/log-writer.ts')
 
-/** Starts writers and kills one of them every second or so. @returns how many were killed */
-async function chaos(writing: Omit<Writing, 'writer' | 'seed'>, untilMs: number): Promise<number> {
+/** Starts writers and, for some seconds, kills one of them every second or so. @returns how many were killed */
+async function chaos(writing: Omit<Writing, 'writer' | 'seed'>): Promise<number> {
   const random = seededRandom(1)
   let seed = 0
   let killed = 0
   const start = (writer: number): ChildProcess => {
-    const child = fork('test/event-sourcing/log-writer.ts', [], { execArgv: ['--import', 'tsx'], stdio: 'inherit' })
+    const child = fork(worker)
     child.send({ ...writing, writer, seed: seed++ } satisfies Writing)
     return child
   }
   const writers = Array.from({ length: WRITERS }, (_, i) => start(i))
   onTestFinished(() => writers.forEach((child) => child.kill('SIGKILL')))
-  await systemClock.sleep(2_000) // they have begun
+  await Promise.all(writers.map((child) => once(child, 'message'))) // they have begun
+  const untilMs = systemClock.now() + SECONDS * 1_000
   while (systemClock.now() < untilMs) {
     await systemClock.sleep(500 + random() * 1_000)
     const victim = Math.floor(random() * WRITERS)
@@ -108,7 +112,7 @@ test(
       follow(store, [1_000, 50, 7][i] as number, () => state.over),
     )
     const readingNaively = readNaively()
-    const killed = await chaos({ postgresUrl: inject('postgresUrl'), log: schema }, systemClock.now() + SECONDS * 1_000)
+    const killed = await chaos({ postgresUrl: inject('postgresUrl'), log: schema })
     await letGo
     await allGone(schema)
     state.over = true
@@ -166,7 +170,7 @@ test('Redis: no event is lost, doubled or out of order', { timeout: TIMEOUT_MS }
     'burst',
     Array.from({ length: 100 }, () => ({ type: 'e', data: 0 })),
   ) // one millisecond, many pages
-  const killed = await chaos({ redisPort: port, log }, systemClock.now() + SECONDS * 1_000)
+  const killed = await chaos({ redisPort: port, log })
   state.over = true
   const [seen] = await Promise.all([Promise.all(readers), readingNaively])
   const all: Recorded[] = []

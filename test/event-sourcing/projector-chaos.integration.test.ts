@@ -5,12 +5,14 @@ import { expect, inject, onTestFinished, test } from 'vitest'
 import { PostgresEventStore, PostgresProjector } from '../../src/event-sourcing/postgres.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import { randomId } from '../../src/kernel/random.js'
+import { bundle } from '../support/bundle.js'
 import { openPool } from './database.js'
 import { counts, type Counted, type Job } from './projector-worker.js'
 
 // Real processes on a real server, killed and paused at any moment: the read model is what a replay from zero gives.
 
 const pool = openPool()
+const worker = await bundle('test/event-sourcing/projector-worker.ts')
 
 async function open(separate: boolean) {
   const schema = `es_${randomId()}`
@@ -36,7 +38,7 @@ async function open(separate: boolean) {
   const failures: unknown[] = []
   let activated = 0
   const spawn = async (revision: number, options: Partial<Job> = {}): Promise<ChildProcess> => {
-    const child = fork('test/event-sourcing/projector-worker.ts', [], { execArgv: ['--import', 'tsx'] })
+    const child = fork(worker)
     children.add(child)
     const ready = new Promise<void>((resolve) => {
       child.on('message', (news) => {
@@ -61,7 +63,7 @@ async function open(separate: boolean) {
         return { type: next % 9 === 0 ? 'other' : 'counted', data: next++ }
       })
       await store.append(`s${next % 7}`, events)
-      await systemClock.sleep(4)
+      await systemClock.sleep(6)
     }
   }
   /** What a replay from zero gives. */
@@ -83,18 +85,24 @@ async function open(separate: boolean) {
   }
   const sent = async (): Promise<{ pos: number; revision: number }[]> =>
     (await read.query(`select pos::int as pos, revision from "${schema}".sent order by pos`)).rows
+  const position = async (checkpoint: string): Promise<number> => {
+    const select = `select pos::int from "${schema}".es_subscriptions where name = $1`
+    return (await read.query(select, [checkpoint])).rows[0]?.pos ?? 0
+  }
+  /** Waits until somebody has committed something. */
+  const moved = async (checkpoint: string): Promise<void> => {
+    const before = await position(checkpoint)
+    while ((await position(checkpoint)) === before) await systemClock.sleep(10)
+  }
   /** Waits until both the live revision and its tables have everything. */
   const caughtUp = async (checkpoint: string): Promise<number> => {
     const { head } = await store.readPage({ limit: 1 })
-    for (let pos = 0; pos < head;) {
-      const { rows } = await read.query(`select pos::int from "${schema}".es_subscriptions where name = $1`, [
-        checkpoint,
-      ])
-      pos = rows[0]?.pos ?? 0
-      await systemClock.sleep(30)
-    }
+    while ((await position(checkpoint)) < head) await systemClock.sleep(30)
     return head
   }
+  /** How often a checkpoint has had another owner. */
+  const owners = async (checkpoint: string): Promise<number> =>
+    (await read.query(`select epoch from "${schema}".es_subscriptions where name = $1`, [checkpoint])).rows[0]?.epoch
   const stopWriting = async (writer: Promise<void>): Promise<void> => {
     writing.abort()
     await writer
@@ -107,6 +115,8 @@ async function open(separate: boolean) {
     table,
     sent,
     caughtUp,
+    moved,
+    owners,
     failures,
     activations: () => activated,
     projector,
@@ -129,11 +139,12 @@ test.each([
 ])(
   'a read model %s equals a replay from zero, with runners killed and paused at any moment',
   async (_, separate) => {
-    const { spawn, write, stopWriting, replay, table, sent, caughtUp, failures } = await open(separate)
+    const { spawn, write, stopWriting, replay, table, sent, caughtUp, moved, owners, failures } = await open(separate)
     const writer = write()
     const runners = await Promise.all([spawn(1), spawn(1), spawn(1)])
     for (let round = 0; round < 10; round++) {
       const victim = runners[round % runners.length] as ChildProcess
+      await moved('counts@v1') // somebody works, so that there is something to interrupt
       await pause(20, 250)
       if (round % 3 === 2) {
         victim.kill('SIGSTOP') // longer than its lease: another takes over, and it wakes up beside it
@@ -149,6 +160,7 @@ test.each([
     const { rows, positions } = await replay(head)
     expect(await table('counts')).toEqual(rows)
     expect((await sent()).map(({ pos }) => pos)).toEqual(positions)
+    expect(await owners('counts@v1')).toBeGreaterThan(3) // not only those that stood by were killed
     expect(failures).toEqual([])
   },
   120_000,

@@ -12,6 +12,9 @@ import { seededRandom } from '../../src/testing/index.js'
 const servers = new Servers()
 afterAll(() => servers.stop())
 
+/** A master that does not wait for more replicas before it answers one: by default it does for 5 s. */
+const PROMPT = { 'repl-diskless-sync-delay': '0' }
+
 const connect = (port: number): Redis => {
   const client = new Redis(port, { retryStrategy: (times) => Math.min(20 * times, 200) })
   client.on('error', () => {})
@@ -130,7 +133,7 @@ test('a full server refuses appends with StoreError, writes nothing of them, and
 })
 
 test('a server that has become a replica refuses appends with StoreError, and is read', async () => {
-  const [{ port }, other] = [await servers.redis(), await servers.redis()]
+  const [{ port }, other] = [await servers.redis(PROMPT), await servers.redis()]
   const client = connect(port)
   const store = new RedisEventStore(client)
   await store.append('s', [e('a')])
@@ -146,7 +149,7 @@ test('a server that has become a replica refuses appends with StoreError, and is
 })
 
 test('a replica that takes over without the last events: a reader that is ahead of it is told, and does not wait', async () => {
-  const [{ port }, other] = [await servers.redis(), await servers.redis()]
+  const [{ port }, other] = [await servers.redis(PROMPT), await servers.redis()]
   const [store, replica] = [new RedisEventStore(connect(port)), connect(other.port)]
   await replica.call('REPLICAOF', '127.0.0.1', port)
   await store.append('s', [e('a')])
