@@ -1,4 +1,4 @@
-import { PGlite } from '@electric-sql/pglite'
+import type { PGlite } from '@electric-sql/pglite'
 import { afterAll, beforeAll, expect, test } from 'vitest'
 import { Repository } from '../../src/event-sourcing/index.js'
 import { PostgresCheckpoints, PostgresEventStore } from '../../src/event-sourcing/postgres.js'
@@ -6,12 +6,13 @@ import { systemClock } from '../../src/kernel/clock.js'
 import { checkpointsContract } from '../conformance/checkpoints.js'
 import { compareWithModel, operations } from '../conformance/event-store-model.js'
 import { eventStoreContract } from '../conformance/event-store.js'
+import { openPGlite } from '../support/pglite.js'
 import { prop } from '../support/prop.js'
 import { Counter } from './counter.js'
 
 let db: PGlite
 beforeAll(async () => {
-  db = await PGlite.create()
+  db = await openPGlite()
 })
 afterAll(() => db.close())
 

@@ -1,4 +1,3 @@
-import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import type { Context, SubscriptionLease } from '../../src/event-sourcing/index.js'
@@ -7,6 +6,7 @@ import { PostgresCheckpoints, PostgresEventStore, PostgresProjector } from '../.
 import { systemClock } from '../../src/kernel/clock.js'
 import type { SqlDatabase, SqlQueryable } from '../../src/kernel/postgres.js'
 import { randomId } from '../../src/kernel/random.js'
+import { openPGlite } from '../support/pglite.js'
 import { openPool, openStore } from './database.js'
 import { e, openTotals, totals, type Counted, type Totals } from './totals.js'
 
@@ -181,7 +181,7 @@ test.each(['PGlite', 'a single Client'])(
   async (what) => {
     const client = what === 'PGlite' ? undefined : new pg.Client({ connectionString: inject('postgresUrl') })
     await client?.connect()
-    const embedded = client ? undefined : await PGlite.create()
+    const embedded = client ? undefined : await openPGlite()
     const db = (client ?? embedded) as SqlDatabase
     const schema = `es_${randomId()}`
     const store = new PostgresEventStore<Counted>(db, { schema })

@@ -1,12 +1,12 @@
-import { PGlite } from '@electric-sql/pglite'
 import pg from 'pg'
 import { afterAll, beforeAll, expect, inject, test } from 'vitest'
 import { queryRows, transaction, type SqlDatabase, type SqlQueryable } from '../../src/kernel/postgres.js'
+import { openPGlite } from '../support/pglite.js'
 
 const pool = new pg.Pool({ connectionString: inject('postgresUrl'), max: 2 })
 pool.on('error', () => {}) // of connections that nobody uses
 const client = new pg.Client(inject('postgresUrl'))
-const lite = new PGlite()
+const lite = await openPGlite()
 
 beforeAll(() => client.connect())
 afterAll(() => Promise.all([pool.end(), client.end(), lite.close()]))
