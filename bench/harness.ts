@@ -29,7 +29,8 @@ export interface Comparison {
 
 /**
  * `candidate` takes at most `times` as long as `than`, or has at most `p99` times its p99, or does at least `rate` times as
- * many operations per second; or takes at most `ns`, or at most `bytes` of heap, or at most `more` bytes more than `than`.
+ * many operations per second; or takes at most `ns`, or at most `bytes` of heap, or at most `more` bytes or `moreNs`
+ * nanoseconds more than `than`.
  */
 export interface Target {
   readonly candidate: string
@@ -40,6 +41,7 @@ export interface Target {
   readonly ns?: number
   readonly bytes?: number
   readonly more?: number
+  readonly moreNs?: number
 }
 
 /** What is counted in a way of its own: rows of text under columns. The first column is the rows' names. */

@@ -13,5 +13,9 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'cache-faults': async () => (await import('./cache-faults.js')).cacheFaults(),
   'event-sourcing': async () => (await import('./event-sourcing.js')).eventSourcing(),
   'event-sourcing-postgres': async () => (await import('./event-sourcing-postgres.js')).eventSourcingPostgres(),
+  'event-sourcing-postgres-streams': async () =>
+    (await import('./event-sourcing-postgres-streams.js')).eventSourcingPostgresStreams(),
+  'event-sourcing-postgres-readers': async () =>
+    (await import('./event-sourcing-postgres-readers.js')).eventSourcingPostgresReaders(),
   'event-sourcing-redis': async () => (await import('./event-sourcing-redis.js')).eventSourcingRedis(),
 }

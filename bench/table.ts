@@ -58,7 +58,10 @@ function columnsOf({ callers, keys }: Comparison, figures: readonly Figure[]): r
   ]
 }
 
-function verdict({ candidate, than, times, rate, p99, ns, bytes, more }: Target, figures: readonly Figure[]): string {
+function verdict(
+  { candidate, than, times, rate, p99, ns, bytes, more, moreNs }: Target,
+  figures: readonly Figure[],
+): string {
   const of = (name: string | undefined): Figure => {
     const figure = figures.find((one) => one.name === name)
     if (!figure) throw new Error(`no candidate is called ${name}`)
@@ -74,6 +77,10 @@ function verdict({ candidate, than, times, rate, p99, ns, bytes, more }: Target,
   if (more !== undefined) {
     const over = held - (other.bytes ?? NaN)
     return said(`with at most ${more} bytes more than ${than}`, over <= more, round(over))
+  }
+  if (moreNs !== undefined) {
+    const over = figure.ns - other.ns
+    return said(`in at most ${time(moreNs)} more than ${than}`, over <= moreNs, time(over))
   }
   const timesMore = (ratio: number): string => `${ratio.toFixed(2)} ×`
   if (rate !== undefined)
