@@ -19,6 +19,7 @@ import { INLINE, InlineFailure, type InlineProject } from './inline.js'
 import { Herald, type SqlListener } from './postgres-herald.js'
 import { PostgresAppends } from './postgres-appends.js'
 import { appendedOf, eventOf, LAST_VERSION, queryCondition, textsOf, type EventTexts } from './postgres-rows.js'
+import { lastPosition } from './postgres-append.sql.js'
 import { columns, steps } from './postgres.sql.js'
 import { readAllPages } from './read-all.js'
 import { appendRequests, isRepeat, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
@@ -250,9 +251,13 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
     const { after, limit, query } = pageBounds(options)
     const on = this.#queryable()
+    // The locks, which take most of the time, are looked at only where a position was drawn that they may hold back.
     const [horizon] = await this.#ask(
       on,
-      `select o_head::text as head, o_last::text as last from ${this.#s}.es_horizon()`,
+      `select l.last::text as last,
+         (case when l.last > $1 then (select h.o_head from ${this.#s}.es_horizon() h) else l.last end)::text as head
+       from (${lastPosition(this.#s)}) as l (last)`,
+      [after],
     )
     const head = Number(horizon?.['head'])
     const last = Number(horizon?.['last'])

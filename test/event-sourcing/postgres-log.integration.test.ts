@@ -188,6 +188,17 @@ test('a log that was dumped and restored is read whole, and goes on', async () =
   expect(data((await copy.readPage({ after: position - 1 })).events)).toEqual(['new'])
 })
 
+test('a look at the log that can find nothing new does not look at the locks of the server', async () => {
+  const { store, schema } = await openStore(pool)
+  const empty = await store.readPage()
+  await pool.query(`create or replace function "${schema}".es_horizon(out o_head bigint, out o_last bigint)
+    language plpgsql as $$ begin raise 'looked at'; end $$`)
+  expect(await store.readPage()).toEqual(empty)
+  const { position } = await store.append('s', [e(1)])
+  await expect(store.readPage()).rejects.toThrow('looked at')
+  expect(await store.readPage({ after: position })).toEqual({ events: [], next: position, head: position })
+})
+
 test('a reader that never rests beside fast writers misses nothing', async () => {
   const { store, schema } = await openStore(pool)
   // A pause between the two things that the horizon looks at, so that what may come between them does.
