@@ -6,7 +6,7 @@ import { PostgresCheckpoints, PostgresEventStore } from 'holdfast/event-sourcing
 import { event, type Stores } from './event-sourcing-postgres-stores.js'
 import { quantile, type Survey } from './harness.js'
 
-const EVENTS = 50
+const EVENTS = 30
 const MOST_MS = 15
 /** Between two events: so long that a subscription has nothing to do in between, and no multiple of what it waits. */
 const PAUSE_MS = { least: 300, more: 500 }

@@ -2,7 +2,7 @@ import pg from 'pg'
 import { ownTypes } from './pg-types.js'
 import { PostgresEventStore } from 'holdfast/event-sourcing/postgres'
 import { event, type Stores } from './event-sourcing-postgres-stores.js'
-import { sequential, type Comparison } from './harness.js'
+import { sequential, type Candidate, type Comparison } from './harness.js'
 
 const WITHOUT = 'holdfast without its mark (floor)'
 const WITH = 'holdfast'
@@ -30,6 +30,17 @@ async function withoutMarks(pool: pg.Pool): Promise<void> {
 }
 
 let streams = 0
+const TOGETHER = 64
+
+/** `count` appends in one step, by a store that has no others under way: what travels together is always the same. */
+function steps(pool: pg.Pool, callers: number, count: number): Candidate['batch'] {
+  const free = Array.from({ length: callers }, () => new PostgresEventStore(pool))
+  return sequential(async () => {
+    const store = free.pop() as PostgresEventStore
+    await Promise.all(Array.from({ length: count }, () => store.append(`order-${streams++}`, [event])))
+    free.push(store)
+  })
+}
 
 /** What it costs that no reader passes by an event that is still being written. */
 export async function gapSafety({ database }: Stores): Promise<readonly Comparison[]> {
@@ -42,12 +53,12 @@ export async function gapSafety({ database }: Stores): Promise<readonly Comparis
   const marked = await open('gaps')
   const unmarked = await open('gaps_without')
   await withoutMarks(unmarked.pool)
-  const appending = (callers: number): Comparison => ({
-    title: `Event store on PostgreSQL, what gap safety costs an append, ${callers} at once`,
+  const appending = (what: string, callers: number, count: number): Comparison => ({
+    title: `Event store on PostgreSQL, what gap safety costs, ${what}`,
     callers,
     candidates: [
-      { name: WITHOUT, batch: sequential(() => unmarked.store.append(`order-${streams++}`, [event])) },
-      { name: WITH, batch: sequential(() => marked.store.append(`order-${streams++}`, [event])) },
+      { name: WITHOUT, batch: steps(unmarked.pool, callers, count) },
+      { name: WITH, batch: steps(marked.pool, callers, count) },
     ],
     targets: [{ candidate: WITH, than: WITHOUT, rate: 0.85 }],
   })
@@ -62,9 +73,11 @@ export async function gapSafety({ database }: Stores): Promise<readonly Comparis
   }
   const select = { name: 'one', text: 'select 1' }
   return [
-    ...[1, 64].map(appending),
+    appending('an append at a time', 1, 1),
+    appending('16 appends at once, each by itself', 16, 1),
+    appending(`${TOGETHER} appends in one step, two of them at once`, 2, TOGETHER),
     {
-      title: 'Event store on PostgreSQL, what gap safety costs a poll that finds nothing',
+      title: 'Event store on PostgreSQL, what gap safety costs, a poll that finds nothing',
       callers: 1,
       candidates: [
         { name: SELECT, batch: sequential(() => read.pool.query(select)) },

@@ -62,7 +62,7 @@ async function catchUp({ database }: Stores): Promise<Candidate[]> {
   ]
 }
 
-const DUE = 50_000
+const DUE = 20_000
 const BATCH = 1_000
 const BY_HAND = 'pg, SQL by hand (floor)'
 const OVER_OURS = 'the same over pages of holdfast'
@@ -85,7 +85,7 @@ const listed = (
   ])
 const columns = '(pos bigint primary key, order_id text not null, cents int not null)'
 
-/** A list of orders from the whole log: page, transaction, rows, checkpoint, all in the same sizes. */
+/** A list of orders from the whole log: whole events, a page of them in each transaction, their rows, the checkpoint if it still is where it was. */
 async function byHand({ database }: Stores): Promise<Candidate[]> {
   const pool = new pg.Pool({ connectionString: await database('ours_due'), max: 4, types: ownTypes })
   const ours = new PostgresEventStore(pool)
@@ -120,7 +120,7 @@ async function byHand({ database }: Stores): Promise<Candidate[]> {
     client.release()
     await pool.query(`drop table ${name}`)
   }
-  const select = { name: 'page', text: 'select pos, data from holdfast.es_events where pos > $1 order by pos limit $2' }
+  const select = { name: 'page', text: 'select * from holdfast.es_events where pos > $1 order by pos limit $2' }
   return [
     {
       name: BY_HAND,
