@@ -25,6 +25,7 @@ async function catchUp({ database }: Stores): Promise<Candidate[]> {
     for (let j = 0; j < TIMES; j++) await ours.append(`s-${i}`, many)
     await emmett.appendToStream(`s-${i}`, many)
   }
+  await pool.query('analyze') // as the server does by itself within a minute
   const { head } = await ours.readPage({ limit: 1 })
   let runs = 0
   let calls = 0
@@ -96,6 +97,7 @@ async function byHand({ database }: Stores): Promise<Candidate[]> {
   const many = Array.from({ length: BATCH }, () => event)
   // oxlint-disable-next-line no-await-in-loop -- one after the other
   for (let i = 0; i < DUE; i += BATCH) await ours.append(`s-${(i / BATCH) % 4}`, many)
+  await pool.query('analyze') // as the server does by itself within a minute
   const { head } = await ours.readPage({ limit: 1 })
   let runs = 0
 
