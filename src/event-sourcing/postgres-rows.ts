@@ -151,6 +151,9 @@ const JOINED_TAGS = 4
  */
 export function queryCondition(s: string, query: Query, params: unknown[]): string {
   const param = (value: unknown): string => `$${params.push(value)}`
+  // Types alone are looked at in one pass over the log: there is nothing to be looked up for each event.
+  if (query.items.length > 0 && query.items.every(({ types, tags = [] }) => types && tags.length === 0))
+    return `e.type = any(${param(query.items.flatMap(({ types = [] }) => types.map(toSqlText)))}::text[])`
   const items = query.items.map(({ types, tags }) => {
     const conditions = ['i.pos > $1', 'i.pos <= $2']
     if (types) conditions.push(`i.type = any(${param(types.map(toSqlText))}::text[])`)

@@ -188,6 +188,26 @@ test('a log that was dumped and restored is read whole, and goes on', async () =
   expect(data((await copy.readPage({ after: position - 1 })).events)).toEqual(['new'])
 })
 
+test('a page of some types is found in one pass over the log', async () => {
+  const { store, schema } = await openStore(pool)
+  await store.append('s', [e(1), { ...e(2), type: 'f' }, { ...e(3), type: 'g' }])
+  const asked: [text: string, params: unknown[] | undefined][] = []
+  const watched = new PostgresEventStore(
+    {
+      query: (text, params) => {
+        asked.push([text, params])
+        return pool.query(text, params)
+      },
+    },
+    { schema },
+  )
+  const query = { items: [{ types: ['e', 'h'] }, { types: ['g'] }] }
+  expect(data((await watched.readPage({ query })).events)).toEqual([1, 3])
+  const [text, params] = asked.at(-1) ?? []
+  const { rows } = await pool.query(`explain ${text}`, params)
+  expect(JSON.stringify(rows)).not.toMatch(/Join|Nested Loop/)
+})
+
 test('a look at the log that can find nothing new does not look at the locks of the server', async () => {
   const { store, schema } = await openStore(pool)
   const empty = await store.readPage()
