@@ -1,6 +1,6 @@
 import { jsonCodec } from '../kernel/codec.js'
 import { CorruptDataError, isHoldfastError } from '../kernel/errors.js'
-import { fromSqlText, toSqlText, type SqlRow } from '../kernel/postgres.js'
+import { fromSqlText, toSqlText, type SqlRow, type SqlValues } from '../kernel/postgres.js'
 import type { Event, Metadata, Recorded } from './event.js'
 import type { AppendRequest, NewEvent } from './request.js'
 import type { Appended, ExpectedVersion, Query } from './store.js'
@@ -106,16 +106,17 @@ function recordedOf<E extends Event>(
   return (tags.length > 0 ? { ...event, tags } : event) as unknown as Recorded<E>
 }
 
-/** An event read: values in the order of `columns`. @throws CorruptDataError when its data can't be decoded: says which event. */
-export function eventOf<E extends Event>(values: readonly unknown[]): Recorded<E> {
-  const [pos, version, type, data, meta, tags, id, at, stream] = values as readonly string[] as EventColumns
+/** An event read: values in the order of `EVENT_COLUMNS`, and its stream if that is not known. @throws CorruptDataError when its data can't be decoded: says which event. */
+export function eventOf<E extends Event>(values: SqlValues, known?: string): Recorded<E> {
+  const [pos, version, type, data, meta, tags, id, at, column] = values as EventColumns
+  const stream = known ?? fromSqlText(column)
   const position = Number(pos)
   try {
     const event = {
       type: fromSqlText(type),
       data: jsonCodec.decode(data),
       id: fromSqlText(id),
-      streamId: fromSqlText(stream),
+      streamId: stream,
       version: Number(version),
       position,
       recordedAt: new Date(Number(at)),
@@ -129,16 +130,15 @@ export function eventOf<E extends Event>(values: readonly unknown[]): Recorded<E
   }
 }
 
-/** What `columns` selects. */
 type EventColumns = readonly [
-  pos: string,
-  version: string,
+  pos: string | number,
+  version: string | number,
   type: string,
   data: string,
   meta: string | null,
   tags: string | null,
   id: string,
-  at: string,
+  at: string | number,
   stream: string,
 ]
 

@@ -10,6 +10,7 @@ import {
   type SqlDatabase,
   type SqlQueryable,
   type SqlRow,
+  type SqlValues,
 } from '../kernel/postgres.js'
 import { migrate, sqlIdentifier } from '../kernel/postgres-schema.js'
 import { orAbort } from '../kernel/signal.js'
@@ -20,7 +21,7 @@ import { Herald, type SqlListener } from './postgres-herald.js'
 import { PostgresAppends } from './postgres-appends.js'
 import { appendedOf, eventOf, LAST_VERSION, queryCondition, textsOf, type EventTexts } from './postgres-rows.js'
 import { lastPosition } from './postgres-append.sql.js'
-import { columns, steps } from './postgres.sql.js'
+import { EVENT_COLUMNS, steps, streamColumn } from './postgres.sql.js'
 import { readAllPages } from './read-all.js'
 import { appendRequests, isRepeat, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
 import type {
@@ -238,14 +239,15 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     const params: unknown[] = [toSqlText(stream), Math.min(from, LAST_VERSION), Math.min(to, LAST_VERSION), limit]
     // No event is older than 1970, and PostgreSQL's dates do not go back as far as JavaScript's.
     if (until < Infinity) params.push(Math.max(0, until))
-    return this.#select(
+    const rows = await this.#values(
       on,
-      `select ${columns(this.#s)} from ${this.#s}.es_events e
+      `select ${EVENT_COLUMNS} from ${this.#s}.es_events e
        where e.stream = ${this.#s}.es_key($1) and e.version >= $2 and e.version <= $3
        ${until < Infinity ? `and e.at <= timestamptz 'epoch' + $5::float8 * interval '1 millisecond'` : ''}
        order by e.version ${backward ? 'desc' : 'asc'} limit $4`,
       params,
     )
+    return rows.map((row) => eventOf<T>(row, stream))
   }
 
   async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
@@ -278,15 +280,16 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   ): Promise<Recorded<T>[]> {
     const params: unknown[] = [after, to, limit]
     const condition = query ? `and ${queryCondition(this.#s, query, params)}` : ''
-    return this.#select(
+    const rows = await this.#values(
       on,
       // Picked first: what the columns take to be made is spent on no other rows, whatever order the server finds them in.
-      `select ${columns(this.#s)} from (
+      `select ${EVENT_COLUMNS}, ${streamColumn(this.#s)} from (
          select * from ${this.#s}.es_events e where e.pos > $1 and e.pos <= $2 ${condition} order by e.pos limit $3
        ) e order by e.pos`,
       params,
       !query, // no two queries need be alike
     )
+    return rows.map((row) => eventOf<T>(row))
   }
 
   readAll<T extends E = E>(options: ReadAllOptions = {}): AsyncGenerator<Recorded<T>, void, undefined> {
@@ -339,15 +342,9 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     this.#closed = true
   }
 
-  /** The events that a statement gives. @param often whether the same statement comes again and again */
-  async #select<T extends Event>(
-    on: SqlQueryable,
-    text: string,
-    params: unknown[],
-    often: boolean = true,
-  ): Promise<Recorded<T>[]> {
-    const rows = await queryValues(on, text, params, often && this.#prepare && on === this.#db)
-    return rows.map(eventOf<T>)
+  /** As {@link #ask}, each row as its values. */
+  #values(on: SqlQueryable, text: string, params: unknown[], often: boolean = true): Promise<SqlValues[]> {
+    return queryValues(on, text, params, often && this.#prepare && on === this.#db)
   }
 
   /** @param often whether the same statement comes again and again */

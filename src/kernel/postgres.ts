@@ -5,6 +5,9 @@ import { messageOf, StoreError } from './errors.js'
 /** A row as both `pg` and PGlite give it. */
 export type SqlRow = Record<string, unknown>
 
+/** The values of a row, in the order of its columns. */
+export type SqlValues = readonly unknown[]
+
 /** The answer to one statement. */
 export interface SqlResult {
   /** In the order the server gave them; empty when the statement gives none. */
@@ -79,7 +82,7 @@ export async function queryValues(
   text: string,
   params: unknown[],
   prepare: boolean,
-): Promise<readonly (readonly unknown[])[]> {
+): Promise<SqlValues[]> {
   if (!prepare) return (await queryRows(on, text, params)).map((row) => Object.values(row))
   try {
     const driver = on as SqlQueryable & Preparing
