@@ -44,6 +44,9 @@ begin
   end loop;
 end $holdfast$`
 
+/** Milliseconds since 1970, of a time of which no more is kept. As float8: `extract` gives a numeric since PostgreSQL 14, which takes ten times as long. */
+export const millis = (column: string): string => `(date_part('epoch', ${column}) * 1000)::bigint`
+
 /** The sequence's oid: the class of this log's advisory locks. It is this log's own, whatever else the database holds. */
 export const lockClass = (s: string): string => `${sqlLiteral(`${s}.es_pos`)}::regclass::oid`
 export const lastPosition = (s: string): string =>
@@ -371,13 +374,14 @@ end $holdfast$`
 
 /** A call of one of them; its parameters in the order of the definition. */
 export function appendSql(s: string, name: 'es_append' | 'es_append_if' | 'es_append_many' | 'es_append_one'): string {
-  const at = (column: string): string => `(extract(epoch from ${column}) * 1000)::bigint::text as at`
   if (name === 'es_append_one')
-    return `select o_status as status, 1 as of_stream, o_version as version, o_pos::text as pos, ${at('o_at')}
+    return `select o_status as status, 1 as of_stream, o_version as version, o_pos as pos, ${millis('o_at')} as at
       from ${s}.es_append_one($1, $2, $3, $4, $5, $6, $7)`
   const first = { es_append: '$1', es_append_if: '$1::json, $2', es_append_many: '$1::text[]' }[name]
   const from = name === 'es_append_if' ? 3 : 2
-  const types = ['text', 'int', 'int', 'int', 'int', 'text', 'text', 'text', 'text', 'text']
-  const rest = types.map((type, i) => `$${from + i}::${type}[]`)
-  return `select status, of_stream, version, pos::text as pos, ${at('at')} from ${s}.${name}(${[first, ...rest].join(', ')})`
+  const types = ['text[]', 'int[]', 'int[]', 'int[]', 'int[]', 'text[]', 'lines', 'lines', 'text[]', 'text[]']
+  const rest = types.map((type, i) =>
+    type === 'lines' ? `string_to_array($${from + i}, e'\\n', '')` : `$${from + i}::${type}`,
+  )
+  return `select status, of_stream, version, pos, ${millis('at')} as at from ${s}.${name}(${[first, ...rest].join(', ')})`
 }

@@ -27,7 +27,9 @@ export const textsOf = ({ events }: AppendRequest): readonly EventTexts[] =>
     id: toSqlText(id),
   }))
 
-/** Parameters of `es_append` and `es_append_many`, but for keys. @param texts of each request */
+/**
+ * Parameters of `appendSql`, but for keys. Data and metadata as lines: JSON as it is made here has no end of line in it, and what an array's
+ * text costs to escape and to read grows with its quotes. @param texts of each request */
 export function appendParams(requests: readonly AppendRequest[], texts: readonly (readonly EventTexts[])[]): unknown[] {
   const events = texts.flatMap((list, of) => list.map((event, nth) => ({ event, of: of + 1, nth: nth + 1 })))
   return [
@@ -37,8 +39,8 @@ export function appendParams(requests: readonly AppendRequest[], texts: readonly
     events.map(({ of }) => of),
     events.map(({ nth }) => nth),
     events.map(({ event }) => event.type),
-    events.map(({ event }) => event.data),
-    events.map(({ event }) => event.meta),
+    events.map(({ event }) => event.data).join('\n'),
+    events.some(({ event }) => event.meta !== null) ? events.map(({ event }) => event.meta ?? '').join('\n') : null,
     events.some(({ event }) => event.tags !== null) ? events.map(({ event }) => event.tags) : null,
     events.map(({ event }) => event.id),
   ]

@@ -7,6 +7,7 @@ import {
   lastMatch,
   lastPosition,
   lockClass,
+  millis,
   reserve,
 } from './postgres-append.sql.js'
 
@@ -135,9 +136,6 @@ export const steps = (s: string): readonly (readonly string[])[] => [
   // What the first version called (`es_mark`) stays: its appends that are under way meanwhile still call it.
   [...moreTables(s), key(s), guard(s), append(s), lastMatch(s), appendIf(s), appendOne(s), appendMany(s)],
 ]
-
-/** Milliseconds since 1970, of a time of which no more is kept. As float8, for `extract` gives a numeric since PostgreSQL 14, which takes ten times as long. */
-export const millis = (column: string): string => `(date_part('epoch', ${column}) * 1000)::bigint`
 
 /** An event's columns but for its stream. What is cast to text is so that no driver parses it; of numbers any form will do. */
 export const EVENT_COLUMNS = `e.pos, e.version, e.type, e.data::text as data, e.meta::text as meta, e.tags::text as tags, e.id,

@@ -207,3 +207,22 @@ test('a condition in a transaction that can’t see what others commit is refuse
   const append = store.append('s', [e('x')], { unless: byTag('a'), tx: client })
   await expect(append).rejects.toThrow(/READ COMMITTED, not at repeatable read/)
 })
+
+test('line ends, quotes and empty texts in data and metadata come back, also where only some events have metadata', async () => {
+  const { store } = await openStore(pool)
+  const odd = ['a\nb', '', '\r\n"\\', '\n']
+  const events = odd.map((data, i) => ({ type: 'e', data, ...(i % 2 === 1 ? { metadata: { note: data } } : {}) }))
+  const unless = { query: { items: [{ tags: ['none'] }] } }
+  const appended = await Promise.all([
+    store.append('s', events),
+    store.append('t', events),
+    store.append('u', events.toReversed()), // the last two go together
+    store.append('v', events, { unless }),
+  ])
+  for (const { stream, events: recorded } of appended) {
+    const read = await list(store.read(stream))
+    expect(read).toEqual(recorded)
+    const sent = stream === 'u' ? events.toReversed() : events
+    expect(read).toMatchObject(sent.map(({ metadata = {}, ...event }) => ({ ...event, metadata })))
+  }
+})
