@@ -19,6 +19,7 @@ import {
 import { VersionConflictError } from './errors.js'
 import type { Event, Metadata, Recorded } from './event.js'
 import { readAllPages } from './read-all.js'
+import { checkMetadata } from './request.js'
 import { seal, unseal } from './seal.js'
 import type {
   Append,
@@ -220,7 +221,7 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
   #sealedOne<T extends E>(event: T): T | Promise<T> {
     const definition = this.#definitionOf(event)
     if (!definition) {
-      checkMetadata((event as T | null | undefined)?.metadata)
+      checkOwnMetadata((event as T | null | undefined)?.metadata)
       return event
     }
     const data = validData(event, definition)
@@ -230,7 +231,7 @@ class CataloguedStore<E extends Event> implements EventStore<E>, Validating<E> {
 
   #sealedAs<T extends E>(given: T, data: unknown, definition: Definition): T | Promise<T> {
     const { type, id, tags, metadata } = given
-    checkMetadata(metadata)
+    checkOwnMetadata(metadata)
     const event = { type, data, id, tags, metadata } as T // a spread would cost more than all the rest
     const { revision, personal } = definition
     if (personal) return this.#encrypted(event, definition, personal)
@@ -350,8 +351,8 @@ const changed = (data: object, fields: readonly string[], change: (value: unknow
 /** An encrypted field can't be put elsewhere. */
 const contextOf = (id: string, field: string): string => JSON.stringify([id, field])
 
-function checkMetadata(metadata: Metadata | undefined): void {
-  if (metadata !== undefined) checkObject('event metadata', metadata)
+function checkOwnMetadata(metadata: Metadata | undefined): void {
+  if (metadata !== undefined) checkMetadata('event metadata', metadata)
   if (isNoted(metadata)) invalid('event metadata', `no key ${NOTE}`, NOTE)
 }
 const noted = <E extends Event>(event: E, note: Note): E => ({

@@ -12,7 +12,7 @@ export interface Event<T extends string = string, D = unknown> {
   readonly metadata?: Metadata | undefined
 }
 
-/** What is known about an event beside what happened. Other keys are the user's own. */
+/** What is known about an event beside what happened: a plain object. Other keys are the user's own. */
 export interface Metadata {
   /** The same for everything that one request from outside set off. */
   readonly correlationId?: string | undefined

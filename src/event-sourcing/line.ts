@@ -7,7 +7,7 @@ import type { Event, Metadata, Recorded } from './event.js'
 import { answer, refuse, type Entry } from './line-entry.js'
 import type { Command, Model } from './replay.js'
 import type { Handled, HandleOptions } from './repository.js'
-import { isAsExpected, missedAfter } from './request.js'
+import { isAsExpected, isMetadata, missedAfter } from './request.js'
 import type { Known, States } from './states.js'
 import type { Appended, EventStore } from './store.js'
 
@@ -371,6 +371,6 @@ function eventsOf<S, C, E extends Event>(decisions: readonly Tentative<S, C, E>[
 
 function withMetadata<E extends Event>(event: E, metadata: Metadata): E {
   const own: unknown = event.metadata === undefined ? {} : event.metadata
-  if (typeof own !== 'object' || own === null || Array.isArray(own)) return event // the store says what is wrong
+  if (!isMetadata(own)) return event // the store says what is wrong
   return { ...event, metadata: { ...metadata, ...own } }
 }

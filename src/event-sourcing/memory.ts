@@ -372,7 +372,8 @@ function keptOf({ stream: streamId, events }: AppendRequest): Kept[] {
     const metadata = event.metadata === NO_METADATA ? NO_METADATA : (frozenCopy(event.metadata) as Metadata)
     const kept = { type, id, tags, text: undefined, data, metadata, streamId, version: 0, position: 0, at: 0 }
     if (data !== NOT_PLAIN && (metadata as unknown) !== NOT_PLAIN) return kept
-    return { ...kept, text: jsonCodec.encode([event.data, event.metadata]), data: undefined, metadata: undefined }
+    const text = `[${jsonCodec.encode(event.data)},${jsonCodec.encode(event.metadata)}]` // one by one: an error names a place in one of them
+    return { ...kept, text, data: undefined, metadata: undefined }
   })
 }
 

@@ -23,7 +23,15 @@ import { appendedOf, eventOf, LAST_VERSION, queryCondition, textsOf, type EventT
 import { lastPosition } from './postgres-append.sql.js'
 import { EVENT_COLUMNS, steps, streamColumn } from './postgres.sql.js'
 import { readAllPages } from './read-all.js'
-import { appendRequests, isRepeat, missedAfter, pageBounds, readBounds, type AppendRequest } from './request.js'
+import {
+  appendRequests,
+  isAsExpected,
+  isRepeat,
+  missedAfter,
+  pageBounds,
+  readBounds,
+  type AppendRequest,
+} from './request.js'
 import type {
   Append,
   Appended,
@@ -159,19 +167,34 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   /** Why an append was refused. */
   async #refusal(on: SqlQueryable, requests: readonly AppendRequest[], row: SqlRow): Promise<Error> {
     const of = Number(row['of_stream'])
-    const { stream, expected, unless } = requests[Math.abs(of) - 1] as AppendRequest
-    if (of < 0 && unless) {
-      const to = Number(row['pos'])
-      if (to < unless.after) return beyond(unless.after, to)
-      const missed = await this.#between<E>(on, unless.after, to, MOST_MISSED, unless.query)
-      return new VersionConflictError(undefined, unless.after, to, missed, unless.query)
+    const request = requests[Math.abs(of) - 1] as AppendRequest
+    const { unless } = request
+    if (of > 0 || !unless)
+      return this.#streamRefusal(on, request, Number(row['version']), STATES[Number(row['pos'])] ?? 'live')
+    // The conditions are looked at first; what stands in the way of a stream is told first, as by every store.
+    for (const each of requests) {
+      if (!each.named) continue
+      // oxlint-disable-next-line no-await-in-loop -- on one connection, one after the other anyway
+      const { version = 0, state = 'live' } = (await this.#info(on, each.stream)) ?? {}
+      if (state !== 'live' || !isAsExpected(version, each.expected))
+        return this.#streamRefusal(on, each, version, state) // oxlint-disable-line no-await-in-loop
     }
-    const state = STATES[Number(row['pos'])]
-    const actual = Number(row['version'])
+    const to = Number(row['pos'])
+    if (to < unless.after) return beyond(unless.after, to)
+    const missed = await this.#between<E>(on, unless.after, to, MOST_MISSED, unless.query)
+    return new VersionConflictError(undefined, unless.after, to, missed, unless.query)
+  }
+
+  /** Why a stream takes no append. */
+  async #streamRefusal(
+    on: SqlQueryable,
+    { stream, expected }: AppendRequest,
+    actual: number,
+    state: StreamInfo['state'],
+  ): Promise<Error> {
     if (state === 'tombstoned') return new TombstonedError(stream)
+    if (isAsExpected(actual, expected)) return new StreamClosedError(stream, 'is archived')
     const after = missedAfter(expected) ?? actual
-    const asExpected = expected === 'any' || (expected === 'exists' ? actual > 0 : actual === after)
-    if (state === 'archived' && asExpected) return new StreamClosedError(stream, 'is archived')
     const missed =
       after < actual ? await this.#slice(on, stream, { from: after + 1, to: actual, limit: MOST_MISSED }) : []
     return new VersionConflictError(stream, expected, actual, missed)
@@ -264,7 +287,7 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
     const head = Number(horizon?.['head'])
     const last = Number(horizon?.['last'])
     if (after > last) throw beyond(after, last)
-    if (after >= head) return { events: [], next: after, head: Math.max(after, head) }
+    if (after >= head) return { events: [], next: after, head }
     // A statement of its own: it must see what was committed when the horizon was found.
     const events = await this.#between<T>(on, after, head, limit, query)
     return { events, next: events.length === limit ? (events.at(-1)?.position ?? head) : head, head }

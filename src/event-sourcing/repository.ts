@@ -6,7 +6,7 @@ import type { Event, Recorded } from './event.js'
 import { Line, type LineParts } from './line.js'
 import type { Entry } from './line-entry.js'
 import { modelOf, type AggregateClass, type Command, type Model } from './replay.js'
-import { checkExpected } from './request.js'
+import { checkExpected, checkMetadata } from './request.js'
 import { States, type StateCacheOptions, type Lookup, type SnapshotOptions } from './states.js'
 import type { Appended, AppendOptions, EventStore, ExpectedVersion } from './store.js'
 
@@ -138,7 +138,7 @@ export class Repository<S, C = never, E extends Event = Event> {
   async handle(id: string, command: Command<S, C, E>, options: HandleOptions = {}): Promise<Handled<E, S>> {
     const { expectedVersion = 'any', idempotencyKey: key } = options
     checkExpected(expectedVersion)
-    if (options.metadata !== undefined) checkObject('metadata', options.metadata)
+    if (options.metadata !== undefined) checkMetadata('metadata', options.metadata)
     if (key === undefined) return this.#handle(id, command, options)
     const before = await this.#recalled(id, key, options)
     if (before) return before
@@ -157,7 +157,9 @@ export class Repository<S, C = never, E extends Event = Event> {
   /** The first outcome of a key, if it has one. */
   #recalled(id: string, key: string, { tx, signal }: HandleOptions): Promise<Handled<E, S> | undefined> {
     const recall = async (): Promise<Handled<E, S> | undefined> => {
-      const [before] = (await this.#store.recall<E>(key, { tx })) ?? []
+      const results = (await this.#store.recall<E>(key, { tx })) ?? []
+      const [before] = results
+      if (results.length > 1) return invalid('idempotencyKey', 'one that was not used for other streams', key)
       return before && this.#repeated(id, before, 0, tx)
     }
     return orAbort(recall(), signal)

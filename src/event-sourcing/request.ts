@@ -41,7 +41,7 @@ export interface AppendRequest {
 export function appendRequests(appends: readonly Append[], options: AppendOptions): readonly AppendRequest[] {
   if (!Array.isArray(appends) || appends.length === 0) return invalid('appends', 'an array that is not empty', appends)
   if (options.idempotencyKey !== undefined) checkString('idempotencyKey', options.idempotencyKey)
-  if (options.metadata !== undefined) checkObject('metadata', options.metadata)
+  if (options.metadata !== undefined) checkMetadata('metadata', options.metadata)
   const requests = appends.map((append) => appendRequest(append, options.metadata))
   if (requests.length > 1 && new Set(requests.map((r) => r.stream)).size < requests.length)
     return invalid('appends', 'each stream once', appends)
@@ -80,9 +80,20 @@ function newEvent(event: Event, metadata: Metadata | undefined): NewEvent {
   checkString('event id', id)
   if (!Array.isArray(tags)) invalid('event tags', 'an array', tags)
   for (const tag of tags) checkString('event tag', tag)
-  checkObject('event metadata', own)
+  if (own !== NO_METADATA) checkMetadata('event metadata', own)
   return { type, data, id, tags, metadata: metadata ? { ...metadata, ...own } : own }
 }
+
+/** Whether every store gives `value` back as it is, key by key: of a `Date` or an `Error` nothing would be left. */
+export function isMetadata(value: unknown): value is Metadata {
+  if (typeof value !== 'object' || value === null || Object.getOwnPropertySymbols(value).length > 0) return false
+  const prototype: unknown = Object.getPrototypeOf(value)
+  return prototype === Object.prototype || prototype === null
+}
+
+/** `value` if it is metadata. @throws InvalidOptionError otherwise. */
+export const checkMetadata = (option: string, value: Metadata): Metadata =>
+  isMetadata(value) ? value : invalid(option, 'a plain object', value)
 
 /** Whether what an idempotency key was first used for are the streams of `requests`. */
 export const isRepeat = (first: readonly { readonly stream: string }[], requests: readonly AppendRequest[]): boolean =>

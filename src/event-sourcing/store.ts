@@ -148,6 +148,7 @@ export interface EventStore<E extends Event = Event> {
    * events missed.
    * @throws TombstonedError, StreamClosedError when the stream takes no more events: nothing was written.
    * @throws CorruptDataError when `unless.after` is beyond the end of the log, as for {@link readPage}: nothing was written.
+   * Of several things in the way, what is wrong with a stream is told before what is wrong with a condition.
    * @throws InvalidPayloadError when an event holds what can't be stored as it is: nothing was written.
    * @throws InvalidOptionError for no events, an empty name, or an idempotency key first used for other streams.
    */
