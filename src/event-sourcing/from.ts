@@ -18,7 +18,10 @@ export async function firstPosition<E extends Event>(
   signal: AbortSignal,
 ): Promise<number> {
   if (from === 'start') return 0
-  if (typeof from === 'number') return from
+  if (typeof from === 'number') {
+    await store.readPage({ after: from, limit: 1 }) // beyond the end it throws, before that becomes the checkpoint
+    return from
+  }
   const { head } = await store.readPage({ limit: 1 })
   if (from === 'end') return head
   for await (const event of store.readAll({ signal })) if (event.recordedAt >= from) return event.position - 1
