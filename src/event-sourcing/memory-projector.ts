@@ -71,6 +71,8 @@ class MemoryRevisions implements Revisions<MemoryTransaction> {
   /** Which tables each checkpoint has asked the name of, and what readers of the name are given. */
   readonly #named = new Map<string, Set<string>>()
   readonly #stable = new Map<string, string>()
+  /** The projection that each table belongs to: there is one stable name for both. */
+  readonly #owners = new Map<string, string>()
 
   constructor(clock: Clock) {
     const inner = new MemoryCheckpoints({ clock })
@@ -101,6 +103,9 @@ class MemoryRevisions implements Revisions<MemoryTransaction> {
 
   tableName(table: string, id: RevisionId): string {
     const versioned = `${table}_v${id.revision}`
+    const owner = this.#owners.get(table) ?? id.name
+    if (owner !== id.name) return invalid('table', 'a name that no other projection has', table)
+    this.#owners.set(table, id.name)
     const named = this.#named.get(checkpointOf(id)) ?? new Set()
     this.#named.set(checkpointOf(id), named.add(table))
     const entry = this.#entries.get(id.name)
@@ -190,8 +195,13 @@ class MemoryRevisions implements Revisions<MemoryTransaction> {
     const tx = this.#tables.begin()
     await drop?.(tx)
     tx.apply()
-    for (const table of this.#named.get(checkpoint) ?? []) this.#tables.drop(`${table}_v${id.revision}`)
+    const tables = this.#named.get(checkpoint) ?? []
     this.#named.delete(checkpoint)
+    const others = [...entry.generations.keys()].map((revision) => this.#named.get(checkpointOf({ ...id, revision })))
+    for (const table of tables) {
+      this.#tables.drop(`${table}_v${id.revision}`)
+      if (!others.some((named) => named?.has(table))) this.#owners.delete(table)
+    }
   }
 }
 

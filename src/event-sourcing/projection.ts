@@ -78,7 +78,9 @@ export interface Projector<E extends Event, Tx> {
   /**
    * Projects events in the transaction that appends them, by this process: when it throws, nothing is recorded. Every process that
    * appends has to call it. It is of the live revision, the first of its name: else every append fails with InvalidOptionError, for what
-   * another one writes nobody would see. From now on neither `run` nor `rebuild` takes this name here.
+   * another one writes nobody would see.
+   * @throws InvalidOptionError when the store has no inline projections, or one of this name is inline already. So do `run` and
+   * `rebuild` of that name: they would project the same events once more.
    */
   inline<P extends E>(projection: Projection<P, Tx>): void
   /**

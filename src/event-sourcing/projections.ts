@@ -17,7 +17,7 @@ const PAGE = 1_000
 
 /** Every {@link Projector}, on whatever its revisions stand. */
 export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
-  /** Names of those that are projected inline here. */
+  /** Names of inline projections. They have no checkpoint: whatever else takes them up would take in the same once more. */
   readonly #inline = new Set<string>()
 
   constructor(
@@ -30,6 +30,7 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
     const { id, on, project, context } = this.#checked(projection)
     const store = this.store as EventStore<E> & Partial<InlineStore<unknown>>
     if (typeof store[INLINE] !== 'function') return invalid('store', 'one that takes inline projections', this.store)
+    this.#notInline(id)
     this.#inline.add(id.name)
     let ready: Promise<unknown> | undefined
     const setUp = (): Promise<unknown> => {
@@ -49,14 +50,16 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
   }
 
   run<P extends E>(projection: Projection<P, Tx>, options: ProjectionOptions = {}): Runner<P, Tx> {
-    const { id } = this.#checkedToRun(projection)
+    const { id } = this.#checked(projection)
+    this.#notInline(id)
     let generation: number | undefined
     return this.#start(projection, options, async () => (generation ??= await this.#setUp(projection, id)))
   }
 
   async rebuild<P extends E>(projection: Projection<P, Tx>, options: ProjectionOptions = {}): Promise<Rebuild> {
-    const { id, context } = this.#checkedToRun(projection)
+    const { id, context } = this.#checked(projection)
     const { clock = this.clock } = options
+    this.#notInline(id)
     const generation = await this.#setUp(projection, id)
     const subscription = this.#start(projection, options, async () => generation)
     const before = (await this.revisions.checkpoints.position(checkpointOf(id))) ?? 0
@@ -101,6 +104,10 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
 
   async position(name: string): Promise<number> {
     return (await this.revisions.standing({ name: checkString('name', name), revision: 0 }))?.mark ?? 0
+  }
+
+  #notInline({ name }: RevisionId): void {
+    if (this.#inline.has(name)) invalid('projection', 'one that is not inline already', name)
   }
 
   #start<P extends E>(
@@ -199,13 +206,6 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
 
   #setUp<P extends E>(projection: Projection<P, Tx>, id: RevisionId): Promise<number> {
     return this.revisions.setUp(id, async (tx, name) => projection.setup?.({ tx, name, ...SETTING_UP }))
-  }
-
-  #checkedToRun<P extends E>(projection: Projection<P, Tx>) {
-    const checked = this.#checked(projection)
-    const { name } = checked.id
-    if (this.#inline.has(name)) invalid('projection.name', 'one that is not projected inline here', name)
-    return checked
   }
 
   #checked<P extends E>(projection: Projection<P, Tx>) {
