@@ -17,7 +17,7 @@ Without a stream: the last events of the whole log. With one: its events.
   --redis-url URL      Redis with the log, instead. Needs ioredis installed
   --namespace PREFIX   what its keys begin with (default: holdfast:{events}:)
   --limit N            at most so many events: the last ones, or the first after --after or --from (default: 20)
-  --follow             then go on with what is appended, until Ctrl-C
+  --follow             then go on with what comes after them, until Ctrl-C
   --json               one JSON object per line; whole events
 
 The whole log:
@@ -59,6 +59,11 @@ type Values = ReturnType<typeof parse>['values']
 
 const OF_LOG = ['after', 'type', 'tag'] as const
 const OF_STREAM = ['from', 'to', 'as-of', 'state', 'at'] as const
+/** What would be left aside, or go on past its bound. */
+const APART = [
+  ['state', ['from', 'to', 'as-of', 'limit', 'json', 'follow']],
+  ['follow', ['to', 'as-of']],
+] as const
 
 function parse(args: readonly string[]) {
   try {
@@ -76,6 +81,10 @@ export async function events(args: readonly string[], terminal: Terminal): Promi
   const misplaced = (stream === undefined ? OF_STREAM : OF_LOG).find((option) => values[option] !== undefined)
   if (misplaced) throw new UsageError(`--${misplaced} goes ${stream === undefined ? 'with' : 'without'} a stream`)
   if (values.at !== undefined && values.state === undefined) throw new UsageError('--at goes with --state')
+  for (const [option, others] of APART) {
+    const other = values[option] !== undefined && others.find((each) => values[each] !== undefined)
+    if (other) throw new UsageError(`--${other} goes without --${option}`)
+  }
   const limit = integerOf('limit', values.limit, 1) ?? 20
   const readStream = boundsOf(values, limit)
   const readLog = { after: integerOf('after', values.after, 0), query: queryOf(values), limit }
@@ -113,7 +122,7 @@ async function printStream(
   if (!first) found.reverse()
   for (const event of found) print(event, values, terminal)
   if (!values.follow) return
-  let version = found.at(-1)?.version ?? info.version
+  let version = found.at(-1)?.version ?? Math.max(info.version, (options.fromVersion ?? 0) - 1)
   for await (const { version: newest } of live(store, stream, { initial: 0, evolve: (n) => n + 1 }, { signal })) {
     if (newest <= version) continue
     for await (const event of store.read(stream, { fromVersion: version + 1, signal })) {

@@ -25,6 +25,9 @@ export async function openStore(
   if (namespace !== undefined) throw new UsageError('--namespace goes with --redis-url')
   const url = values['database-url'] ?? env['DATABASE_URL']
   if (url === undefined) throw new UsageError('no log: give --database-url or --redis-url, or set DATABASE_URL')
+  // `pg` takes anything else for a path, and then looks for a server called `base`.
+  if (!/^(?:postgres(?:ql)?:|socket:|\/)/i.test(url))
+    throw new UsageError('--database-url (or DATABASE_URL): expected postgres://…')
   return openPostgres(url, schema)
 }
 
