@@ -3,7 +3,7 @@ import { CommandBus } from 'holdfast/cqrs'
 import type { ExpectedVersion, Repository } from 'holdfast/event-sourcing'
 import { ProblemError } from 'holdfast/http'
 import type { Item } from './catalogue.js'
-import { OrderRefusal, type CancelReason, type Order, type OrderEvent, type Placed } from './order.js'
+import type { CancelReason, Order, OrderEvent, Placed } from './order.js'
 
 /** Where an order stands after a command. */
 export interface Done {
@@ -56,11 +56,7 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
   bus.on('PlaceOrder', async ({ orderId, userId, items, shipTo }, context) => {
     const place = (order: Order): void => order.place({ userId, items, shipTo })
     // The context has the idempotency key: a repeat decides nothing, and gives what came of the first.
-    const { version, position, events } = await orders.handle(orderId, place, context).catch((error: unknown) => {
-      // Its twin was written after we had looked for the key: by now the outcome is known.
-      if (error instanceof OrderRefusal) return orders.handle(orderId, place, context)
-      throw error
-    })
+    const { version, position, events } = await orders.handle(orderId, place, context)
     const [first] = events
     const same = first?.type === 'OrderPlaced' && sameOrder(first.data, { items, shipTo })
     if (!same)
