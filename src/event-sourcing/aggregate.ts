@@ -1,4 +1,5 @@
 import type { Event } from './event.js'
+import { withOwnData } from './payload.js'
 
 /** How a repository works on an aggregate; a global symbol, so that it works across copies of the package. */
 const INTERNALS: unique symbol = Symbol.for('holdfast.aggregate') as never
@@ -39,8 +40,9 @@ export abstract class Aggregate<E extends Event = Event> {
 
   /** Applies a new event and remembers it, to be stored. */
   protected raise(event: E): void {
+    const own = withOwnData(event) // what apply, or a later event, does to the data is not what is stored
     this.apply(event)
-    this.#uncommitted.push(event)
+    this.#uncommitted.push(own)
   }
 
   /**

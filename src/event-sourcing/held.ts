@@ -2,6 +2,7 @@ import { jsonCodec } from '../kernel/codec.js'
 import { internalsOf, type Aggregate } from './aggregate.js'
 import type { Decider } from './decider.js'
 import type { Event, Recorded } from './event.js'
+import { withOwnData } from './payload.js'
 import type { Snapshot } from './snapshots.js'
 
 /** A state that is gone on with, and from which states of one's own are taken. */
@@ -82,9 +83,11 @@ export class HeldAggregate<S extends Aggregate<E>, E extends Event> implements H
   }
 
   advance(event: Recorded<E>): void {
-    if (this.#ready) internalsOf<E>(this.#ready).replay(event as unknown as E, event.version)
     // An instance that is ready holds the state as well as its events do, if a snapshot can be made of it.
-    if (this.#keep && !(this.#ready && isRestorable(this.#ready))) this.#tail.push(event)
+    const keeps = this.#keep && !(this.#ready && isRestorable(this.#ready))
+    if (this.#ready)
+      internalsOf<E>(this.#ready).replay(keeps ? ownOf<E>(event) : (event as unknown as E), event.version)
+    if (keeps) this.#tail.push(event)
   }
 
   take(): S {
@@ -107,7 +110,7 @@ export class HeldAggregate<S extends Aggregate<E>, E extends Event> implements H
     const state = this.#make()
     const internals = internalsOf<E>(state)
     if (this.#text !== undefined) internals.restore(jsonCodec.decode(this.#text), this.#textVersion)
-    for (const event of this.#tail) internals.replay(event as unknown as E, event.version)
+    for (const event of this.#tail) internals.replay(ownOf<E>(event), event.version)
     return state
   }
 
@@ -124,6 +127,9 @@ export class HeldAggregate<S extends Aggregate<E>, E extends Event> implements H
     }
   }
 }
+
+/** Each instance replays events of its own. */
+const ownOf = <E extends Event>(event: Recorded): E => withOwnData(event) as unknown as E
 
 type Restorable = Required<Pick<Aggregate, 'snapshot' | 'restore'>>
 

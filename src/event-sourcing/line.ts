@@ -5,6 +5,7 @@ import { validated } from './catalog.js'
 import { MOST_MISSED, StreamClosedError, VersionConflictError } from './errors.js'
 import type { Event, Metadata, Recorded } from './event.js'
 import { answer, refuse, type Entry } from './line-entry.js'
+import { withOwnData } from './payload.js'
 import type { Command, Model } from './replay.js'
 import type { Handled, HandleOptions } from './repository.js'
 import { isAsExpected, isMetadata, missedAfter } from './request.js'
@@ -218,7 +219,7 @@ export class Line<S, C, E extends Event> {
       if (model.mutable && entry !== entries[0]) {
         if (!held.lasting) break
         state = held.take()
-        for (const [i, event] of raised.entries()) state = model.replay(state, event, version + i + 1)
+        for (const [i, event] of raised.entries()) state = model.replay(state, withOwnData(event), version + i + 1)
       }
       // oxlint-disable-next-line no-await-in-loop -- in turn
       const decision = await this.#decideOne(entry, state, version + raised.length)

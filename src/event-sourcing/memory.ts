@@ -92,8 +92,8 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
   ): Promise<Appended<T>> {
     checkString('stream', stream)
     const { expectedVersion, unless } = options
-    const appends = [{ stream, events, expectedVersion, unless }]
-    const [appended] = this.#inline ? await this.appendAll<T>(appends, options) : this.#appendAll<T>(appends, options)
+    const results = this.#appendAll<T>([{ stream, events, expectedVersion, unless }], options)
+    const [appended] = results instanceof Promise ? await results : results
     return appended as Appended<T>
   }
 
@@ -101,9 +101,7 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     appends: readonly Append<T>[],
     options: AppendOptions = {},
   ): Promise<readonly Appended<T>[]> {
-    const inline = this.#inline
-    if (!inline) return this.#appendAll(appends, options)
-    return inline.inTurn(() => this.#appendInline(inline, appends, options))
+    return this.#appendAll(appends, options)
   }
 
   /** @internal */
@@ -114,16 +112,15 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
 
   async #appendInline<T extends E>(
     inline: MemoryInline,
-    appends: readonly Append<T>[],
+    requests: readonly AppendRequest[],
+    written: readonly Kept[][],
     options: AppendOptions,
   ): Promise<readonly Appended<T>[]> {
     this.#checkUsable(options.tx)
-    const requests = appendRequests(appends, options)
     const key = options.idempotencyKey
     if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
     let position = this.#log.length
     this.#checkAll(requests, options)
-    const written = requests.map(keptOf)
     for (const events of written) {
       this.#place(events, position)
       position += events.length
@@ -142,12 +139,17 @@ export class MemoryEventStore<E extends Event = Event> implements EventStore<E> 
     for (const { unless } of requests) if (unless) this.#checkCondition(unless)
   }
 
-  /** One synchronous step, and so atomic: checks everything, then writes. */
-  #appendAll<T extends E>(appends: readonly Append<T>[], options: AppendOptions): readonly Appended<T>[] {
+  /** One synchronous step, and so atomic: checks everything, then writes. With inline projections, in its turn. */
+  #appendAll<T extends E>(
+    appends: readonly Append<T>[],
+    options: AppendOptions,
+  ): readonly Appended<T>[] | Promise<readonly Appended<T>[]> {
     this.#checkUsable(options.tx)
     options.signal?.throwIfAborted()
     const requests = appendRequests(appends, options)
     const written = requests.map(keptOf)
+    const inline = this.#inline
+    if (inline) return inline.inTurn(() => this.#appendInline(inline, requests, written, options))
     const key = options.idempotencyKey
     if (key !== undefined && this.#results.has(key)) return this.#repeated(key, requests)
     this.#checkAll(requests, options)

@@ -5,6 +5,7 @@ import type { Decider } from './decider.js'
 import type { Event, Recorded } from './event.js'
 import { Line, type LineParts } from './line.js'
 import type { Entry } from './line-entry.js'
+import { withOwnData } from './payload.js'
 import { modelOf, type AggregateClass, type Command, type Model } from './replay.js'
 import { checkExpected, checkMetadata } from './request.js'
 import { States, type StateCacheOptions, type Lookup, type SnapshotOptions } from './states.js'
@@ -194,7 +195,7 @@ export class Repository<S, C = never, E extends Event = Event> {
     for await (const event of this.#store.read<E>(this.stream(id), { toVersion: at.version, asOf: at.asOf })) {
       if (model.mutable) {
         seen.push(event)
-        state = seen.reduce((s, e) => model.replay(s, e as unknown as E, e.version), model.initial(id))
+        state = seen.reduce((s, e) => model.replay(s, withOwnData(e) as unknown as E, e.version), model.initial(id))
       } else {
         state = model.replay(state, event as unknown as E, event.version)
       }
