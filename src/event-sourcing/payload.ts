@@ -2,7 +2,7 @@ import { jsonCodec } from '../kernel/codec.js'
 import type { Event } from './event.js'
 
 /** Stands for a value that {@link frozenCopy} can't keep. */
-const NOT_PLAIN = Symbol('not plain')
+export const NOT_PLAIN = Symbol('not plain')
 
 /** Deeper than this, a value is taken for one that contains itself. */
 const DEEPEST = 200
@@ -11,7 +11,7 @@ const DEEPEST = 200
  * A copy of plain JSON data (and `undefined`, `NaN`, `bigint`) that nobody can change, or {@link NOT_PLAIN} for anything
  * that is more than that: a `Date` can be changed even when it is frozen, and a class instance can't be copied.
  */
-function frozenCopy(value: unknown): unknown {
+export function frozenCopy(value: unknown): unknown {
   try {
     return copyOf(value, 0, Object.freeze)
   } catch {

@@ -107,7 +107,7 @@ export class Projections<E extends Event, Tx> implements Projector<E, Tx> {
   }
 
   #notInline({ name }: RevisionId): void {
-    if (this.#inline.has(name)) invalid('projection', 'one that is not inline already', name)
+    if (this.#inline.has(name)) invalid('projection.name', 'one that is not inline already', name)
   }
 
   #start<P extends E>(

@@ -36,7 +36,7 @@ test('what is inline is projected once: nothing else takes it up', async () => {
   const projection = counting('p', 'counts')
   projector.inline(projection)
   await append()
-  const refused = { code: 'INVALID_OPTION', message: /^projection: .*not inline already, got "p"$/ }
+  const refused = { code: 'INVALID_OPTION', message: /^projection.name: .*not inline already, got "p"$/ }
   expect(() => projector.inline(projection)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   expect(() => projector.run(projection)).toThrow(expect.objectContaining({ code: 'INVALID_OPTION' }))
   await expect(projector.rebuild({ ...projection, revision: 2 })).rejects.toMatchObject(refused)

@@ -366,24 +366,6 @@ test('an inline projection of a revision that is not the live one refuses every 
   expect((await store.readPage()).head).toBe(0)
 })
 
-test('of two revisions that are to be inline at once the first is live, and the other is told', async () => {
-  const { projector, append } = open()
-  projector.inline(seen().projection)
-  projector.inline({ ...seen().projection, revision: 2 })
-  await expect(append(1)).rejects.toThrow('projection.revision: expected 1, the live one of "seen"')
-})
-
-test('what is projected inline is neither run nor rebuilt beside that', async () => {
-  const { projector, rows, append } = open()
-  const { projection } = seen()
-  projector.inline(projection)
-  const refused = { code: 'INVALID_OPTION', message: expect.stringMatching(/^projection.name: .*inline/) as string }
-  expect(() => projector.run(projection)).toThrow(expect.objectContaining(refused))
-  await expect(projector.rebuild({ ...projection, revision: 2 })).rejects.toMatchObject(refused)
-  await append(1)
-  expect(rows()).toEqual([1])
-})
-
 test('a store that has no inline projections refuses them', () => {
   const { store } = open()
   const other = Object.assign(Object.create(null), { readPage: store.readPage.bind(store) }) as typeof store
