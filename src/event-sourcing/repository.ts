@@ -15,7 +15,7 @@ import type { Appended, AppendOptions, EventStore, ExpectedVersion } from './sto
 export interface RepositoryOptions {
   /** What the streams hold, `'order'`: id `7` is stream `order-7`. Any string that is not empty. */
   readonly category: string
-  /** How often a command is decided again when someone else was first. Integer ≥ 0. @defaultValue 100 */
+  /** How often a command is decided again when someone else was first. Integer ≥ 0. @defaultValue 1_000 */
   readonly retries?: number | undefined
   /**
    * Most calls of `handle` for one stream that are appended together: while one append is under way, others wait in line. They are
@@ -96,7 +96,7 @@ export class Repository<S, C = never, E extends Event = Event> {
   ) {
     const {
       category,
-      retries = 100,
+      retries = 1_000,
       group = 64,
       patienceMs = 100,
       clock = systemClock,
