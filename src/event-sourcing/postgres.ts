@@ -90,6 +90,8 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   /** Whether statements are prepared; only a pool can. */
   readonly #prepare: boolean
   readonly #herald: Herald
+  /** The newest position of which it is known that nothing before it may still commit. */
+  #settled = -1
   #closed = false
 
   /** @throws InvalidOptionError for what is no database, or a schema name that PostgreSQL can't take. */
@@ -276,15 +278,16 @@ export class PostgresEventStore<E extends Event = Event> implements EventStore<E
   async readPage<T extends E = E>(options: PageOptions = {}): Promise<Page<T>> {
     const { after, limit, query } = pageBounds(options)
     const on = this.#queryable()
-    // The locks, which take most of the time, are looked at only where a position was drawn that they may hold back.
+    // The locks, which take most of the time, are looked at only where a position was drawn since they held back none.
     const [horizon] = await this.#ask(
       on,
       `select l.last::text as last,
-         (case when l.last > $1 then (select h.o_head from ${this.#s}.es_horizon() h) else l.last end)::text as head
+         (case when l.last <> $1 then (select h.o_head from ${this.#s}.es_horizon() h) else l.last end)::text as head
        from (${lastPosition(this.#s)}) as l (last)`,
-      [after],
+      [this.#settled],
     )
     const head = Number(horizon?.['head'])
+    this.#settled = head
     const last = Number(horizon?.['last'])
     if (after > last) throw beyond(after, last)
     if (after >= head) return { events: [], next: after, head }
