@@ -1,6 +1,7 @@
 import { checkString, invalid } from '../kernel/check.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { TimeoutError } from '../kernel/errors.js'
+import type { SqlQueryable } from '../kernel/postgres.js'
 import type { Clock } from '../kernel/clock.js'
 import { CallContext } from '../kernel/policy.js'
 import type { CompensateContext, EmittedEvent } from './body.js'
@@ -52,8 +53,9 @@ export class BodyRun {
       )
   }
 
-  start(): void {
-    void this.#execute()
+  /** @param tx what a transaction's body works through */
+  start(tx?: SqlQueryable): void {
+    void this.#execute(tx)
   }
 
   /** Asks the body to stop: it may still say how it ended for `graceMs`. */
@@ -74,12 +76,13 @@ export class BodyRun {
     this.#call.abort(reason)
   }
 
-  async #execute(): Promise<void> {
+  async #execute(tx: SqlQueryable | undefined): Promise<void> {
     const { node } = this
     const emitted: StoredEvent[] = []
     let value: unknown
     try {
       const context = this.#context(emitted)
+      if (tx) Object.assign(context, { tx })
       value = await (this.compensating ? node.compensate?.(context) : node.run(context))
     } catch (error) {
       return this.#settle(this.#failure(error, this.#stopped || this.#isUncertain(error)))
@@ -102,7 +105,8 @@ export class BodyRun {
   }
 
   #failure(error: unknown, maybe: boolean, final = false): SagaInput {
-    return { type: 'failed', path: this.node.path, error, maybe, final }
+    // a transaction that is not recorded is rolled back
+    return { type: 'failed', path: this.node.path, error, maybe: maybe && this.node.kind !== 'transaction', final }
   }
 
   #settle(input: SagaInput): void {

@@ -1,3 +1,5 @@
+import type { SqlQueryable } from '../kernel/postgres.js'
+
 /** What a body hands to {@link BodyContext.emit}. */
 export interface EmittedEvent {
   /** What happened; subscriptions choose by it. Not empty. */
@@ -50,6 +52,12 @@ export interface CompensateContext<Input, Results, Result> extends BodyContext<I
   readonly outcome: 'done' | 'unknown'
   /** What `run` gave; `undefined` when the outcome is `'unknown'`. */
   readonly result: Result | undefined
+}
+
+/** The transaction that a body shares with the record of its end. */
+export interface InTransaction {
+  /** Of the store's own database: `query(text, params)`. Is of no use any more once the body has ended, or its time is up. */
+  readonly tx: SqlQueryable
 }
 
 /** A `run` whose types the builder has checked. */

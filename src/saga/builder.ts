@@ -11,7 +11,7 @@ import {
 import { isUncertainError } from '../kernel/errors.js'
 import { checkSchema, type StandardSchema } from '../kernel/schema.js'
 import { exponential } from '../resilience/backoff.js'
-import type { CompensateBody, CompensateContext, RunBody, RunContext } from './body.js'
+import type { CompensateBody, CompensateContext, InTransaction, RunBody, RunContext } from './body.js'
 import {
   escapeName,
   structureHash,
@@ -60,6 +60,30 @@ export interface StepOptions<Input, Results, Result> extends PivotOptions<Input,
   /** @defaultValue `{ attempts: 5, backoff: exponential({ initialMs: 200 }) }` */
   readonly compensateRetry?: SagaRetry | undefined
   /** Milliseconds one attempt of `compensate` may take; then it counts as failed. > 0. @defaultValue none */
+  readonly compensateTimeoutMs?: number | undefined
+}
+
+/**
+ * A step whose work is done in the database that the saga is stored in, in one transaction with the record of its end: exactly
+ * once. Of an attempt that fails, takes too long or dies with its process nothing is left, so its outcome is never unknown.
+ */
+export interface TransactionOptions<Input, Results, Result> {
+  /**
+   * Does the work, through `tx` alone. Other news of the saga waits for its end (a deadline or cancel aborts `signal`), and others
+   * wait for its locks: keep it short, and give it a `timeoutMs`.
+   */
+  readonly run: (context: RunContext<Input, Results> & InTransaction) => Result | PromiseLike<Result>
+  /** Undoes the work, in a transaction as well. @defaultValue nothing to undo */
+  readonly compensate?:
+    | ((context: CompensateContext<Input, Results, NoInfer<Result>> & InTransaction) => unknown)
+    | undefined
+  /** @defaultValue one attempt */
+  readonly retry?: SagaRetry | undefined
+  /** Milliseconds one attempt of `run` may take; then it is rolled back. > 0. @defaultValue none */
+  readonly timeoutMs?: number | undefined
+  /** @defaultValue `{ attempts: 5, backoff: exponential({ initialMs: 200 }) }` */
+  readonly compensateRetry?: SagaRetry | undefined
+  /** Milliseconds one attempt of `compensate` may take; then it is rolled back and counts as failed. > 0. @defaultValue none */
   readonly compensateTimeoutMs?: number | undefined
 }
 
@@ -115,6 +139,14 @@ export class SagaBuilder<Input, Outer, Own, Where extends 'saga' | 'branch' = 's
     options: StepOptions<Input, Outer & Own, Result>,
   ): SagaBuilder<Input, Outer, With<Own, N, Awaited<Result>>, Where> {
     return this.#with(stepNode('step', name, this.#pathOf(name), options))
+  }
+
+  /** Adds a step that commits together with the record of its end. Needs a store with transactions: `PostgresSagaStore`, `MemorySagaStore`. */
+  transaction<N extends string, Result>(
+    name: FreshName<N, Outer & Own>,
+    options: TransactionOptions<Input, Outer & Own, Result>,
+  ): SagaBuilder<Input, Outer, With<Own, N, Awaited<Result>>, Where> {
+    return this.#with(stepNode('transaction', name, this.#pathOf(name), options))
   }
 
   /**
@@ -218,6 +250,8 @@ const pathOf = (names: readonly string[]): string => names.map(escapeName).join(
 const limitOf = (option: string, ms: number | undefined): number =>
   ms === undefined || ms === Infinity ? Infinity : Math.min(checkPositive(option, ms), MAX_MS)
 
+const never = (): boolean => false
+
 const DEFAULT_BACKOFF = exponential({ initialMs: 200 })
 
 function retryPlan(option: string, retry: SagaRetry): RetryPlan {
@@ -230,17 +264,20 @@ function retryPlan(option: string, retry: SagaRetry): RetryPlan {
 }
 
 function stepNode<Input, Results, Result>(
-  kind: 'step' | 'pivot',
+  kind: StepNode['kind'],
   name: string,
   path: string,
-  options: StepOptions<Input, Results, Result>,
+  options: StepOptions<Input, Results, Result> | TransactionOptions<Input, Results, Result>,
 ): StepNode {
   const {
     run,
     compensate,
     retry = { attempts: 1 },
     compensateRetry = { attempts: 5 },
-  } = checkObject('options', options)
+    uncertain = isUncertainError,
+    timeoutMs,
+    compensateTimeoutMs,
+  } = checkObject('options', options) as StepOptions<Input, Results, Result>
   if (compensate !== undefined) checkFunction('compensate', compensate)
   if (kind === 'pivot' && compensate !== undefined) invalid('compensate', 'none on a pivot', compensate)
   return {
@@ -251,8 +288,8 @@ function stepNode<Input, Results, Result>(
     compensate: compensate as CompensateBody | undefined,
     retry: retryPlan('retry', retry),
     compensateRetry: retryPlan('compensateRetry', compensateRetry),
-    timeoutMs: limitOf('timeoutMs', options.timeoutMs),
-    compensateTimeoutMs: limitOf('compensateTimeoutMs', options.compensateTimeoutMs),
-    uncertain: checkFunction('uncertain', options.uncertain ?? isUncertainError),
+    timeoutMs: limitOf('timeoutMs', timeoutMs),
+    compensateTimeoutMs: limitOf('compensateTimeoutMs', compensateTimeoutMs),
+    uncertain: checkFunction('uncertain', kind === 'transaction' ? never : uncertain),
   }
 }

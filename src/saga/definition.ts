@@ -17,10 +17,10 @@ export interface SagaRetry {
 /** {@link SagaRetry} with its defaults filled in. */
 export type RetryPlan = { readonly [K in keyof SagaRetry]-?: NonNullable<SagaRetry[K]> }
 
-/** A step or the pivot. */
+/** A step, a step in a transaction, or the pivot. */
 export interface StepNode {
   /** Which kind of node it is. */
-  readonly kind: 'step' | 'pivot'
+  readonly kind: 'step' | 'transaction' | 'pivot'
   /** As declared. */
   readonly name: string
   /** Where it stands, as a JSON Pointer of names. */
@@ -136,6 +136,7 @@ function shapeOf(node: SagaNode): unknown {
     case 'wait':
       return ['wait', node.name, node.signal.name]
     case 'step':
+    case 'transaction':
     case 'pivot':
     case 'sleep':
       return [node.kind, node.name]

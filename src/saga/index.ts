@@ -1,6 +1,14 @@
 export { InvalidPayloadError, NotFoundError, StoreError, isHoldfastError } from '../kernel/errors.js'
 export { constant, exponential } from '../resilience/backoff.js'
-export type { BodyContext, CompensateBody, CompensateContext, EmittedEvent, RunBody, RunContext } from './body.js'
+export type {
+  BodyContext,
+  CompensateBody,
+  CompensateContext,
+  EmittedEvent,
+  InTransaction,
+  RunBody,
+  RunContext,
+} from './body.js'
 export {
   SagaBuilder,
   saga,
@@ -8,6 +16,7 @@ export {
   type PivotOptions,
   type SagaOptions,
   type StepOptions,
+  type TransactionOptions,
   type WaitOptions,
 } from './builder.js'
 export type {

@@ -222,7 +222,7 @@ export function applyEntry(
       return
     default: {
       const node = state.nodes.get(entry.path)
-      if (node) applyToNode(state, node, entry, at, nodes.get(entry.path)?.kind === 'pivot')
+      if (node) applyToNode(state, node, entry, at, nodes.get(entry.path)?.kind)
     }
   }
 }
@@ -246,7 +246,13 @@ type NodeEntry = Extract<
   }
 >
 
-function applyToNode(state: SagaState, node: NodeState, entry: NodeEntry, at: number, isPivot: boolean): void {
+function applyToNode(
+  state: SagaState,
+  node: NodeState,
+  entry: NodeEntry,
+  at: number,
+  kind: SagaNode['kind'] | undefined,
+): void {
   node.changedAt = at
   switch (entry.type) {
     case 'done':
@@ -254,7 +260,7 @@ function applyToNode(state: SagaState, node: NodeState, entry: NodeEntry, at: nu
       node.value = entry.value
       node.error = undefined
       if (entry.emitted) state.outbox.push(...entry.emitted)
-      if (isPivot) state.pivoted = true
+      if (kind === 'pivot') state.pivoted = true
       return
     case 'retrying':
       node.failures++
@@ -272,7 +278,7 @@ function applyToNode(state: SagaState, node: NodeState, entry: NodeEntry, at: nu
       return
     case 'interrupted':
       node.attempt++
-      node.maybe ||= node.status === 'running'
+      node.maybe ||= node.status === 'running' && kind !== 'transaction' // whose work is recorded, or undone
       node.at = at
       return
     case 'abandoned':
@@ -302,7 +308,7 @@ function applyToNode(state: SagaState, node: NodeState, entry: NodeEntry, at: nu
       return
     case 'skipped':
       node.status = 'skipped'
-      if (isPivot) state.pivoted = true
+      if (kind === 'pivot') state.pivoted = true
   }
 }
 

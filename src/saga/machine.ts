@@ -113,7 +113,7 @@ export class SagaMachine {
   dueAt(state: SagaState, { live }: Pick<Moment, 'live'>): number {
     if (state.status === 'completed' || state.status === 'compensated' || state.status === 'parked') return Infinity
     const forward = state.direction === 'forward'
-    let due = forward && !state.pivoted && !state.late ? state.deadlineAt : Infinity
+    let due = mayTurn(state) ? state.deadlineAt : Infinity
     for (const [path, node] of state.nodes) {
       const timed =
         node.status === 'compensating' || (forward && (node.status === 'running' || node.status === 'waiting'))
@@ -122,6 +122,10 @@ export class SagaMachine {
     return due
   }
 }
+
+/** Whether a deadline or a cancel would turn it back. */
+export const mayTurn = ({ direction, pivoted, late }: SagaState): boolean =>
+  direction === 'forward' && !pivoted && !late
 
 /** One decision in the making. */
 export class Turn implements SagaDecision {
@@ -317,7 +321,7 @@ export class Turn implements SagaDecision {
     }
     if (status === 'compensating') return 'active'
     if (status === 'stuck') return 'blocked'
-    const undoable = node.kind === 'step' && node.compensate !== undefined
+    const undoable = 'compensate' in node && node.compensate !== undefined
     if (!undoable || (status !== 'done' && status !== 'unknown')) return 'done'
     this.write({ type: 'compensating', path })
     return 'active'

@@ -1,6 +1,7 @@
 import { checkMethods, checkNumber, checkObject } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { notify, type Unsubscribe } from '../kernel/emitter.js'
+import type { SqlQueryable } from '../kernel/postgres.js'
 import { DueQueue } from './due-queue.js'
 import type { JournalRecord, SagaStatus } from './journal.js'
 import type {
@@ -150,6 +151,12 @@ export class MemorySagaStore implements SagaStore {
     return transitions.map((t) => this.#commitOne(t, now))
   }
 
+  async transaction(work: (tx: SqlQueryable) => Promise<void>, record: () => Transition | undefined): Promise<Fenced> {
+    await work(NO_DATABASE)
+    const transition = record()
+    return transition ? this.#commitOne(transition, this.#now()) : 'fenced'
+  }
+
   async deliver({ sagaId, dedupeId, ...message }: NewMessage): Promise<Delivered> {
     this.#sweep()
     const row = this.#rows.get(sagaId)
@@ -251,6 +258,12 @@ export class MemorySagaStore implements SagaStore {
   #now(): number {
     return this.#clock.epochMs()
   }
+}
+
+const NO_DATABASE: SqlQueryable = {
+  query: async () => {
+    throw new Error('MemorySagaStore has no database: a transaction that asks one needs PostgresSagaStore')
+  },
 }
 
 const keyOf = ({ name, version }: DefinitionKey): string => `${version} ${name}`

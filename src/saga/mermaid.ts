@@ -79,6 +79,8 @@ class Chart {
     switch (node.kind) {
       case 'step':
         return `[${label(node.name + suffix)}]`
+      case 'transaction':
+        return `[(${label(node.name + suffix)})]`
       case 'pivot':
         return `{${label(node.name + suffix)}}`
       case 'wait':

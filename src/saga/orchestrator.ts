@@ -18,7 +18,7 @@ import { systemRandom } from '../kernel/random.js'
 import { validate } from '../kernel/schema.js'
 import { orAbort } from '../kernel/signal.js'
 import { Committer } from './committer.js'
-import type { SagaDefinition } from './definition.js'
+import { everyNode, type SagaDefinition } from './definition.js'
 import { SagaConflictError } from './errors.js'
 import { SAGA_STATUSES, type JournalEntry, type SagaStatus } from './journal.js'
 import { SagaMachine } from './machine.js'
@@ -69,7 +69,7 @@ export class SagaOrchestrator implements AsyncDisposable {
       dropped: (id) => this.#tellWaiters(id),
     })
     for (const definition of sagas) {
-      checkDefinition('sagas', definition)
+      checkDefinition('sagas', definition, store)
       if (this.#worker.find(definition)) invalid('sagas', 'one definition per name and version', definition.name)
       this.#worker.learn(definition)
     }
@@ -96,7 +96,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     options: { readonly id: string },
   ): Promise<SagaHandle<Results>> {
     this.#checkOpen()
-    checkDefinition('definition', definition)
+    checkDefinition('definition', definition, this.#store)
     const id = checkString('id', checkObject('options', options).id)
     const { name, version, hash, deadlineMs } = definition
     const text = jsonCodec.encode(await validate(definition.input, input, `input of saga '${name}'`))
@@ -351,9 +351,11 @@ const orderOf = (by: Operator): Order => {
   return { who: checkString('by.who', who), ...(why === undefined ? {} : { why: checkString('by.why', why, 0) }) }
 }
 
-function checkDefinition(option: string, definition: SagaDefinition): void {
+function checkDefinition(option: string, definition: SagaDefinition, store: SagaStore): void {
   const { nodes, hash } = checkObject(option, definition)
   if (!Array.isArray(nodes) || typeof hash !== 'string') invalid(option, 'a saga made by build()', definition)
+  if (!store.transaction && [...everyNode(nodes)].some((node) => node.kind === 'transaction'))
+    invalid(option, 'a saga without transactions, which this store has not', definition.name)
 }
 
 const misfit = (saga: StoredSaga, kind: string, path: string): SagaConflictError =>

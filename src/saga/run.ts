@@ -1,5 +1,6 @@
 import { jsonCodec } from '../kernel/codec.js'
 import type { Clock } from '../kernel/clock.js'
+import type { SqlQueryable } from '../kernel/postgres.js'
 import type { Random } from '../kernel/random.js'
 import type { EventBus } from '../messaging/event-bus.js'
 import { exponential } from '../resilience/backoff.js'
@@ -7,7 +8,7 @@ import { BodyRun } from './body-run.js'
 import type { Committer } from './committer.js'
 import type { SagaNode } from './definition.js'
 import type { JournalEntry, SagaState, SagaStatus } from './journal.js'
-import type { SagaInput, SagaMachine } from './machine.js'
+import { mayTurn, type SagaInput, type SagaMachine } from './machine.js'
 import type { InboxMessage, SagaStore, StoredSaga, Transition } from './store.js'
 
 /** What all runs of an orchestrator share. */
@@ -64,6 +65,8 @@ export class SagaRun {
   #readAgain = false
   #woken = false
   #cancelTimer: (() => void) | undefined
+  /** What can be told to the transaction that is under way; nothing else is written meanwhile, for each record has its place. */
+  #transaction: { stop?(reason: Error): void; giveUp?(reason: Error): void } | undefined
 
   constructor(
     readonly machine: SagaMachine,
@@ -98,6 +101,7 @@ export class SagaRun {
   proceed(): void {
     this.#again = true
     if (this.#busy || this.#over) return
+    if (this.#transaction) return this.#hurry()
     this.#busy = true
     this.#proceed().catch((error: unknown) => {
       this.host.failed('run', error)
@@ -147,38 +151,60 @@ export class SagaRun {
   lose(): void {
     if (this.#over) return
     this.#end()
-    const reason = aborted(`saga '${this.id}' has another owner`)
+    const reason = lost(this.id)
     for (const body of this.#bodies.values()) body.forget(reason)
+    this.#transaction?.giveUp?.(reason)
     this.host.dropped(this, true)
   }
 
   async #proceed(): Promise<void> {
-    while (this.#again && !this.#over) {
-      this.#again = false
-      const { entries, consumed } = this.machine.decide(this.state, this.#takeInputs(), {
-        now: this.#now(),
-        live: this.#bodies,
-        inbox: this.#inbox,
-        random: this.host.random,
-      })
-      if (consumed.length > 0) this.#inbox = this.#inbox.filter((m) => !consumed.includes(m.number))
-      const next = this.#next()
-      const letGo = 'dueAt' in next
-      const statusChanged = this.state.status !== this.#stored
-      if (entries.length > 0 || letGo || statusChanged) {
-        if (!(await this.#commit(entries, consumed, next))) return this.lose()
-        if (letGo) this.#end()
-        this.#stored = this.state.status
-        this.host.recorded(this, entries, statusChanged)
-        if (letGo) return this.host.dropped(this, false)
+    while (this.#again && !this.#over && !this.#transaction) {
+      const transition = this.#decide()
+      if (transition) {
+        if (!(await this.#commit(transition))) return this.lose()
+        this.#recorded(transition)
       }
-      if (this.#over) return
-      this.#stopBodies()
-      this.#startBodies()
-      this.#publish()
+      this.#goOn()
     }
     this.#busy = false
     this.#arm()
+  }
+
+  /** Does what the state asks for. */
+  #goOn(): void {
+    if (this.#over) return
+    this.#stopBodies()
+    this.#startBodies()
+    this.#publish()
+  }
+
+  /** What follows from all that is known now, as it is to be written; `undefined`: nothing. */
+  #decide(): Transition | undefined {
+    this.#again = false
+    const { entries, consumed } = this.machine.decide(this.state, this.#takeInputs(), {
+      now: this.#now(),
+      live: this.#bodies,
+      inbox: this.#inbox,
+      random: this.host.random,
+    })
+    if (consumed.length > 0) this.#inbox = this.#inbox.filter((m) => !consumed.includes(m.number))
+    const next = this.#next()
+    const { status } = this.state
+    if (entries.length === 0 && 'leaseMs' in next && status === this.#stored) return undefined
+    const record = { at: this.#now(), entries }
+    const { id, epoch } = this
+    return { id, epoch, position: this.#position, record, status, consumed, seen: this.#seen, next }
+  }
+
+  /** The transition counts. */
+  #recorded({ record, status, next }: Transition): void {
+    const letGo = 'dueAt' in next
+    this.#position++
+    if (letGo) this.#end()
+    const statusChanged = status !== this.#stored
+    this.#stored = status
+    this.host.recorded(this, record.entries, statusChanged)
+    if (letGo) this.host.dropped(this, false)
   }
 
   #takeInputs(): SagaInput[] {
@@ -216,37 +242,30 @@ export class SagaRun {
   }
 
   /** @returns whether the write counted */
-  async #commit(
-    entries: readonly JournalEntry[],
-    consumed: readonly number[],
-    next: Transition['next'],
-  ): Promise<boolean> {
-    const { clock, committer, leaseMs, random } = this.host
-    const transition: Transition = {
-      id: this.id,
-      epoch: this.epoch,
-      position: this.#position,
-      record: { at: this.#now(), entries },
-      status: this.state.status,
-      consumed,
-      seen: this.#seen,
-      next,
-    }
+  async #commit(transition: Transition): Promise<boolean> {
+    const { clock, committer, leaseMs } = this.host
     for (let tries = 1; !this.#over; tries++) {
       const sentAt = clock.now()
       try {
         if ((await committer.commit(transition)) === 'fenced') return false
-        this.#position++
         this.leaseUntil = Math.max(this.leaseUntil, sentAt + leaseMs)
         return !this.#over
       } catch (error) {
-        this.host.failed('commit', error)
-        const waitMs = AGAIN(tries, error, { previousMs: undefined, random })
-        if (sentAt + waitMs >= this.leaseUntil) return false
-        await clock.sleep(waitMs) // the same write again does no harm: it is known by its position
+        // the same write again does no harm: it is known by its position
+        if (!(await this.#mayTryAgain(tries, error))) return false
       }
     }
     return false
+  }
+
+  /** Waits after a write that failed. @returns whether the saga is still owned then */
+  async #mayTryAgain(tries: number, error: unknown): Promise<boolean> {
+    const { clock, random } = this.host
+    this.host.failed('commit', error)
+    const waitMs = AGAIN(tries, error, { previousMs: undefined, random })
+    if (clock.now() + waitMs >= this.leaseUntil) return false
+    await clock.sleep(waitMs)
+    return !this.#over
   }
 
   #stopBodies(): void {
@@ -262,6 +281,7 @@ export class SagaRun {
     for (const [node, at] of [...this.machine.runnable(this.state, { now: this.#now(), live: this.#bodies })]) {
       if (clock.now() >= this.leaseUntil) return this.lose()
       const { path } = node
+      if (node.kind === 'transaction' && this.#transaction) continue // one after the other
       const scope = {
         sagaId: this.id,
         createdAt: this.#saga.createdAt,
@@ -273,14 +293,76 @@ export class SagaRun {
         hasBus: bus !== undefined,
         graceMs,
       }
-      const report = (input: SagaInput): void => {
-        this.#inputs.push(input)
-        this.proceed()
+      const begin = (report: (input: SagaInput) => void, tx?: SqlQueryable): void => {
+        const body = new BodyRun(node, at.status === 'compensating', scope, report, at)
+        this.#bodies.set(path, body)
+        body.start(tx) // it may end at once
       }
-      const body = new BodyRun(node, at.status === 'compensating', scope, report, at)
-      this.#bodies.set(path, body)
-      body.start() // it may end at once
+      if (node.kind === 'transaction') void this.#transact(path, begin)
+      else
+        begin((input) => {
+          this.#inputs.push(input)
+          this.proceed()
+        })
     }
+  }
+
+  /** Runs a body and writes how it ended in one transaction. */
+  async #transact(
+    path: string,
+    begin: (report: (input: SagaInput) => void, tx: SqlQueryable) => void,
+    tries: number = 1,
+  ): Promise<void> {
+    const { store, clock, leaseMs } = this.host
+    this.#transaction = {}
+    let end: SagaInput | undefined
+    let transition: Transition | undefined
+    const work = async (tx: SqlQueryable): Promise<void> => {
+      end = await new Promise<SagaInput>((resolve, giveUp) => {
+        if (this.#over) return giveUp(lost(this.id))
+        begin(resolve, tx)
+        this.#transaction = { giveUp, stop: (reason) => this.#bodies.get(path)?.stop(reason) }
+      })
+      if (end.type === 'failed') throw end.error // rolls back
+    }
+    const record = (): Transition | undefined => {
+      if (this.#over || !end) return undefined
+      this.#inputs.push(end)
+      return (transition = this.#decide())
+    }
+    const sentAt = clock.now()
+    try {
+      // the orchestrator has seen to it that there are transactions
+      if ((await store.transaction!(work, record)) === 'fenced') return this.lose()
+      this.leaseUntil = Math.max(this.leaseUntil, sentAt + leaseMs)
+    } catch (error) {
+      if (this.#over) return
+      if (!end) {
+        if (await this.#mayTryAgain(tries, error)) return this.#transact(path, begin, tries + 1)
+        return this.lose()
+      }
+      if (transition) {
+        this.host.failed('commit', error)
+        return this.lose() // nobody knows whether it is written: the next owner will
+      }
+      this.#inputs.push(end.type === 'failed' ? end : { type: 'failed', path, error, maybe: false, final: false })
+      this.#again = true
+    }
+    this.#transaction = undefined
+    if (transition) this.#recorded(transition)
+    if (transition) this.#goOn()
+    if (this.#again) this.proceed()
+    else this.#arm()
+  }
+
+  /** A transaction is under way: what has happened waits for its end, which can't wait if the saga is to turn back. */
+  #hurry(): void {
+    if (!mayTurn(this.state)) return
+    const isLate = this.state.deadlineAt <= this.#now()
+    if (!isLate && !this.#inbox.some((message) => message.kind === 'cancel')) return
+    this.#transaction?.stop?.(
+      aborted(`saga '${this.id}' ${isLate ? 'did not end before its deadline' : 'is cancelled'}`),
+    )
   }
 
   #publish(): void {
@@ -318,7 +400,10 @@ export class SagaRun {
   #arm(): void {
     if (this.#over || this.#closing) return
     this.#cancelTimer?.()
-    const waitMs = this.machine.dueAt(this.state, { live: this.#bodies }) - this.#now()
+    const { state, machine } = this
+    let dueAt = machine.dueAt(state, { live: this.#bodies })
+    if (this.#transaction) dueAt = mayTurn(state) ? state.deadlineAt : Infinity
+    const waitMs = dueAt - this.#now()
     this.#cancelTimer = this.host.clock.setTimer(() => this.proceed(), Math.max(0, waitMs), { keepAlive: true })
   }
 
@@ -331,6 +416,8 @@ export class SagaRun {
     return Math.floor(this.host.clock.now() + this.#clockOffset)
   }
 }
+
+const lost = (id: string): Error => aborted(`saga '${id}' has another owner`)
 
 function aborted(message: string): Error {
   const error = new Error(message)

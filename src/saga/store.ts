@@ -1,4 +1,5 @@
 import type { Unsubscribe } from '../kernel/emitter.js'
+import type { SqlQueryable } from '../kernel/postgres.js'
 import type { JournalRecord, SagaStatus } from './journal.js'
 
 /** Whether a write counted: `'fenced'` means that somebody else owns the saga now, and nothing was written. */
@@ -197,6 +198,15 @@ export interface SagaStore {
    * A saga that is let go while its inbox has a message above `seen` is due at once.
    */
   commit(transitions: readonly Transition[]): Promise<readonly Fenced[]>
+  /**
+   * Runs `work` in a transaction of the store's own database, and writes what `record` then gives in the same one: both or
+   * neither. What `tx` was asked to do must have no effect any more once `work` has rejected. `record` is called last, when nothing
+   * but the write and the commit are left, and gives nothing when its caller has given up.
+   * @returns `'fenced'`: rolled back, because somebody else owns the saga, or `record` gave nothing
+   * @throws what `work` threw: rolled back. StoreError: rolled back when `record` was not called; else nobody knows, and only its next
+   * owner can tell: a saga is not given out while such a commit is under way.
+   */
+  transaction?(work: (tx: SqlQueryable) => Promise<void>, record: () => Transition | undefined): Promise<Fenced>
   /** Puts a message into a saga's inbox, behind those that are there. A saga that nobody owns is due at once. */
   deliver(message: NewMessage): Promise<Delivered>
   /** One saga with all that is known of it; `undefined` when there is none. */

@@ -259,6 +259,39 @@ export function sagaStoreContract(
     expect(await ids({ stuckForMs: 200 })).toHaveLength(3)
   })
 
+  law('a transaction writes what its record says, or nothing', async ({ store }) => {
+    if (!store.transaction) return
+    const { saga } = await store.create(newSaga('a', { leaseMs: 60_000 }))
+    const order: string[] = []
+    const work = async (): Promise<void> => void order.push('work')
+    const record = (): Transition => (order.push('record'), transition(saga))
+    expect(await store.transaction(work, record)).toBe('ok')
+    expect(order).toEqual(['work', 'record'])
+    expect((await store.read('a'))?.journal).toHaveLength(1)
+    expect(await store.transaction(work, () => undefined)).toBe('fenced')
+    const failed = new Error('no')
+    await expect(store.transaction(() => Promise.reject(failed), record)).rejects.toBe(failed)
+    expect(order).toEqual(['work', 'record', 'work'])
+    expect((await store.read('a'))?.journal).toHaveLength(1)
+    const before = await store.read('a')
+    await store.claim({ known, limit: 1, leaseMs: LEASE_MS }) // nobody may have it
+    expect(await store.transaction(work, () => transition(before!, { epoch: saga.epoch + 1 }))).toBe('fenced')
+  })
+
+  law('a transaction whose saga was taken over is fenced', async ({ store, advance }) => {
+    if (!store.transaction) return
+    const { saga } = await store.create(newSaga('a', { leaseMs: LEASE_MS }))
+    await advance(LEASE_MS + 50)
+    expect(await claimOne(store)).toBeDefined()
+    expect(
+      await store.transaction(
+        async () => {},
+        () => transition(saga),
+      ),
+    ).toBe('fenced')
+    expect((await store.read('a'))?.journal).toEqual([])
+  })
+
   law('tells of sagas that are created, get a message, are let go and end', async ({ store, advance }) => {
     if (!store.onWake) return
     const wakes: SagaWake[] = []

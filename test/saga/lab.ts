@@ -10,7 +10,15 @@ import { ManualClock, seededRandom, settle } from '../../src/testing/index.js'
 /** A store whose writes are counted, and whose owner may be cut off from it. */
 export interface Line {
   readonly store: SagaStore
-  readonly calls: { create: number; claim: number; renew: number; commit: number; read: number; deliver: number }
+  readonly calls: {
+    create: number
+    claim: number
+    renew: number
+    commit: number
+    read: number
+    deliver: number
+    transaction: number
+  }
   /** Transitions that were written. */
   transitions: number
   /** From now on every call hangs for good, as those of a dead process. */
@@ -23,7 +31,7 @@ const forever = (): Promise<never> => new Promise(() => {})
 
 export function line(store: SagaStore): Line {
   let dead = false
-  const calls = { create: 0, claim: 0, renew: 0, commit: 0, read: 0, deliver: 0 }
+  const calls = { create: 0, claim: 0, renew: 0, commit: 0, read: 0, deliver: 0, transaction: 0 }
   const counted =
     <A extends unknown[], T>(name: keyof typeof calls, call: (...args: A) => Promise<T>) =>
     async (...args: A): Promise<T> => {
@@ -55,6 +63,7 @@ export function line(store: SagaStore): Line {
       read: counted('read', (id) => store.read(id)),
       deliver: counted('deliver', (m) => store.deliver(m)),
       list: (q) => store.list(q),
+      transaction: counted('transaction', (work, record) => store.transaction!(work, record)),
       onWake: (listener) => store.onWake!((wake) => dead || listener(wake)),
     },
   }

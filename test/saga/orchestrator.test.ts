@@ -41,7 +41,7 @@ describe('going forward', () => {
       await rest()
       expect(settled).toHaveBeenCalledExactlyOnceWith({ id: '1', name: 'order', status: 'completed' })
       expect(o.line.transitions).toBe(n)
-      expect(o.line.calls).toEqual({ create: 1, commit: n, claim: 0, renew: 0, read: 0, deliver: 0 })
+      expect(o.line.calls).toEqual({ create: 1, commit: n, claim: 0, renew: 0, read: 0, deliver: 0, transaction: 0 })
     }
   })
 
