@@ -17,7 +17,7 @@ import { orAbort } from '../kernel/signal.js'
 import { MOST_MISSED, StreamClosedError, TombstonedError, VersionConflictError } from './errors.js'
 import type { Event, Recorded } from './event.js'
 import { INLINE, InlineFailure, type InlineProject } from './inline.js'
-import { Herald, type SqlListener } from './postgres-herald.js'
+import { Herald, type SqlListener } from '../kernel/postgres-herald.js'
 import { PostgresAppends } from './postgres-appends.js'
 import { appendedOf, eventOf, LAST_VERSION, queryCondition, textsOf, type EventTexts } from './postgres-rows.js'
 import { lastPosition } from './postgres-append.sql.js'
@@ -45,7 +45,7 @@ import type {
   StreamInfo,
 } from './store.js'
 
-export type { SqlListener } from './postgres-herald.js'
+export type { SqlListener } from '../kernel/postgres-herald.js'
 export { PostgresCheckpoints, type PostgresCheckpointsOptions } from './postgres-checkpoints.js'
 export { PostgresSnapshots, type PostgresSnapshotsOptions } from './postgres-snapshots.js'
 export { PostgresSubjectKeys, type PostgresSubjectKeysOptions } from './postgres-subject-keys.js'

@@ -142,9 +142,15 @@ const lastOn = new WeakMap<SqlQueryable, Promise<unknown>>()
  * Runs `work` in a transaction of its own (READ COMMITTED, the server's default): committed when it resolves, rolled back
  * when it rejects. On a single `pg` Client transactions take turns; only this library may use that client meanwhile.
  * A statement that failed spoils the whole transaction, also when `work` has caught its error: then this rejects.
+ * @param isBusy whether a statement is under way when `work` has rejected: then a pool's connection is closed, which rolls back as well,
+ * instead of waiting for it
  * @throws what `work` threw, after the roll-back; what the driver threw at COMMIT: then it may or may not be committed.
  */
-export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) => Promise<T>): Promise<T> {
+export async function transaction<T>(
+  db: SqlDatabase,
+  work: (tx: SqlQueryable) => Promise<T>,
+  isBusy: () => boolean = () => false,
+): Promise<T> {
   if ('transaction' in db) {
     return db.transaction(async (tx) => {
       const result = await work(tx)
@@ -162,7 +168,7 @@ export async function transaction<T>(db: SqlDatabase, work: (tx: SqlQueryable) =
   const onBroken = (error: Error): void => void (broken ??= error)
   client.on?.('error', onBroken)
   try {
-    return await commitOrRollBack(client, work, onBroken)
+    return await commitOrRollBack(client, work, onBroken, isBusy)
   } finally {
     client.release(broken)
     client.removeListener?.('error', onBroken) // after the release: now the pool listens
@@ -194,6 +200,7 @@ async function commitOrRollBack<T>(
   client: SqlQueryable,
   work: (tx: SqlQueryable) => Promise<T>,
   onBroken: (error: Error) => void,
+  isBusy: () => boolean = () => false,
 ): Promise<T> {
   // A connection of which nobody knows whether a transaction is open on it must not be used again.
   const send = async (statement: string): Promise<SqlResult & { readonly command?: string }> => {
@@ -209,7 +216,8 @@ async function commitOrRollBack<T>(
   try {
     result = await work(client)
   } catch (error) {
-    await send('ROLLBACK').catch(() => {})
+    if (isBusy()) onBroken(error as Error)
+    else await send('ROLLBACK').catch(() => {})
     throw error
   }
   if ((await send('COMMIT')).command === 'ROLLBACK') {
@@ -242,3 +250,13 @@ export const toSqlText = (text: string): string =>
 
 /** The string that {@link toSqlText} was given. */
 export const fromSqlText = (text: string): string => (text.includes('\\') ? (JSON.parse(`"${text}"`) as string) : text)
+
+/** Longest text that is its own key: an index takes 2,700 bytes. */
+const LONGEST_KEY = 600
+
+/** Any string as one that an index holds: as {@link toSqlText}, or its digest if it is long. */
+export function toSqlKey(text: string): string {
+  const plain = toSqlText(text)
+  if (plain.length <= LONGEST_KEY) return plain
+  return `\\#${createHash('sha256').update(plain).digest('hex')}` // no other text has this mark
+}

@@ -1,0 +1,94 @@
+import { checkMethods } from './check.js'
+import { systemClock } from './clock.js'
+import { messageOf } from './errors.js'
+import { queryRows, shortName, type SqlQueryable } from './postgres.js'
+import { reportError } from './report.js'
+
+/** What we call of a `pg` Client that listens. */
+export interface SqlListener extends SqlQueryable {
+  /** As Node's EventEmitter: calls `listener` for each message of any channel. */
+  on(event: 'notification', listener: (message: SqlNotification) => void): unknown
+  /** Ends that. */
+  removeListener(event: 'notification', listener: (message: SqlNotification) => void): unknown
+}
+
+/** A message of PostgreSQL, as `pg` gives it. */
+export interface SqlNotification {
+  /** Where it was sent. */
+  readonly channel: string
+  /** What was sent; empty when there is nothing. */
+  readonly payload?: string | undefined
+}
+
+/** Shortest time between two messages: NOTIFY takes a lock of the whole server when it commits. */
+const PAUSE_MS = 20
+/** PostgreSQL takes messages of less than 8,000 bytes. */
+const LONGEST = 7_900
+
+/** Tells other processes that something has changed, and hears it from them. Nothing depends on it: who polls misses nothing. */
+export class Herald {
+  readonly #channel: string
+  #toldAt = -Infinity
+  #due = false
+  #notes: string[] = []
+  #cancel = (): void => {}
+  #listening = false
+
+  constructor(
+    private readonly db: SqlQueryable,
+    private readonly listener: SqlListener | undefined,
+    private readonly tells: boolean,
+    /** Any string: those hear each other who have the same. */
+    channel: string,
+    /** @param notes what was told, in its order; `undefined`: too much for a message */
+    private readonly heard: (notes: readonly string[] | undefined) => void,
+  ) {
+    if (listener !== undefined) checkMethods('listener', listener, ['query', 'on', 'removeListener'])
+    this.#channel = shortName(channel)
+  }
+
+  /** At once, or soon when it was told a moment ago. */
+  tell(...notes: string[]): void {
+    if (!this.tells) return
+    this.#notes.push(...notes)
+    if (this.#due) return
+    this.#due = true
+    const waitMs = Math.max(0, this.#toldAt + PAUSE_MS - systemClock.now())
+    if (waitMs > 0) this.#cancel = systemClock.setTimer(() => this.#notify(), waitMs)
+    else this.#notify()
+  }
+
+  /** From now on; again: no change. */
+  listen(): void {
+    if (!this.listener || this.#listening) return
+    this.#listening = true
+    this.listener.on('notification', this.#hear)
+    this.#ask(this.listener, `listen ${this.#channel}`)
+  }
+
+  stop(): void {
+    this.#cancel()
+    if (!this.listener || !this.#listening) return
+    this.#listening = false
+    this.listener.removeListener('notification', this.#hear)
+    this.#ask(this.listener, `unlisten ${this.#channel}`)
+  }
+
+  readonly #hear = ({ channel, payload }: SqlNotification): void => {
+    if (channel === this.#channel) this.heard(payload ? (JSON.parse(payload) as string[]) : undefined)
+  }
+
+  #notify(): void {
+    this.#due = false
+    this.#toldAt = systemClock.now()
+    const payload = JSON.stringify(this.#notes)
+    this.#notes = []
+    this.#ask(this.db, 'select pg_notify($1, $2)', [this.#channel, Buffer.byteLength(payload) > LONGEST ? '' : payload])
+  }
+
+  #ask(on: SqlQueryable, statement: string, params: unknown[] = []): void {
+    queryRows(on, statement, params).catch((error: unknown) =>
+      reportError(new Error(`${statement}: ${messageOf(error)}`)),
+    )
+  }
+}

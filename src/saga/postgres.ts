@@ -1,0 +1,390 @@
+import { checkBoolean, checkNumber, checkPositive } from '../kernel/check.js'
+import { systemClock } from '../kernel/clock.js'
+import { notify, type Unsubscribe } from '../kernel/emitter.js'
+import { CorruptDataError, isHoldfastError, messageOf } from '../kernel/errors.js'
+import {
+  checkDatabase,
+  fromSqlText,
+  queryRows,
+  sqlFailed,
+  toSqlKey,
+  toSqlText,
+  transaction,
+  type SqlDatabase,
+  type SqlQueryable,
+  type SqlRow,
+} from '../kernel/postgres.js'
+import { Herald, type SqlListener } from '../kernel/postgres-herald.js'
+import { migrate, READ_COMMITTED, sqlIdentifier } from '../kernel/postgres-schema.js'
+import { SAGA_STATUSES, type JournalRecord } from './journal.js'
+import { statements, steps } from './postgres.sql.js'
+import type {
+  ClaimRequest,
+  Claims,
+  Created,
+  DefinitionKey,
+  Delivered,
+  Fenced,
+  InboxMessage,
+  Lease,
+  NewMessage,
+  NewSaga,
+  Renewed,
+  SagaQuery,
+  SagaStore,
+  SagaSummary,
+  SagaWake,
+  StoredSaga,
+  Transition,
+} from './store.js'
+
+export type { SqlListener, SqlNotification } from '../kernel/postgres-herald.js'
+
+/** Where a {@link PostgresSagaStore} keeps its tables, and how it hears of changes. */
+export interface PostgresSagaStoreOptions {
+  /** Schema of the tables. 1 to 63 bytes. @defaultValue 'holdfast' */
+  readonly schema?: string | undefined
+  /**
+   * A connected `pg` Client that does nothing else: with it, orchestrators hear at once of what others did (LISTEN). Stays the
+   * caller's. @defaultValue none: orchestrators ask every `pollMs` of theirs
+   */
+  readonly listener?: SqlListener | undefined
+  /** Whether the listeners of others are told (NOTIFY, at most every 20 ms). @defaultValue whether there is a `listener` */
+  readonly notify?: boolean | undefined
+  /** How often orchestrators look by themselves, for what a listener has missed, in milliseconds. > 0. @defaultValue 1_000 */
+  readonly pollMs?: number | undefined
+  /** How long completed and compensated sagas are kept, in milliseconds, ≥ 0; then their ids are free again. @defaultValue 604_800_000, a week */
+  readonly retainMs?: number | undefined
+  /**
+   * Whether statements are prepared once for each connection of a `pg` Pool. `false` behind a pooler that knows no prepared statements.
+   * @defaultValue true
+   */
+  readonly prepare?: boolean | undefined
+}
+
+/** Longest time between two searches for sagas that are kept no longer. */
+const SWEEP_MS = 60_000
+const LARGEST_SWEEP = 1_000
+
+/**
+ * Sagas in PostgreSQL ≥ 12: `pg` Pool (best), `pg` Client, or PGlite. The transitions that an orchestrator writes at one moment travel in one
+ * statement. `.transaction` steps get a transaction of this database; on a single connection (`pg` Client, PGlite) everything else waits
+ * for its end.
+ */
+export class PostgresSagaStore implements SagaStore {
+  /** There with a `listener` only. */
+  readonly onWake?: (listener: (wake: SagaWake) => void) => Unsubscribe
+  readonly #db: SqlDatabase
+  readonly #schema: string
+  /** The schema, quoted. */
+  readonly #s: string
+  readonly #sql: ReturnType<typeof statements>
+  readonly #herald: Herald
+  readonly #listeners = new Set<{ readonly call: (wake: SagaWake) => void }>()
+  readonly #prepare: boolean
+  readonly #pollMs: number
+  readonly #retainMs: number
+  #cancelPoll: (() => void) | undefined
+  #sweptAt = -Infinity
+
+  /** @throws InvalidOptionError for what is no database, or an option that is wrong. */
+  constructor(db: SqlDatabase, options: PostgresSagaStoreOptions = {}) {
+    const { schema = 'holdfast', listener, notify: tells = listener !== undefined, prepare = true } = options
+    const { pollMs = 1_000, retainMs = 604_800_000 } = options
+    this.#db = checkDatabase(db)
+    this.#schema = schema
+    this.#s = sqlIdentifier('schema', schema)
+    this.#sql = statements(this.#s)
+    this.#prepare = checkBoolean('prepare', prepare) && 'totalCount' in this.#db
+    this.#pollMs = checkPositive('pollMs', pollMs)
+    this.#retainMs = checkNumber('retainMs', retainMs, 0)
+    const heard = (notes: readonly string[] | undefined): void => this.#hear(notes)
+    this.#herald = new Herald(this.#db, listener, checkBoolean('notify', tells), `saga ${schema}`, heard)
+    if (listener) this.onWake = (call) => this.#listen(call)
+  }
+
+  /**
+   * Makes the schema and its tables, or brings them up to date. Needed once; harmless at every start, in many processes
+   * at the same time. @throws StoreError: nothing was changed.
+   */
+  async migrate(): Promise<void> {
+    await migrate(this.#db, this.#schema, 'saga', steps(this.#s))
+  }
+
+  async create({ id, leaseMs, ...saga }: NewSaga): Promise<Created> {
+    const key = toSqlKey(id)
+    const { name, version, hash, input, deadlineMs } = saga
+    const params = [key, ...[key === toSqlText(id) ? null : toSqlText(id), kindOf(saga), toSqlText(name)]]
+    for (;;) {
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      const [row] = await this.#ask(this.#sql.create, [...params, version, hash, input, deadlineMs, leaseMs])
+      if (row) {
+        const now = Number(row['now'])
+        this.#told(id, leaseMs ?? 0)
+        return { created: true, now, saga: { id, ...saga, ...fresh(now, leaseMs === null ? 0 : 1) } }
+      }
+      // oxlint-disable-next-line no-await-in-loop
+      const [swept] = await this.#ask(this.#sql.sweep, [this.#retainMs, key])
+      if (Number(swept?.['count']) > 0) continue
+      // oxlint-disable-next-line no-await-in-loop
+      const [old] = await this.#ask(this.#sql.read, [[key]])
+      if (old) return { created: false, saga: sagaOf(old), now: Number(old['now']) }
+    }
+  }
+
+  async claim({ known, limit, leaseMs }: ClaimRequest): Promise<Claims> {
+    await this.#sweep()
+    const definitions = [known.map(kindOf), known.map(({ hash }) => hash)]
+    const taken = await this.#ask(this.#sql.claim, [...definitions, limit, leaseMs])
+    const keys = taken
+      .toSorted((a, b) => Number(a['wake_at']) - Number(b['wake_at']))
+      .map((row) => row['key'] as string)
+    const expired = new Set(taken.filter((row) => row['expired'] === true).map((row) => row['key']))
+    // A statement of its own: what their last owners wrote until a moment ago is seen by a new one only.
+    const [sagas, next] = await Promise.all([
+      keys.length === 0 ? [] : this.#ask(this.#sql.read, [keys]),
+      this.#ask(this.#sql.next, definitions),
+    ])
+    const byKey = new Map(sagas.map((row) => [row['key'], row]))
+    const dueIn = Number(next[0]?.['due_in'] ?? Infinity)
+    return {
+      claimed: keys.flatMap((key) => {
+        const row = byKey.get(key)
+        return row ? [{ saga: sagaOf(row), expired: expired.has(key) }] : []
+      }),
+      drifted: next.slice(1).map((row) => ({
+        id: fromSqlText(row['id'] as string),
+        name: fromSqlText(row['name'] as string),
+        version: Number(row['version']),
+      })),
+      now: Number(sagas[0]?.['now'] ?? next[0]?.['now']),
+      nextDueMs: keys.length === limit ? 0 : dueIn > 0 ? dueIn : LOCKED_MS,
+    }
+  }
+
+  async renew(leases: readonly Lease[], leaseMs: number): Promise<readonly Renewed[]> {
+    const keys = leases.map(({ id }) => toSqlKey(id))
+    const rows = await this.#ask(this.#sql.renew, [keys, leases.map(({ epoch }) => epoch), leaseMs])
+    const renewed = new Map(rows.map((row) => [row['key'], Number(row['last_message'])]))
+    return keys.map((key) => {
+      const lastMessage = renewed.get(key)
+      return lastMessage === undefined ? 'fenced' : { lastMessage }
+    })
+  }
+
+  async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
+    const answers: Fenced[] = []
+    // several of one saga go one after another
+    let rest = [...transitions.entries()]
+    while (rest.length > 0) {
+      const ids = new Set<string>()
+      const wave = rest.filter(([, { id }]) => !ids.has(id) && ids.add(id))
+      const later = new Set(wave)
+      rest = rest.filter((each) => !later.has(each))
+      // oxlint-disable-next-line no-await-in-loop
+      const wrote = await this.#write(
+        this.#db,
+        wave.map(([, transition]) => transition),
+      )
+      for (const [i, [at]] of wave.entries()) answers[at] = wrote[i] ?? 'fenced'
+    }
+    return answers
+  }
+
+  async transaction(work: (tx: SqlQueryable) => Promise<void>, record: () => Transition | undefined): Promise<Fenced> {
+    let thrown: { readonly error: unknown } | undefined
+    let underWay = 0
+    let over = false
+    const guarded = (on: SqlQueryable): SqlQueryable => ({
+      query: async (...args) => {
+        if (over) throw new Error('the transaction is over: its body has ended, or its time was up')
+        underWay++
+        try {
+          return await on.query(...args)
+        } finally {
+          underWay--
+        }
+      },
+    })
+    try {
+      return await transaction(
+        this.#db,
+        async (on) => {
+          await on.query(READ_COMMITTED)
+          try {
+            await work(guarded(on))
+          } catch (error) {
+            thrown = { error }
+            throw error
+          } finally {
+            over = true
+          }
+          await on.query('set constraints all immediate') // so that nothing but the connection can fail at the commit
+          const transition = record()
+          const [answer] = transition ? await this.#write(on, [transition]) : []
+          if (answer !== 'ok') throw FENCED
+          return answer
+        },
+        () => underWay > 0,
+      )
+    } catch (error) {
+      if (thrown) throw thrown.error
+      if (error === FENCED) return 'fenced'
+      throw isHoldfastError(error) ? error : sqlFailed(error)
+    }
+  }
+
+  async deliver({ sagaId, kind, name, payload, dedupeId }: NewMessage): Promise<Delivered> {
+    const dedupe = dedupeId === undefined ? null : toSqlKey(dedupeId)
+    const [row] = await this.#ask(`select ${this.#s}.saga_deliver($1, $2, $3, $4, $5) as answer`, [
+      ...[toSqlKey(sagaId), kind, toSqlText(name), payload, dedupe],
+    ])
+    const answer = row?.['answer'] as Delivered
+    if (answer === 'delivered') this.#told(sagaId, 0)
+    return answer
+  }
+
+  async read(id: string): Promise<StoredSaga | undefined> {
+    const [row] = await this.#ask(this.#sql.read, [[toSqlKey(id)]])
+    return row && sagaOf(row)
+  }
+
+  async list({ status, name, stuckForMs, after, limit }: SagaQuery): Promise<readonly SagaSummary[]> {
+    const rows = await this.#ask(this.#sql.list, [
+      status === undefined ? null : SAGA_STATUSES.indexOf(status),
+      name === undefined ? null : toSqlText(name),
+      stuckForMs ?? null,
+      after === undefined ? null : toSqlKey(after),
+      limit,
+    ])
+    return rows.map((row) => ({
+      id: fromSqlText(row['id'] as string),
+      name: fromSqlText(row['name'] as string),
+      version: Number(row['version']),
+      status: SAGA_STATUSES[Number(row['status'])]!,
+      createdAt: Number(row['created_at']),
+      updatedAt: Number(row['updated_at']),
+    }))
+  }
+
+  async #write(on: SqlQueryable, transitions: readonly Transition[]): Promise<readonly Fenced[]> {
+    const consumed = transitions.flatMap((t, i) => t.consumed.map((number) => [i + 1, number] as const))
+    const rows = await queryRows(
+      on,
+      this.#sql.commit,
+      [
+        transitions.map(({ id }) => toSqlKey(id)),
+        transitions.map(({ epoch }) => epoch),
+        transitions.map(({ position }) => position),
+        transitions.map(({ record }) => JSON.stringify(record)),
+        transitions.map(({ status }) => SAGA_STATUSES.indexOf(status)),
+        transitions.map(({ seen }) => seen),
+        transitions.map(({ next }) => ('leaseMs' in next ? next.leaseMs : null)),
+        transitions.map(({ next }) => ('leaseMs' in next ? null : (next.dueAt ?? Infinity))),
+        consumed.map(([o]) => o),
+        consumed.map(([, number]) => number),
+      ],
+      this.#prepare && on === this.#db,
+    )
+    const answers: Fenced[] = []
+    for (const row of rows) {
+      const i = Number(row['o']) - 1
+      const { id, next } = transitions[i]!
+      answers[i] = row['ok'] === true ? 'ok' : 'fenced'
+      if ('dueAt' in next && row['due_in'] !== null) this.#told(id, Math.max(0, Number(row['due_in'])))
+    }
+    return answers
+  }
+
+  #listen(listener: (wake: SagaWake) => void): Unsubscribe {
+    const entry = { call: listener }
+    this.#listeners.add(entry)
+    this.#herald.listen()
+    this.#poll()
+    return () => {
+      this.#listeners.delete(entry)
+      if (this.#listeners.size > 0) return
+      this.#cancelPoll?.()
+      this.#cancelPoll = undefined
+      this.#herald.stop()
+    }
+  }
+
+  /** A message may get lost with its connection. */
+  #poll(): void {
+    this.#cancelPoll ??= systemClock.setTimer(() => {
+      this.#cancelPoll = undefined
+      this.#wake({ id: undefined, dueInMs: 0 })
+      this.#poll()
+    }, this.#pollMs)
+  }
+
+  /** Says it here, and to others. */
+  #told(id: string, dueInMs: number): void {
+    this.#wake({ id, dueInMs })
+    this.#herald.tell(`${dueInMs} ${id}`)
+  }
+
+  #hear(notes: readonly string[] | undefined): void {
+    if (!notes) return this.#wake({ id: undefined, dueInMs: 0 })
+    for (const note of notes) {
+      const space = note.indexOf(' ')
+      this.#wake({ id: note.slice(space + 1), dueInMs: Number(note.slice(0, space)) })
+    }
+  }
+
+  #wake(wake: SagaWake): void {
+    for (const { call } of [...this.#listeners]) notify(call, wake)
+  }
+
+  async #sweep(): Promise<void> {
+    const now = systemClock.now()
+    if (now - this.#sweptAt < Math.min(SWEEP_MS, Math.max(1_000, this.#retainMs))) return
+    this.#sweptAt = now
+    const [row] = await this.#ask(this.#sql.sweep, [this.#retainMs, null])
+    if (Number(row?.['count']) === LARGEST_SWEEP) this.#sweptAt = -Infinity
+  }
+
+  #ask(text: string, params: unknown[]): Promise<SqlRow[]> {
+    return queryRows(this.#db, text, params, this.#prepare)
+  }
+}
+
+const FENCED = new Error('fenced')
+/** When to look again for a saga that is due while somebody has it locked. */
+const LOCKED_MS = 100
+
+const kindOf = ({ name, version }: Omit<DefinitionKey, 'hash'>): string => toSqlKey(`${version} ${name}`)
+
+const fresh = (now: number, epoch: number): Omit<StoredSaga, keyof NewSaga> => ({
+  ...{ status: 'running', createdAt: now, updatedAt: now, epoch, journal: [], inbox: [], lastMessage: 0 },
+})
+
+function sagaOf(row: SqlRow): StoredSaga {
+  const id = fromSqlText((row['id'] ?? row['key']) as string)
+  return {
+    id,
+    name: fromSqlText(row['name'] as string),
+    version: Number(row['version']),
+    hash: row['hash'] as string,
+    input: row['input'] as string,
+    deadlineMs: row['deadline_ms'] === null ? null : Number(row['deadline_ms']),
+    status: SAGA_STATUSES[Number(row['status'])]!,
+    createdAt: Number(row['created_at']),
+    updatedAt: Number(row['updated_at']),
+    epoch: Number(row['epoch']),
+    lastMessage: Number(row['last_message']),
+    journal: parse<JournalRecord[]>(id, 'journal', `[${(row['journal'] ?? '') as string}]`),
+    inbox: parse<[number, InboxMessage['kind'], string, string][]>(id, 'inbox', (row['inbox'] ?? '[]') as string).map(
+      ([number, kind, name, payload]) => ({ number, kind, name: fromSqlText(name), payload }),
+    ),
+  }
+}
+
+function parse<T>(id: string, what: string, text: string): T {
+  try {
+    return JSON.parse(text) as T
+  } catch (cause) {
+    throw new CorruptDataError(`saga ${JSON.stringify(id)}: its ${what} can't be read: ${messageOf(cause)}`, { cause })
+  }
+}
