@@ -1,10 +1,9 @@
 import { checkString, invalid } from '../kernel/check.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { TimeoutError } from '../kernel/errors.js'
-import type { SqlQueryable } from '../kernel/postgres.js'
 import type { Clock } from '../kernel/clock.js'
 import { CallContext } from '../kernel/policy.js'
-import type { CompensateContext, EmittedEvent } from './body.js'
+import type { CompensateContext, EmittedEvent, SagaTransaction } from './body.js'
 import { escapeName, type SagaNode, type StepNode } from './definition.js'
 import type { NodeState, SagaState, StoredEvent } from './journal.js'
 import type { SagaInput } from './machine.js'
@@ -54,7 +53,7 @@ export class BodyRun {
   }
 
   /** @param tx what a transaction's body works through */
-  start(tx?: SqlQueryable): void {
+  start(tx?: SagaTransaction): void {
     void this.#execute(tx)
   }
 
@@ -76,7 +75,7 @@ export class BodyRun {
     this.#call.abort(reason)
   }
 
-  async #execute(tx: SqlQueryable | undefined): Promise<void> {
+  async #execute(tx: SagaTransaction | undefined): Promise<void> {
     const { node } = this
     const emitted: StoredEvent[] = []
     let value: unknown

@@ -1,4 +1,4 @@
-import type { SqlQueryable } from '../kernel/postgres.js'
+import type { SqlQueryable, SqlResult } from '../kernel/postgres.js'
 
 /** What a body hands to {@link BodyContext.emit}. */
 export interface EmittedEvent {
@@ -54,10 +54,16 @@ export interface CompensateContext<Input, Results, Result> extends BodyContext<I
   readonly result: Result | undefined
 }
 
+/** A transaction of the database that sagas are stored in. Whatever takes a connection with `query` takes it: the event store's `append`, an outbox. */
+export interface SagaTransaction extends SqlQueryable {
+  /** Runs one statement, `$1` standing for the first of `params`. `rowCount`: the rows that it gave, or changed. */
+  query(text: string, params?: unknown[]): Promise<SqlResult & { readonly rowCount: number }>
+}
+
 /** The transaction that a body shares with the record of its end. */
 export interface InTransaction {
-  /** Of the store's own database: `query(text, params)`. Is of no use any more once the body has ended, or its time is up. */
-  readonly tx: SqlQueryable
+  /** Is of no use any more once the body has ended, or its time is up. */
+  readonly tx: SagaTransaction
 }
 
 /** A `run` whose types the builder has checked. */

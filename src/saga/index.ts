@@ -8,6 +8,7 @@ export type {
   InTransaction,
   RunBody,
   RunContext,
+  SagaTransaction,
 } from './body.js'
 export {
   SagaBuilder,

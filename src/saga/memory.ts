@@ -1,7 +1,7 @@
 import { checkMethods, checkNumber, checkObject } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { notify, type Unsubscribe } from '../kernel/emitter.js'
-import type { SqlQueryable } from '../kernel/postgres.js'
+import type { SagaTransaction } from './body.js'
 import { DueQueue } from './due-queue.js'
 import type { JournalRecord, SagaStatus } from './journal.js'
 import type {
@@ -151,7 +151,10 @@ export class MemorySagaStore implements SagaStore {
     return transitions.map((t) => this.#commitOne(t, now))
   }
 
-  async transaction(work: (tx: SqlQueryable) => Promise<void>, record: () => Transition | undefined): Promise<Fenced> {
+  async transaction(
+    work: (tx: SagaTransaction) => Promise<void>,
+    record: () => Transition | undefined,
+  ): Promise<Fenced> {
     await work(NO_DATABASE)
     const transition = record()
     return transition ? this.#commitOne(transition, this.#now()) : 'fenced'
@@ -260,7 +263,7 @@ export class MemorySagaStore implements SagaStore {
   }
 }
 
-const NO_DATABASE: SqlQueryable = {
+const NO_DATABASE: SagaTransaction = {
   query: async () => {
     throw new Error('MemorySagaStore has no database: a transaction that asks one needs PostgresSagaStore')
   },

@@ -12,10 +12,12 @@ import {
   transaction,
   type SqlDatabase,
   type SqlQueryable,
+  type SqlResult,
   type SqlRow,
 } from '../kernel/postgres.js'
 import { Herald, type SqlListener } from '../kernel/postgres-herald.js'
 import { migrate, READ_COMMITTED, sqlIdentifier } from '../kernel/postgres-schema.js'
+import type { SagaTransaction } from './body.js'
 import { SAGA_STATUSES, type JournalRecord } from './journal.js'
 import { statements, steps } from './postgres.sql.js'
 import type {
@@ -191,16 +193,21 @@ export class PostgresSagaStore implements SagaStore {
     return answers
   }
 
-  async transaction(work: (tx: SqlQueryable) => Promise<void>, record: () => Transition | undefined): Promise<Fenced> {
+  async transaction(
+    work: (tx: SagaTransaction) => Promise<void>,
+    record: () => Transition | undefined,
+  ): Promise<Fenced> {
     let thrown: { readonly error: unknown } | undefined
     let underWay = 0
     let over = false
-    const guarded = (on: SqlQueryable): SqlQueryable => ({
-      query: async (...args) => {
+    const guarded = (on: SqlQueryable): SagaTransaction => ({
+      query: async (text, params) => {
         if (over) throw new Error('the transaction is over: its body has ended, or its time was up')
         underWay++
         try {
-          return await on.query(...args)
+          // what drivers give is more, and not what a result of a step can be
+          const { rows, ...more } = (await on.query(text, params)) as SqlResult & Counted
+          return { rows, rowCount: more.rowCount ?? more.affectedRows ?? rows.length }
         } finally {
           underWay--
         }
@@ -348,6 +355,12 @@ export class PostgresSagaStore implements SagaStore {
   #ask(text: string, params: unknown[]): Promise<SqlRow[]> {
     return queryRows(this.#db, text, params, this.#prepare)
   }
+}
+
+/** How `pg` and PGlite count. */
+interface Counted {
+  readonly rowCount?: number | null
+  readonly affectedRows?: number
 }
 
 const FENCED = new Error('fenced')

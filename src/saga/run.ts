@@ -1,9 +1,9 @@
 import { jsonCodec } from '../kernel/codec.js'
 import type { Clock } from '../kernel/clock.js'
-import type { SqlQueryable } from '../kernel/postgres.js'
 import type { Random } from '../kernel/random.js'
 import type { EventBus } from '../messaging/event-bus.js'
 import { exponential } from '../resilience/backoff.js'
+import type { SagaTransaction } from './body.js'
 import { BodyRun } from './body-run.js'
 import type { Committer } from './committer.js'
 import type { SagaNode } from './definition.js'
@@ -293,7 +293,7 @@ export class SagaRun {
         hasBus: bus !== undefined,
         graceMs,
       }
-      const begin = (report: (input: SagaInput) => void, tx?: SqlQueryable): void => {
+      const begin = (report: (input: SagaInput) => void, tx?: SagaTransaction): void => {
         const body = new BodyRun(node, at.status === 'compensating', scope, report, at)
         this.#bodies.set(path, body)
         body.start(tx) // it may end at once
@@ -310,14 +310,14 @@ export class SagaRun {
   /** Runs a body and writes how it ended in one transaction. */
   async #transact(
     path: string,
-    begin: (report: (input: SagaInput) => void, tx: SqlQueryable) => void,
+    begin: (report: (input: SagaInput) => void, tx: SagaTransaction) => void,
     tries: number = 1,
   ): Promise<void> {
     const { store, clock, leaseMs } = this.host
     this.#transaction = {}
     let end: SagaInput | undefined
     let transition: Transition | undefined
-    const work = async (tx: SqlQueryable): Promise<void> => {
+    const work = async (tx: SagaTransaction): Promise<void> => {
       end = await new Promise<SagaInput>((resolve, giveUp) => {
         if (this.#over) return giveUp(lost(this.id))
         begin(resolve, tx)

@@ -1,5 +1,5 @@
 import type { Unsubscribe } from '../kernel/emitter.js'
-import type { SqlQueryable } from '../kernel/postgres.js'
+import type { SagaTransaction } from './body.js'
 import type { JournalRecord, SagaStatus } from './journal.js'
 
 /** Whether a write counted: `'fenced'` means that somebody else owns the saga now, and nothing was written. */
@@ -206,7 +206,7 @@ export interface SagaStore {
    * @throws what `work` threw: rolled back. StoreError: rolled back when `record` was not called; else nobody knows, and only its next
    * owner can tell: a saga is not given out while such a commit is under way.
    */
-  transaction?(work: (tx: SqlQueryable) => Promise<void>, record: () => Transition | undefined): Promise<Fenced>
+  transaction?(work: (tx: SagaTransaction) => Promise<void>, record: () => Transition | undefined): Promise<Fenced>
   /** Puts a message into a saga's inbox, behind those that are there. A saga that nobody owns is due at once. */
   deliver(message: NewMessage): Promise<Delivered>
   /** One saga with all that is known of it; `undefined` when there is none. */

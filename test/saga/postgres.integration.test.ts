@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
 import { sagaStoreContract } from '../conformance/saga-store.js'
+import { compareWithMemory, sagaOperations } from '../conformance/saga-store-model.js'
+import { prop } from '../support/prop.js'
 import { openListener, openPool, openStore } from './database.js'
 
 const pool = openPool()
@@ -18,3 +20,13 @@ for (const listening of [false, true]) {
     }
   })
 }
+
+prop(
+  'PostgresSagaStore: answers as the one in memory does, whatever is asked of it in whatever order',
+  [sagaOperations],
+  async (operations) => {
+    const { store, drop } = await openStore(pool)
+    await compareWithMemory(store, operations).finally(drop)
+  },
+  { numRuns: 40 },
+)

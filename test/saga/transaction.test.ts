@@ -1,7 +1,6 @@
 import { describe, expect, test } from 'vitest'
-import type { SqlQueryable } from '../../src/kernel/postgres.js'
 import { StoreError } from '../../src/kernel/errors.js'
-import { constant, saga, type SagaDefinition, type SagaStore } from '../../src/saga/index.js'
+import { constant, saga, type SagaDefinition, type SagaStore, type SagaTransaction } from '../../src/saga/index.js'
 import { lab, rest } from './lab.js'
 
 /** A ledger whose entries count when their transaction does. */
@@ -11,7 +10,7 @@ function ledger(store: SagaStore): { store: SagaStore; entries: string[]; open: 
   const plain = store.transaction!
   const transaction: SagaStore['transaction'] = async (work, record) => {
     const written: string[] = []
-    const tx: SqlQueryable = { query: async (text) => ({ rows: [written.push(text)] }) }
+    const tx: SagaTransaction = { query: async (text) => ({ rows: [written.push(text)], rowCount: 1 }) }
     open++
     try {
       const answer = await plain(() => work(tx), record)
@@ -30,7 +29,7 @@ function shop(...sagas: SagaDefinition[]) {
   return { ...it, o, ...ledger(o.line.store) }
 }
 
-const one = (name: string) => ({ run: ({ tx }: { tx: SqlQueryable }) => tx.query(name).then(() => name) })
+const one = (name: string) => ({ run: ({ tx }: { tx: SagaTransaction }) => tx.query(name).then(() => name) })
 
 describe('a transaction', () => {
   test('commits with the record of its end, and gives its result to later steps', async () => {
@@ -140,7 +139,7 @@ describe('a transaction', () => {
   test('of one saga goes after another, beside other branches, and none is lost', async () => {
     let most = 0
     const slow = (name: string) => ({
-      run: async ({ tx }: { tx: SqlQueryable }) => {
+      run: async ({ tx }: { tx: SagaTransaction }) => {
         most = Math.max(most, open())
         await clock.sleep(100)
         await tx.query(name)
@@ -191,7 +190,7 @@ describe('a transaction', () => {
         if (++calls === 1) throw new StoreError('no connection')
         if (calls > 2) return transaction!(work, record)
         if (committed) await transaction!(work, record)
-        else await work({ query: async () => ({ rows: [] }) }).then(record)
+        else await work({ query: async () => ({ rows: [], rowCount: 0 }) }).then(record)
         throw new StoreError('the connection broke at COMMIT')
       }
       const handle = await o.run(order, 1, { id: '1' })
