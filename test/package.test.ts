@@ -141,6 +141,7 @@ describe('a subpath', () => {
     'holdfast/messaging': /^(kernel|messaging)\//,
     'holdfast/cqrs': /^(kernel|event-sourcing|cqrs)\//,
     'holdfast/saga': /^(kernel|messaging|resilience|saga)\//,
+    'holdfast/saga/postgres': /^(kernel|messaging|resilience|saga)\//,
     'holdfast/http': /^(kernel|rate-limit|http)\//,
   }
 

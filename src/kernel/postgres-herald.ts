@@ -71,7 +71,7 @@ export class Herald {
     if (!this.listener || !this.#listening) return
     this.#listening = false
     this.listener.removeListener('notification', this.#hear)
-    this.#ask(this.listener, `unlisten ${this.#channel}`)
+    queryRows(this.listener, `unlisten ${this.#channel}`).catch(() => {}) // a connection that is gone does not listen either
   }
 
   readonly #hear = ({ channel, payload }: SqlNotification): void => {

@@ -159,11 +159,11 @@ export const statements = (s: string) => ({
       and ($3::float8 is null or (s.status not in (3, 4) and ${s}.saga_now() - s.updated_at >= $3))
     order by s.key limit $5`,
 
-  /** Deletes sagas that ended that long ago, and all that is theirs. @see the second parameter: of this key only */
+  /** Deletes sagas that ended that long ago, and all that is theirs. The second parameter, if it is not null: of this key only. */
   sweep: `
     with gone as (
-      delete from ${s}.sagas where no in (
-        select no from ${s}.sagas
+      delete from ${s}.sagas where key in (
+        select key from ${s}.sagas
         where ended_at <= ${s}.saga_now() - $1::float8 and ($2::text is null or key = $2)
         limit 1000 for update skip locked
       ) returning no

@@ -1,0 +1,192 @@
+import { setTimeout as sleep } from 'node:timers/promises'
+import { expect, inject, onTestFinished, test } from 'vitest'
+import { saga, SagaOrchestrator, type NewSaga, type SagaWake, type Transition } from '../../src/saga/index.js'
+import { PostgresSagaStore } from '../../src/saga/postgres.js'
+import { openListener, openPool, openStore } from './database.js'
+
+const pool = openPool()
+const known = [{ name: 'order', version: 1, hash: 'h' }]
+const newSaga = (id: string, more: Partial<NewSaga> = {}): NewSaga => ({
+  ...{ id, name: 'order', version: 1, hash: 'h', input: '1', deadlineMs: null, leaseMs: null },
+  ...more,
+})
+const end = (id: string, more: Partial<Transition> = {}): Transition => ({
+  ...{ id, epoch: 1, position: 0, record: { at: 1, entries: [] }, status: 'completed', consumed: [], seen: 0 },
+  ...{ next: { dueAt: null }, ...more },
+})
+
+async function open(options: ConstructorParameters<typeof PostgresSagaStore>[1] = {}) {
+  const opened = await openStore(pool, options)
+  onTestFinished(opened.drop)
+  return opened
+}
+async function listening(schema: string, options = {}): Promise<PostgresSagaStore> {
+  const listener = await openListener()
+  onTestFinished(() => listener.end())
+  return new PostgresSagaStore(pool, { schema, listener, ...options })
+}
+
+test('the tables are made once when eight processes start at the same moment', async () => {
+  const { schema, drop } = await openStore(pool)
+  await drop()
+  await Promise.all(Array.from({ length: 8 }, () => new PostgresSagaStore(pool, { schema }).migrate()))
+  const store = new PostgresSagaStore(pool, { schema })
+  onTestFinished(drop)
+  expect((await store.create(newSaga('a'))).created).toBe(true)
+})
+
+test('an ended saga is deleted after its time with all that is its own, and its id starts clean', async () => {
+  const { store, schema } = await open({ retainMs: 50 })
+  const signal = { sagaId: 'a', kind: 'signal', name: 's', payload: '1', dedupeId: 'd' } as const
+  const once = async (): Promise<void> => {
+    expect((await store.create(newSaga('a', { leaseMs: 60_000 }))).created).toBe(true)
+    expect((await store.read('a'))?.inbox).toEqual([])
+    expect(await store.deliver(signal)).toBe('delivered')
+    expect(await store.commit([end('a', { seen: 1 })])).toEqual(['ok'])
+    expect((await store.create(newSaga('a'))).created).toBe(false)
+    await sleep(60)
+  }
+  await once() // found when its id is asked for
+  await once()
+  await sleep(1_000)
+  await store.claim({ known, limit: 1, leaseMs: 1_000 }) // or by whoever looks for work
+  for (const table of ['sagas', 'saga_records', 'saga_inbox', 'saga_dedupe']) {
+    const { rows } = await pool.query<{ n: number }>(`select count(*)::int as n from "${schema}".${table}`)
+    expect([table, rows[0]?.n]).toEqual([table, 0])
+  }
+})
+
+test('listeners hear of sagas to be run, of messages, and of ends, as often as it takes', async () => {
+  const { store, schema } = await open({ notify: true })
+  const hearing = await listening(schema, { pollMs: 60_000 })
+  const wakes: SagaWake[] = []
+  const stop = hearing.onWake!((wake) => wakes.push(wake))
+  await sleep(50)
+  const heard = (wake: SagaWake): Promise<void> => expect.poll(() => wakes, { timeout: 5_000 }).toContainEqual(wake)
+  await store.create(newSaga('a b"ü'))
+  await heard({ id: 'a b"ü', dueInMs: 0 })
+  await store.claim({ known, limit: 1, leaseMs: 60_000 })
+  await store.commit([end('a b"ü')])
+  await heard({ id: 'a b"ü', dueInMs: Infinity })
+  // more than one message can hold
+  await Promise.all(Array.from({ length: 300 }, (_, i) => store.create(newSaga(`${'x'.repeat(500)}${i}`))))
+  await heard({ id: undefined, dueInMs: 0 })
+  stop()
+  const count = wakes.length
+  await store.create(newSaga('last'))
+  await sleep(100)
+  expect(wakes).toHaveLength(count)
+})
+
+test('what a listener has missed is found all the same', async () => {
+  const { store, schema } = await open() // tells nobody
+  const hearing = await listening(schema, { pollMs: 50 })
+  const order = saga<number>('order', { version: 1 })
+    .step('a', { run: () => 7 })
+    .build()
+  const worker = new SagaOrchestrator({ store: hearing, sagas: [order] })
+  const asking = new SagaOrchestrator({ store: await listening(schema, { pollMs: 50, notify: false }), sagas: [order] })
+  worker.start()
+  await sleep(100)
+  const quiet = new SagaOrchestrator({ store, sagas: [] })
+  await quiet.run(order, 1, { id: '1' })
+  const handle = await asking.run(order, 1, { id: '1' })
+  expect(await handle.settled({ signal: AbortSignal.timeout(5_000) })).toMatchObject({ status: 'completed' })
+  await Promise.all([worker.close(), asking.close(), quiet.close()])
+})
+
+test('a claim never sees a journal without what its last owner wrote', async () => {
+  const { store } = await open()
+  const ids = Array.from({ length: 20 }, (_, i) => `s${i}`)
+  for (const id of ids) await store.create(newSaga(id, { leaseMs: 60_000 }))
+  const owned = new Map(ids.map((id) => [id, { epoch: 1, position: 0 }]))
+  let over = false
+  const write = async (): Promise<void> => {
+    for (let round = 0; round < 40; round++) {
+      const batch = [...owned].map(([id, at]) => end(id, { ...at, status: 'running', next: { dueAt: 0 } }))
+      owned.clear()
+      await store.commit(batch)
+      await expect.poll(() => owned.size, { interval: 1, timeout: 5_000 }).toBeGreaterThan(0)
+    }
+    over = true
+  }
+  const claim = async (): Promise<void> => {
+    while (!over) {
+      const { claimed } = await store.claim({ known, limit: 5, leaseMs: 60_000 })
+      for (const { saga: of } of claimed) {
+        expect(of.journal).toHaveLength(of.epoch - 1) // each owner writes once
+        owned.set(of.id, { epoch: of.epoch, position: of.journal.length })
+      }
+    }
+  }
+  await Promise.all([write(), claim(), claim(), claim()])
+})
+
+test('a transaction under way hides its saga from claims, also when its lease has run out', async () => {
+  const { store } = await open()
+  await store.create(newSaga('a', { leaseMs: 50 }))
+  let go = (): void => {}
+  const held = new Promise<void>((resolve) => (go = resolve))
+  const work = store.transaction(
+    async (tx) => {
+      await tx.query('select 1')
+      await held
+    },
+    () => end('a', { status: 'running', next: { leaseMs: 50 } }),
+  )
+  await sleep(100)
+  const { claimed } = await store.claim({ known, limit: 1, leaseMs: 60_000 })
+  expect(claimed).toHaveLength(1) // its row is not locked before the end: whoever is late is fenced
+  go()
+  expect(await work).toBe('fenced')
+})
+
+test('renewals, commits and messages of many sagas at once never block each other for good', async () => {
+  const { store } = await open()
+  const ids = Array.from({ length: 50 }, (_, i) => `s${i}`)
+  await Promise.all(ids.map((id) => store.create(newSaga(id, { leaseMs: 60_000 }))))
+  const shuffled = (): string[] => ids.toSorted(() => Math.random() - 0.5)
+  for (let round = 0; round < 20; round++) {
+    const answers = await Promise.all([
+      store.commit(shuffled().map((id) => end(id, { position: round, status: 'running', next: { leaseMs: 60_000 } }))),
+      store.renew(
+        shuffled().map((id) => ({ id, epoch: 1 })),
+        60_000,
+      ),
+      ...shuffled().map((sagaId) => store.deliver({ sagaId, kind: 'signal', name: 's', payload: '1' })),
+    ])
+    expect(answers.flat()).not.toContain('fenced')
+  }
+})
+
+test('finds what is due by an index, and leaves what it does not know unread', async () => {
+  const { store, schema } = await open()
+  await pool.query(
+    `insert into "${schema}".sagas (key, kind, name, version, hash, input, created_at, updated_at, epoch, leased, wake_at)
+     select 'k' || i, case when i % 100 = 0 then '1 order' else '1 other' end, 'order', 1, 'h', '1', 0, 0, 0, false,
+       case when i % 1000 = 0 then 1 when i % 2 = 0 then 1e15 else 1 end
+     from generate_series(1, 20000) as i`,
+  )
+  await pool.query(`analyze "${schema}".sagas`)
+  const before = await reads(schema)
+  const { claimed } = await store.claim({ known, limit: 100, leaseMs: 60_000 })
+  expect(claimed).toHaveLength(20)
+  await expect.poll(() => reads(schema), { timeout: 5_000 }).not.toEqual(before)
+  expect((await reads(schema)).scans).toBe(before.scans)
+})
+
+async function reads(schema: string): Promise<{ scans: number; found: number }> {
+  const { rows } = await pool.query<{ scans: number; found: number }>(
+    `select seq_scan::int as scans, idx_scan::int as found from pg_stat_user_tables where schemaname = $1 and relname = 'sagas'`,
+    [schema],
+  )
+  return rows[0]!
+}
+
+test('what is no database, no listener or no number is refused by name', () => {
+  expect(() => new PostgresSagaStore({} as never)).toThrow(/^db/)
+  expect(() => new PostgresSagaStore(pool, { listener: {} as never })).toThrow(/^listener/)
+  expect(() => new PostgresSagaStore(pool, { retainMs: -1 })).toThrow(/^retainMs/)
+  expect(() => new PostgresSagaStore(pool, { schema: '' })).toThrow(/^schema/)
+  expect(inject('postgresUrl')).toMatch(/^postgres/)
+})
