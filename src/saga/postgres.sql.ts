@@ -81,7 +81,7 @@ export const statements = (s: string) => ({
       select s.key, s.wake_at, s.leased
       from now, unnest($1::text[], $2::text[]) as d (kind, hash), lateral (
         select s.key, s.wake_at, s.leased from ${s}.sagas s
-        where s.kind = d.kind and s.wake_at <= now.now and s.hash = d.hash
+        where s.kind = d.kind and s.wake_at <= now.now and s.wake_at < 'Infinity' and s.hash = d.hash
         order by s.wake_at limit $3 for update skip locked
       ) s
       order by s.wake_at limit $3
@@ -92,16 +92,17 @@ export const statements = (s: string) => ({
 
   /** Milliseconds until the next saga of these definitions may be due, and those that are due with another structure. */
   next: `
-    select 0 as kind, null::text as id, null::text as name, null::int as version, min(n.wake_at) - ${s}.saga_now() as due_in, ${s}.saga_now() as now
-    from unnest($1::text[], $2::text[]) as d (kind, hash), lateral (
+    with now as materialized (select ${s}.saga_now() as now)
+    select 0 as kind, null::text as id, null::text as name, null::int as version, min(n.wake_at) - min(now.now) as due_in, min(now.now) as now
+    from now left join (unnest($1::text[], $2::text[]) as d (kind, hash) cross join lateral (
       select s.wake_at from ${s}.sagas s
       where s.kind = d.kind and s.hash = d.hash and s.wake_at < 'Infinity' order by s.wake_at limit 1
-    ) n
+    ) n) on true
     union all
     select 1, coalesce(s.id, s.key), s.name, s.version, null, null
-    from unnest($1::text[], $2::text[]) as d (kind, hash), lateral (
+    from now, unnest($1::text[], $2::text[]) as d (kind, hash), lateral (
       select s.id, s.key, s.name, s.version from ${s}.sagas s
-      where s.kind = d.kind and s.hash <> d.hash and s.wake_at <= ${s}.saga_now() limit 100
+      where s.kind = d.kind and s.hash <> d.hash and s.wake_at <= now.now and s.wake_at < 'Infinity' limit 100
     ) s`,
 
   /** Rows are locked in the order of their keys, so that statements that lock several never wait for each other in a circle. */
@@ -162,11 +163,11 @@ export const statements = (s: string) => ({
   /** Deletes sagas that ended that long ago, and all that is theirs. The second parameter, if it is not null: of this key only. */
   sweep: `
     with gone as (
-      delete from ${s}.sagas where key in (
+      delete from ${s}.sagas where key = any (array(
         select key from ${s}.sagas
         where ended_at <= ${s}.saga_now() - $1::float8 and ($2::text is null or key = $2)
         limit 1000 for update skip locked
-      ) returning no
+      )) returning no
     ),
     records as (delete from ${s}.saga_records r using gone where r.no = gone.no),
     inbox as (delete from ${s}.saga_inbox i using gone where i.no = gone.no),
