@@ -1,7 +1,7 @@
 import { checkBoolean, checkNumber, checkPositive } from '../kernel/check.js'
 import { systemClock } from '../kernel/clock.js'
 import { notify, type Unsubscribe } from '../kernel/emitter.js'
-import { CorruptDataError, isHoldfastError, messageOf } from '../kernel/errors.js'
+import { isHoldfastError } from '../kernel/errors.js'
 import {
   checkDatabase,
   fromSqlText,
@@ -18,16 +18,15 @@ import {
 import { Herald, type SqlListener } from '../kernel/postgres-herald.js'
 import { migrate, READ_COMMITTED, sqlIdentifier } from '../kernel/postgres-schema.js'
 import type { SagaTransaction } from './body.js'
-import { SAGA_STATUSES, type JournalRecord } from './journal.js'
+import { SAGA_STATUSES } from './journal.js'
+import { fresh, kindOf, sagaOf, summaryOf } from './postgres-rows.js'
 import { statements, steps } from './postgres.sql.js'
 import type {
   ClaimRequest,
   Claims,
   Created,
-  DefinitionKey,
   Delivered,
   Fenced,
-  InboxMessage,
   Lease,
   NewMessage,
   NewSaga,
@@ -264,14 +263,7 @@ export class PostgresSagaStore implements SagaStore {
       after === undefined ? null : toSqlKey(after),
       limit,
     ])
-    return rows.map((row) => ({
-      id: fromSqlText(row['id'] as string),
-      name: fromSqlText(row['name'] as string),
-      version: Number(row['version']),
-      status: SAGA_STATUSES[Number(row['status'])]!,
-      createdAt: Number(row['created_at']),
-      updatedAt: Number(row['updated_at']),
-    }))
+    return rows.map(summaryOf)
   }
 
   async #write(on: SqlQueryable, transitions: readonly Transition[]): Promise<readonly Fenced[]> {
@@ -366,38 +358,3 @@ interface Counted {
 const FENCED = new Error('fenced')
 /** When to look again for a saga that is due while somebody has it locked. */
 const LOCKED_MS = 100
-
-const kindOf = ({ name, version }: Omit<DefinitionKey, 'hash'>): string => toSqlKey(`${version} ${name}`)
-
-const fresh = (now: number, epoch: number): Omit<StoredSaga, keyof NewSaga> => ({
-  ...{ status: 'running', createdAt: now, updatedAt: now, epoch, journal: [], inbox: [], lastMessage: 0 },
-})
-
-function sagaOf(row: SqlRow): StoredSaga {
-  const id = fromSqlText((row['id'] ?? row['key']) as string)
-  return {
-    id,
-    name: fromSqlText(row['name'] as string),
-    version: Number(row['version']),
-    hash: row['hash'] as string,
-    input: row['input'] as string,
-    deadlineMs: row['deadline_ms'] === null ? null : Number(row['deadline_ms']),
-    status: SAGA_STATUSES[Number(row['status'])]!,
-    createdAt: Number(row['created_at']),
-    updatedAt: Number(row['updated_at']),
-    epoch: Number(row['epoch']),
-    lastMessage: Number(row['last_message']),
-    journal: parse<JournalRecord[]>(id, 'journal', `[${(row['journal'] ?? '') as string}]`),
-    inbox: parse<[number, InboxMessage['kind'], string, string][]>(id, 'inbox', (row['inbox'] ?? '[]') as string).map(
-      ([number, kind, name, payload]) => ({ number, kind, name: fromSqlText(name), payload }),
-    ),
-  }
-}
-
-function parse<T>(id: string, what: string, text: string): T {
-  try {
-    return JSON.parse(text) as T
-  } catch (cause) {
-    throw new CorruptDataError(`saga ${JSON.stringify(id)}: its ${what} can't be read: ${messageOf(cause)}`, { cause })
-  }
-}

@@ -1,14 +1,14 @@
-import { jsonCodec } from '../kernel/codec.js'
 import type { Clock } from '../kernel/clock.js'
 import type { Random } from '../kernel/random.js'
 import type { EventBus } from '../messaging/event-bus.js'
-import { exponential } from '../resilience/backoff.js'
+import { aborted, lost } from './aborted.js'
 import type { SagaTransaction } from './body.js'
 import { BodyRun } from './body-run.js'
 import type { Committer } from './committer.js'
 import type { SagaNode } from './definition.js'
 import type { JournalEntry, SagaState, SagaStatus } from './journal.js'
 import { mayTurn, type SagaInput, type SagaMachine } from './machine.js'
+import { AGAIN, publishStored } from './publish.js'
 import type { InboxMessage, SagaStore, StoredSaga, Transition } from './store.js'
 
 /** What all runs of an orchestrator share. */
@@ -38,8 +38,6 @@ export interface Taken {
   /** What to add to this process's monotonic clock to get the store's, at most. */
   readonly clockOffset: number
 }
-
-const AGAIN = exponential({ initialMs: 50, maxMs: 5_000 })
 
 /** A saga while this process owns it. */
 export class SagaRun {
@@ -368,33 +366,13 @@ export class SagaRun {
   #publish(): void {
     if (this.#publishing || this.state.outbox.length === 0) return
     this.#publishing = true
-    void this.#publishAll().finally(() => {
+    const events = [...this.state.outbox]
+    void publishStored(this.host, this.id, events, () => this.#over).then((published) => {
       this.#publishing = false
+      if (published) this.#inputs.push({ type: 'published', count: events.length })
       // while a body runs, the next write is near and takes it along
       if (this.#bodies.size === 0) this.proceed()
     })
-  }
-
-  async #publishAll(): Promise<void> {
-    const { bus, clock, random } = this.host
-    const events = [...this.state.outbox]
-    for (let tries = 1; !this.#over; tries++) {
-      try {
-        if (!bus) throw new Error(`saga '${this.id}' has events to publish, but its orchestrator has no bus`)
-        await bus.publish(
-          events.map((event) => ({
-            ...event,
-            data: jsonCodec.decode(event.data),
-            occurredAt: new Date(event.occurredAt),
-          })),
-        )
-        this.#inputs.push({ type: 'published', count: events.length })
-        return
-      } catch (error) {
-        this.host.failed('publish', error)
-        await clock.sleep(AGAIN(tries, error, { previousMs: undefined, random }))
-      }
-    }
   }
 
   #arm(): void {
@@ -415,12 +393,4 @@ export class SagaRun {
   #now(): number {
     return Math.floor(this.host.clock.now() + this.#clockOffset)
   }
-}
-
-const lost = (id: string): Error => aborted(`saga '${id}' has another owner`)
-
-function aborted(message: string): Error {
-  const error = new Error(message)
-  error.name = 'AbortError'
-  return error
 }
