@@ -263,6 +263,7 @@ export {
   type DeliveryEvent,
   type EventBus,
   type GroupStats,
+  type Inbox,
   type MemoryEventBusEvents,
   type MemoryEventBusOptions,
   type Message,

@@ -1,6 +1,7 @@
 import type { Backoff } from '../kernel/backoff.js'
 import type { StandardSchema } from '../kernel/schema.js'
 import type { DeadLetters } from './dead-letters.js'
+import type { Inbox } from './inbox.js'
 import type { MessageOf, OutgoingMessageOf } from './message.js'
 
 /**
@@ -27,7 +28,9 @@ export interface EventBus<Messages extends object = Record<string, unknown>> {
    * for another `order` than the group has, once and for all: nothing changed.
    * @throws ClosedError after `close()`.
    */
-  subscribe<Type extends keyof Messages & string>(options: SubscribeOptions<Messages, Type>): Promise<BusSubscription>
+  subscribe<Type extends keyof Messages & string, Tx = undefined>(
+    options: SubscribeOptions<Messages, Type, Tx>,
+  ): Promise<BusSubscription>
 
   /** The messages that `group` could not handle. A group that nobody has subscribed has none. */
   deadLetters(group: string): DeadLetters<Messages>
@@ -52,6 +55,7 @@ export interface EventBus<Messages extends object = Record<string, unknown>> {
 export interface SubscribeOptions<
   Messages extends object = Record<string, unknown>,
   Type extends keyof Messages & string = keyof Messages & string,
+  Tx = undefined,
 > {
   /** Any string that is not empty: usually the name of the service, or of the one thing it does with these messages. */
   readonly group: string
@@ -61,7 +65,7 @@ export interface SubscribeOptions<
    * Called once per delivery. When it resolves, the message is done; when it throws, the message is tried again or becomes
    * a dead letter.
    */
-  readonly handle: (message: MessageOf<Messages, Type>, context: DeliveryContext) => unknown
+  readonly handle: (message: MessageOf<Messages, Type>, context: DeliveryContext<Tx>) => unknown
   /** Most handlers of this subscription at one time. Integer ≥ 1. @defaultValue 10 */
   readonly concurrency?: number | undefined
   /**
@@ -70,6 +74,11 @@ export interface SubscribeOptions<
    * without a key are in no order either way. @defaultValue 'key'
    */
   readonly order?: 'key' | 'none' | undefined
+  /**
+   * Makes the effect of each message count once: the handler writes through `context.tx`, and a message that was handled is not handled
+   * again. @defaultValue none: a handler may see a message twice
+   */
+  readonly inbox?: Inbox<Tx> | undefined
   /** When and how often a message is tried again. */
   readonly retry?: RedeliveryOptions | undefined
   /**
@@ -102,11 +111,13 @@ export interface RedeliveryOptions {
 }
 
 /** What a handler is told about the delivery. */
-export interface DeliveryContext {
+export interface DeliveryContext<Tx = undefined> {
   /** Which delivery of this message to this group this is, from 1; begins anew when a dead letter is requeued. */
   readonly attempt: number
   /** Aborts when `close()` stops waiting for this handler: its message has been given back. Made when first read. */
   readonly signal: AbortSignal
+  /** The transaction of the subscription's `inbox`; `undefined` without one. */
+  readonly tx: Tx
 }
 
 /** An open subscription. */

@@ -5,13 +5,7 @@ import { Backlog, type Delivery } from './backlog.js'
 import { failureOf, type DeadLetter } from './dead-letters.js'
 import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
 import type { Message } from './message.js'
-import {
-  sameTypes,
-  type DeliverySource,
-  type MemorySubscription,
-  type Outcome,
-  type Surroundings,
-} from './memory-subscription.js'
+import { sameTypes, type DeliverySource, type Subscription, type Outcome, type Surroundings } from './subscription.js'
 import { openMessage, type StoredMessage } from './stored-message.js'
 
 /** After so many deliveries the host gets a turn, so that messages that beget messages starve no timer and no socket. */
@@ -20,7 +14,7 @@ const BURST = 1_000
 /** One group: its backlog, the subscriptions that share it, and the deliveries that sleep before they are tried again. */
 export class MemoryGroup implements DeliverySource {
   readonly #backlog: Backlog
-  readonly #subscriptions: MemorySubscription[] = []
+  readonly #subscriptions: Subscription[] = []
   /** Wakes each sleeper early. */
   readonly #sleeping = new Map<Delivery, () => void>()
   #types: ReadonlySet<string> | undefined = new Set()
@@ -36,7 +30,7 @@ export class MemoryGroup implements DeliverySource {
     this.#backlog = new Backlog(order)
   }
 
-  get subscriptions(): readonly MemorySubscription[] {
+  get subscriptions(): readonly Subscription[] {
     return this.#subscriptions
   }
 
@@ -61,7 +55,7 @@ export class MemoryGroup implements DeliverySource {
   }
 
   /** @throws InvalidOptionError when the subscription does not fit the others: nothing changed. */
-  join(subscription: MemorySubscription): void {
+  join(subscription: Subscription): void {
     if (this.#subscriptions.length > 0 && !sameTypes(this.#types, subscription.types))
       throw new InvalidOptionError(`types: the open subscriptions of group ${show(this.name)} take others`)
     this.#types = subscription.types
@@ -69,7 +63,7 @@ export class MemoryGroup implements DeliverySource {
     this.#schedule()
   }
 
-  leave(subscription: MemorySubscription): void {
+  leave(subscription: Subscription): void {
     const at = this.#subscriptions.indexOf(subscription)
     if (at >= 0) this.#subscriptions.splice(at, 1)
     if (this.#subscriptions.length === 0) for (const wake of [...this.#sleeping.values()].toReversed()) wake()

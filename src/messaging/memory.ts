@@ -9,7 +9,7 @@ import { BacklogFullError, UnroutedError } from './errors.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
 import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
 import { MemoryGroup } from './memory-group.js'
-import { MemorySubscription } from './memory-subscription.js'
+import { Subscription } from './subscription.js'
 import {
   completeMessage,
   schemasByType,
@@ -92,8 +92,8 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
     return stored
   }
 
-  async subscribe<Type extends keyof Messages & string>(
-    options: SubscribeOptions<Messages, Type>,
+  async subscribe<Type extends keyof Messages & string, Tx = undefined>(
+    options: SubscribeOptions<Messages, Type, Tx>,
   ): Promise<BusSubscription> {
     const { group: name, order = 'key' } = checkObject('options', options)
     checkString('group', name)
@@ -102,7 +102,7 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
     const surroundings = { clock: this.#clock, random: this.#random, events: this.#events }
     const group = this.#groups.get(name) ?? new MemoryGroup(name, order, surroundings)
     if (group.order !== order) invalid('order', `${show(group.order)}, as group ${show(name)} has it`, order)
-    const subscription = new MemorySubscription(options as unknown as SubscribeOptions, group, surroundings)
+    const subscription = new Subscription(options as unknown as SubscribeOptions, group, surroundings)
     group.join(subscription)
     this.#groups.set(name, group)
     return subscription

@@ -1,5 +1,5 @@
 import type { Backoff } from '../kernel/backoff.js'
-import { checkFunction, checkInteger, checkNumber, checkObject, invalid, show } from '../kernel/check.js'
+import { checkFunction, checkInteger, checkMethods, checkNumber, checkObject, invalid, show } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
 import { ClosedError, familyOf, isHoldfastError } from '../kernel/errors.js'
 import { CallContext } from '../kernel/policy.js'
@@ -9,7 +9,8 @@ import { validate, type StandardSchema } from '../kernel/schema.js'
 import type { Delivery } from './backlog.js'
 import type { DeadLetter } from './dead-letters.js'
 import type { BusSubscription, DeliveryContext, SubscribeOptions } from './event-bus.js'
-import { schemasByType } from './message.js'
+import type { Inbox } from './inbox.js'
+import { schemasByType, type Message } from './message.js'
 import { openMessage } from './stored-message.js'
 
 /** How a delivery ended. */
@@ -24,7 +25,7 @@ export interface DeliverySource {
   readonly name: string
   settle(delivery: Delivery, outcome: Outcome, attempt: number, durationMs: number): void
   giveBack(delivery: Delivery): void
-  leave(subscription: MemorySubscription): void
+  leave(subscription: Subscription): void
 }
 
 /** What a subscription needs of the bus. */
@@ -34,11 +35,12 @@ export interface Surroundings {
 }
 
 /** Runs the handler: in its places, with its validators, by its rules for trying again. @internal */
-export class MemorySubscription implements BusSubscription {
+export class Subscription implements BusSubscription {
   /** The types it takes; `undefined` takes all. */
   readonly types: ReadonlySet<string> | undefined
   readonly #running = new Map<Delivery, CallContext>()
   readonly #handle: (message: never, context: DeliveryContext) => unknown
+  readonly #inbox: Inbox | undefined
   readonly #schemas: ReadonlyMap<string, StandardSchema>
   readonly #concurrency: number
   readonly #attempts: number
@@ -54,10 +56,11 @@ export class MemorySubscription implements BusSubscription {
     private readonly source: DeliverySource,
     private readonly surroundings: Surroundings,
   ) {
-    const { types, handle, concurrency = 10, retry = {}, schema = {}, graceMs = 10_000 } = options
+    const { types, handle, concurrency = 10, retry = {}, inbox, schema = {}, graceMs = 10_000 } = options
     const { attempts = 5, backoff = defaultBackoff, retryOn = mayHelp } = checkObject('retry', retry)
     this.types = checkTypes(types)
     this.#handle = checkFunction('handle', handle)
+    this.#inbox = inbox === undefined ? undefined : checkMethods('inbox', inbox as Inbox, ['once'])
     this.#concurrency = checkInteger('concurrency', concurrency, 1)
     this.#attempts = checkInteger('retry.attempts', attempts, 1)
     this.#backoff = checkFunction('retry.backoff', backoff)
@@ -133,11 +136,24 @@ export class MemorySubscription implements BusSubscription {
       }
     }
     try {
-      await this.#handle(message as never, context)
+      await this.#call(message, context)
       return { kind: 'done' }
     } catch (error) {
       return this.#failed(delivery, error)
     }
+  }
+
+  async #call(message: Message, context: CallContext): Promise<void> {
+    const { attempt } = context
+    const given = (tx: unknown): DeliveryContext => ({
+      attempt,
+      get signal() {
+        return context.signal
+      },
+      tx: tx as undefined,
+    })
+    const handle = async (tx?: unknown): Promise<void> => void (await this.#handle(message as never, given(tx)))
+    await (this.#inbox ? this.#inbox.once(this.group, message.id, handle) : handle())
   }
 
   #failed(delivery: Delivery, error: unknown): Outcome {
