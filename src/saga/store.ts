@@ -211,7 +211,7 @@ export interface SagaStore {
   deliver(message: NewMessage): Promise<Delivered>
   /** One saga with all that is known of it; `undefined` when there is none. */
   read(id: string): Promise<StoredSaga | undefined>
-  /** Sagas in the order of their ids' UTF-16 code units. */
+  /** Sagas in an order of their ids that is the same at each call: that of their characters' codes, but for ids that are long or have odd characters. */
   list(query: SagaQuery): Promise<readonly SagaSummary[]>
   /**
    * Calls `listener` soon after a saga was created, got a message, was let go or ended, whoever did it. A store without it is
