@@ -25,6 +25,26 @@ const PAUSE_MS = 20
 /** PostgreSQL takes messages of less than 8,000 bytes. */
 const LONGEST = 7_900
 
+/** More of them at a time say no more than that there was too much. */
+const MOST_MESSAGES = 8
+
+/** The notes in as few messages as hold them; `['']`: there are none, or too many. */
+function messagesOf(notes: readonly string[]): readonly string[] {
+  const messages: string[][] = [[]]
+  let bytes = 0
+  for (const note of notes) {
+    const more = Buffer.byteLength(JSON.stringify(note)) + 1
+    if (more > LONGEST) return ['']
+    if (bytes + more > LONGEST) {
+      messages.push([])
+      bytes = 0
+    }
+    bytes += more
+    messages.at(-1)?.push(note)
+  }
+  return notes.length === 0 || messages.length > MOST_MESSAGES ? [''] : messages.map((each) => JSON.stringify(each))
+}
+
 /** Tells other processes that something has changed, and hears it from them. Nothing depends on it: who polls misses nothing. */
 export class Herald {
   readonly #channel: string
@@ -81,9 +101,9 @@ export class Herald {
   #notify(): void {
     this.#due = false
     this.#toldAt = systemClock.now()
-    const payload = JSON.stringify(this.#notes)
+    const messages = messagesOf(this.#notes)
     this.#notes = []
-    this.#ask(this.db, 'select pg_notify($1, $2)', [this.#channel, Buffer.byteLength(payload) > LONGEST ? '' : payload])
+    this.#ask(this.db, 'select pg_notify($1, message) from unnest($2::text[]) as message', [this.#channel, messages])
   }
 
   #ask(on: SqlQueryable, statement: string, params: unknown[] = []): void {
