@@ -4,6 +4,7 @@ import {
   type SagaDefinition,
   type SagaOrchestratorOptions,
   type SagaStore,
+  type SagaTransaction,
 } from '../../src/saga/index.js'
 import { ManualClock, seededRandom, settle } from '../../src/testing/index.js'
 
@@ -21,6 +22,8 @@ export interface Line {
   }
   /** Transitions that were written. */
   transitions: number
+  /** What transactions have asked their database to do, of those that were committed. */
+  readonly effects: string[]
   /** From now on every call hangs for good, as those of a dead process. */
   cut(): void
   /** Called before each transition is written. `'cut'`: the process dies before it, `'cut after'`: right after it. */
@@ -29,7 +32,7 @@ export interface Line {
 
 const forever = (): Promise<never> => new Promise(() => {})
 
-export function line(store: SagaStore): Line {
+export function line(store: SagaStore, effects: string[] = []): Line {
   let dead = false
   const calls = { create: 0, claim: 0, renew: 0, commit: 0, read: 0, deliver: 0, transaction: 0 }
   const counted =
@@ -43,6 +46,7 @@ export function line(store: SagaStore): Line {
   const self: Line = {
     calls,
     transitions: 0,
+    effects,
     before: undefined,
     cut: () => (dead = true),
     store: {
@@ -63,7 +67,22 @@ export function line(store: SagaStore): Line {
       read: counted('read', (id) => store.read(id)),
       deliver: counted('deliver', (m) => store.deliver(m)),
       list: (q) => store.list(q),
-      transaction: counted('transaction', (work, record) => store.transaction!(work, record)),
+      transaction: counted('transaction', async (work, record) => {
+        const asked: string[] = []
+        const tx: SagaTransaction = { query: async (text) => ({ rows: [asked.push(text)], rowCount: 1 }) }
+        let doom: ReturnType<NonNullable<Line['before']>>
+        const answer = await store.transaction!(
+          () => work(tx),
+          () => {
+            const transition = dead ? undefined : record()
+            if (transition) doom = self.before?.()
+            if (doom) dead = true
+            return doom === 'cut' ? undefined : transition
+          },
+        )
+        if (answer === 'ok') effects.push(...asked)
+        return answer
+      }),
       onWake: (listener) => store.onWake!((wake) => dead || listener(wake)),
     },
   }
@@ -73,6 +92,8 @@ export function line(store: SagaStore): Line {
 export interface Lab {
   readonly clock: ManualClock
   readonly store: MemorySagaStore
+  /** What all committed transactions have done. */
+  readonly effects: string[]
   /** An orchestrator of its own, with its own line to the shared store; started. */
   orchestrator(sagas: SagaDefinition[], options?: Partial<SagaOrchestratorOptions>): SagaOrchestrator & { line: Line }
 }
@@ -80,11 +101,13 @@ export interface Lab {
 export function lab(): Lab {
   const clock = new ManualClock()
   const store = new MemorySagaStore({ clock })
+  const effects: string[] = []
   return {
     clock,
     store,
+    effects,
     orchestrator(sagas, options = {}) {
-      const own = line(store)
+      const own = line(store, effects)
       const made = new SagaOrchestrator({ store: own.store, sagas, clock, random: seededRandom(1), ...options })
       made.start()
       return Object.assign(made, { line: own })

@@ -1,10 +1,11 @@
 import { expect } from 'vitest'
 import { everyNode } from '../../src/saga/definition.js'
-import { signal } from '../../src/saga/index.js'
+import { signal, type SagaOrchestrator } from '../../src/saga/index.js'
+import type { ManualClock } from '../../src/testing/index.js'
 import { fc, prop } from '../support/prop.js'
 import { lab, rest } from './lab.js'
 import { anyKind, definitionOf, sagaSpec } from './random-saga.js'
-import { reference, type Log, type Outcome, type SagaSpec, type Spec } from './reference.js'
+import { reference, type Log, type Outcome, type SagaSpec, type Sending, type Spec } from './reference.js'
 
 const byTime = (log: Log): Log =>
   log.toSorted(([w, p, a], [v, q, b]) => a - b || (p < q ? -1 : p > q ? 1 : w < v ? -1 : 1))
@@ -14,9 +15,9 @@ prop('runs and compensates as the reference says, to the millisecond', [sagaSpec
   fc.pre(!expected.tie)
   const { clock, orchestrator } = lab()
   const log: Log = []
-  const { definition, signals } = definitionOf(spec, clock, log)
+  const definition = definitionOf(spec, clock, log)
   const o = orchestrator([definition], { leaseMs: 500 }) // short: some pauses are sat out, others are not
-  for (const [name, at] of signals) clock.setTimer(() => void o.signal('1', signal<number>(name), 1), at)
+  for (const sending of expected.signals) send(o, clock, sending)
   if (spec.stop?.kind === 'cancel') clock.setTimer(() => void o.cancel('1', 'stop'), spec.stop.at)
   await o.run(definition, 1, { id: '1' })
   await clock.advance(60_000)
@@ -26,9 +27,14 @@ prop('runs and compensates as the reference says, to the millisecond', [sagaSpec
   expect(clock.pendingTimers).toBe(0)
 })
 
+function send(o: SagaOrchestrator, clock: ManualClock, [name, at, last]: Sending): void {
+  const now = (): void => void o.signal('1', signal<number>(name), 1)
+  clock.setTimer(last ? () => clock.setTimer(now, 0) : now, at)
+}
+
 const instant = (nodes: readonly Spec[]): Spec[] =>
   nodes.map((node) => {
-    if (node.kind === 'step') return { ...node, ms: 0, undoMs: 0, backoffMs: 0 }
+    if ('script' in node) return { ...node, ms: 0, undoMs: 0, backoffMs: 0 }
     return node.kind === 'parallel' ? { ...node, branches: node.branches.map(instant) } : node
   })
 
@@ -39,7 +45,7 @@ prop(
     const { clock, store, orchestrator } = lab()
     const log: Log = []
     const quick = { ...spec, before: instant(spec.before), after: instant(spec.after) }
-    const { definition } = definitionOf(quick, clock, log)
+    const definition = definitionOf(quick, clock, log)
     const o = orchestrator([definition])
     await o.run(definition, 1, { id: '1' })
     await clock.advance(60_000)
@@ -63,7 +69,7 @@ const certain = {
 /** Each step ends the same way at every attempt: a script would be read on by the bodies of processes that are dead. */
 const always = (nodes: readonly Spec[]): Spec[] =>
   nodes.map((node) => {
-    if (node.kind === 'step') return { ...node, script: node.script.map(() => node.script[0]!) }
+    if ('script' in node) return { ...node, script: node.script.map(() => node.script[0]!) }
     return node.kind === 'parallel' ? { ...node, branches: node.branches.map(always) } : node
   })
 const crash = fc.record({ at: fc.nat(12), after: fc.boolean() })
@@ -77,9 +83,9 @@ prop(
   async (spec, crashes) => {
     const expected = reference(spec)
     fc.pre(!expected.tie)
-    const { clock, store, orchestrator } = lab()
+    const { clock, store, effects, orchestrator } = lab()
     const log: Log = []
-    const { definition, signals } = definitionOf(spec, clock, log)
+    const definition = definitionOf(spec, clock, log)
     let crashed = 0
     /** Each new owner is doomed to die at its own point, until no doom is left. */
     const begin = (): ReturnType<typeof orchestrator> => {
@@ -96,7 +102,7 @@ prop(
     }
     let last = begin()
     const sender = orchestrator([])
-    for (const [name, at] of signals) clock.setTimer(() => void sender.signal('1', signal<number>(name), 1), at)
+    for (const sending of expected.signals) send(sender, clock, sending)
     await last.run(definition, 1, { id: '1' })
     await clock.advance(90_000)
     await rest()
@@ -105,10 +111,15 @@ prop(
     expect(crashed > 0 ? endsAfterCrash(spec, expected.status) : [expected.status]).toContain(view?.status)
 
     // recorded once, never started after that, and no more often than crashes explain
+    const kinds = new Map([...everyNode(definition.nodes)].map((node) => [node.path, node]))
     const journal = (await store.read('1'))!.journal.flatMap((r) => r.entries)
     for (const type of ['done', 'compensated'] as const) {
       const paths = journal.filter((e) => e.type === type).map((e) => (e as { path: string }).path)
       expect(new Set(paths).size).toBe(paths.length)
+      // of a transaction also its effect is there once
+      const kept = effects.filter((text) => text.startsWith(type === 'done' ? 'run ' : 'undo '))
+      const recorded = paths.filter((path) => kinds.get(path)?.kind === 'transaction')
+      expect(kept.map((text) => text.split(' ')[1]).toSorted()).toEqual(recorded.toSorted())
     }
     const counts = new Map<string, number>()
     for (const [what, path] of log) {
@@ -147,7 +158,7 @@ function* kindsOf(nodes: readonly Spec[]): Generator<Spec['kind']> {
 
 function* attemptsOf(nodes: readonly Spec[]): Generator<number> {
   for (const node of nodes) {
-    if (node.kind === 'step') yield node.script.length
+    if ('script' in node) yield node.script.length
     if (node.kind === 'parallel') for (const branch of node.branches) yield* attemptsOf(branch)
   }
 }

@@ -25,7 +25,10 @@ export const anyKind: Kinds = {
 
 export const sagaSpec = ({ outcomes, pivots, undo }: Kinds): fc.Arbitrary<SagaSpec> => {
   const step = fc.record({
-    kind: fc.constant('step' as const),
+    kind: fc.oneof(
+      { weight: 3, arbitrary: fc.constant('step' as const) },
+      { weight: 1, arbitrary: fc.constant('transaction' as const) },
+    ),
     script: fc.oneof(
       { weight: 4, arbitrary: outcomes.map((o) => [o]) },
       fc.array(outcomes, { minLength: 2, maxLength: 3 }),
@@ -37,7 +40,11 @@ export const sagaSpec = ({ outcomes, pivots, undo }: Kinds): fc.Arbitrary<SagaSp
   })
   const wait = fc.record({
     kind: fc.constant('wait' as const),
-    sentAt: fc.oneof({ weight: 3, arbitrary: fc.integer({ min: 1, max: 2_000 }) }, fc.constant(null)),
+    sentAt: fc.oneof(
+      { weight: 6, arbitrary: fc.integer({ min: 1, max: 2_000 }) },
+      { weight: 2, arbitrary: fc.constant(null) },
+      { weight: 2, arbitrary: fc.constantFrom('just in time' as const, 'just too late' as const) },
+    ),
     timeoutMs: fc.integer({ min: 1_000, max: 4_000 }),
   })
   const sleep = fc.record({ kind: fc.constant('sleep' as const), ms: fc.integer({ min: 0, max: 1_500 }) })
@@ -79,17 +86,9 @@ const settle = (outcome: Outcome): void => {
   if (outcome === 'unsure') throw new TimeoutError('scripted', 0)
 }
 
-/** Signals to be sent: name and time. */
-export type Signals = [name: string, at: number][]
-
-/** The definition of a spec. Its bodies write down when they start, and take their time. */
-export function definitionOf(
-  spec: SagaSpec,
-  clock: ManualClock,
-  log: Log,
-): { definition: SagaDefinition<number>; signals: Signals } {
+/** The definition of a spec. Its bodies write down when they start, and take their time; a transaction says `run` or `undo` and its path. */
+export function definitionOf(spec: SagaSpec, clock: ManualClock, log: Log): SagaDefinition<number> {
   const begin = clock.now()
-  const signals: Signals = []
   const note = (what: Log[number][0], path: string): void => void log.push([what, path, clock.now() - begin])
 
   const add = (builder: AnyBuilder, node: Spec, name: string, at: string): AnyBuilder => {
@@ -98,21 +97,23 @@ export function definitionOf(
       case 'sleep':
         return builder.sleep(name, node.ms)
       case 'wait':
-        if (node.sentAt !== null) signals.push([path, node.sentAt])
         return builder.waitFor(name, signal<number>(path), { timeoutMs: node.timeoutMs })
-      case 'step': {
+      case 'step':
+      case 'transaction': {
         let failures = 0 // of attempts that ended: a crash is no failure
-        return builder.step(name, {
+        return builder[node.kind as 'transaction'](name, {
           run: async (context) => {
             note('run', context.path)
+            await context.tx?.query(`run ${context.path}`)
             if (node.ms > 0) await clock.sleep(node.ms, context.signal)
             settle(node.script[Math.min(failures++, node.script.length - 1)]!)
           },
           ...(node.undo === 'none'
             ? {}
             : {
-                compensate: async ({ path: own, outcome }) => {
+                compensate: async ({ path: own, outcome, tx }) => {
                   note(`undo ${outcome}`, own)
+                  await tx?.query(`undo ${own}`)
                   if (node.undoMs > 0) await clock.sleep(node.undoMs)
                   if (node.undo === 'fail') throw new Error('scripted')
                 },
@@ -147,6 +148,5 @@ export function definitionOf(
     })
     builder = addAll(builder, after, '', before.length + 1)
   }
-  const definition = (builder as SagaBuilder<number, unknown, unknown>).build()
-  return { definition, signals }
+  return (builder as SagaBuilder<number, unknown, unknown>).build()
 }

@@ -1,6 +1,13 @@
 import { describe, expect, test } from 'vitest'
 import { StoreError } from '../../src/kernel/errors.js'
-import { constant, saga, type SagaDefinition, type SagaStore, type SagaTransaction } from '../../src/saga/index.js'
+import {
+  SagaOrchestrator,
+  constant,
+  saga,
+  type SagaDefinition,
+  type SagaStore,
+  type SagaTransaction,
+} from '../../src/saga/index.js'
 import { lab, rest } from './lab.js'
 
 /** A ledger whose entries count when their transaction does. */
@@ -219,14 +226,14 @@ describe('a transaction', () => {
 
   test('is refused where there are none, and in memory has no database', async () => {
     const order = saga<number>('order', { version: 1 }).transaction('ledger', one('charge')).build()
-    const { orchestrator } = lab()
-    const o = orchestrator([order])
+    const { store, clock, orchestrator } = lab()
+    await using o = new SagaOrchestrator({ store, clock, sagas: [order] })
+    o.start()
     expect(await (await o.run(order, 1, { id: '1' })).settled()).toMatchObject({
       status: 'compensated',
       failure: { error: { message: expect.stringContaining('PostgresSagaStore') as string } },
     })
-    const { transaction: _, ...without } = lab().orchestrator([]).line.store
-    const { SagaOrchestrator } = await import('../../src/saga/index.js')
+    const { transaction: _, ...without } = orchestrator([]).line.store
     expect(() => new SagaOrchestrator({ store: without, sagas: [order] })).toThrow(/transactions/)
   })
 })

@@ -1,4 +1,5 @@
 import { expect } from 'vitest'
+import type { SagaTransaction, Transition } from '../../src/saga/index.js'
 import { fc, prop } from '../support/prop.js'
 import { lab, rest } from './lab.js'
 import { anyKind, definitionOf, sagaSpec } from './random-saga.js'
@@ -11,13 +12,13 @@ prop(
   'two orchestrators that are paused beyond their leases never record two owners, nor anything twice',
   [sagaSpec(anyKind), pauses, pauses],
   async (spec, first, second) => {
-    const { clock, store, orchestrator } = lab()
+    const { clock, store, effects, orchestrator } = lab()
     const log: Log = []
-    const { definition } = definitionOf(spec, clock, log)
+    const definition = definitionOf(spec, clock, log)
     const written: [epoch: number, position: number][] = []
     const two = [first, second].map((held) => {
       const o = orchestrator([definition], { leaseMs: 300 })
-      const { commit, renew } = o.line.store
+      const { commit, renew, transaction } = o.line.store
       let calls = 0
       const hold = async (): Promise<void> => {
         const ms = held.find((p) => p.call === calls)?.ms
@@ -34,6 +35,14 @@ prop(
         for (const [i, t] of batch.entries()) if (answers[i] === 'ok') written.push([t.epoch, t.position])
         return answers
       }
+      o.line.store.transaction = async (work, record) => {
+        await hold()
+        let transition: Transition | undefined
+        const held = (tx: SagaTransaction): Promise<void> => work(tx).then(hold)
+        const answer = await transaction!(held, () => (transition = record()))
+        if (answer === 'ok') written.push([transition!.epoch, transition!.position])
+        return answer
+      }
       return o
     })
     await two[0]!.run(definition, 1, { id: '1' })
@@ -45,6 +54,7 @@ prop(
     expect(written.map(([epoch]) => epoch)).toEqual(written.map(([epoch]) => epoch).toSorted((a, b) => a - b))
     const ends = saga.journal.flatMap((r) => r.entries).filter((e) => e.type === 'done' || e.type === 'compensated')
     expect(new Set(ends.map((e) => `${e.type} ${(e as { path: string }).path}`)).size).toBe(ends.length)
+    expect(new Set(effects).size).toBe(effects.length) // of transactions
   },
   { numRuns: 40 },
 )
