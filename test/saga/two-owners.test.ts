@@ -38,8 +38,8 @@ prop(
       o.line.store.transaction = async (work, record) => {
         await hold()
         let transition: Transition | undefined
-        const held = (tx: SagaTransaction): Promise<void> => work(tx).then(hold)
-        const answer = await transaction!(held, () => (transition = record()))
+        const heldUp = (tx: SagaTransaction): Promise<void> => work(tx).then(hold)
+        const answer = await transaction!(heldUp, () => (transition = record()))
         if (answer === 'ok') written.push([transition!.epoch, transition!.position])
         return answer
       }
