@@ -104,5 +104,7 @@ class Chart {
 }
 
 /** Text that can hold nothing Mermaid takes for its own. */
-const label = (text: string): string =>
-  `"${text.replaceAll(/[^\p{L}\p{N} .,:_/-]/gu, (character) => `#${character.codePointAt(0)};`)}"`
+export const mermaidText = (text: string): string =>
+  text.replaceAll(/[^\p{L}\p{N} .,:_/-]/gu, (character) => `#${character.codePointAt(0)};`)
+
+const label = (text: string): string => `"${mermaidText(text)}"`

@@ -35,6 +35,12 @@ export class ManualClock implements Clock {
     return this.#timers.size
   }
 
+  /** Milliseconds until the next timer falls due; `Infinity`: none waits. */
+  get nextTimerMs(): number {
+    const next = this.#next(Infinity)
+    return next ? Math.max(0, next.at - this.#now) : Infinity
+  }
+
   setTimer(fn: () => void, ms: number): () => void {
     if (ms === Infinity) return () => {}
     const timer = { at: this.#now + Math.max(0, ms), order: this.#order++, fn }

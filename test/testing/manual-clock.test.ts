@@ -72,3 +72,14 @@ test('a clock takes no time that is none', async () => {
   await expect(clock.advance(Infinity)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   expect(() => clock.jumpEpoch(NaN)).toThrow('ms: expected a number')
 })
+
+test('says how long it is until the next timer', async () => {
+  const clock = new ManualClock()
+  expect(clock.nextTimerMs).toBe(Infinity)
+  clock.setTimer(() => {}, 70)
+  const cancel = clock.setTimer(() => {}, 30)
+  expect(clock.nextTimerMs).toBe(30)
+  cancel()
+  await clock.advance(20)
+  expect(clock.nextTimerMs).toBe(50)
+})
