@@ -46,6 +46,9 @@ export class SagaWorld<Effects> {
   readonly #begin: number
   #writes = 0
   #publishes = 0
+  /** What the orchestrator would not take. */
+  #refused: { readonly error: unknown } | undefined
+  readonly #cancelPlan: (() => void)[] = []
 
   constructor(options: WorldOptions<Effects>) {
     this.#options = options
@@ -109,7 +112,6 @@ export class SagaWorld<Effects> {
       clock: this.clock,
     })
     let begun = false
-    let refused: { readonly error: unknown } | undefined
     let process: SimulatedProcess | undefined
     for (let count = 0; ;) {
       if (!process || process.dead) {
@@ -121,11 +123,11 @@ export class SagaWorld<Effects> {
               if (!begun) this.#plan(outside)
               begun = true
             },
-            (error: unknown) => (refused = { error }),
+            (error: unknown) => (this.#refused = { error }),
           )
       }
       for (let i = 0; i < 2; i++) await settle()
-      if (refused) throw refused.error
+      if (this.#refused) throw this.#refused.error
       if (process.dead && !(await this.#isOver())) continue
       if (await this.#isOver()) break
       const nextMs = this.clock.nextTimerMs
@@ -133,6 +135,7 @@ export class SagaWorld<Effects> {
       await this.clock.advance(nextMs)
     }
     process.kill()
+    for (const cancel of this.#cancelPlan) cancel()
     const view = (await outside.get(ID))!
     this.note(undefined, 'outside', isEnd(view.status) ? view.status : `does not end: still ${view.status}`)
     const outcome = isEnd(view.status) ? await (await outside.run(definition, input, { id: ID })).settled() : undefined
@@ -156,15 +159,16 @@ export class SagaWorld<Effects> {
   /** What is to come from outside. */
   #plan(outside: SagaOrchestrator): void {
     const { signals, cancelAtMs } = this.#options
+    const at = (atMs: number, what: string, send: () => Promise<unknown>): void => {
+      const come = (): void => {
+        this.note(undefined, 'outside', what)
+        send().catch((error: unknown) => (this.#refused = { error }))
+      }
+      this.#cancelPlan.push(this.clock.setTimer(come, atMs))
+    }
     for (const { signal, payload, atMs = 0 } of signals)
-      this.clock.setTimer(() => {
-        this.note(undefined, 'outside', `signal ${signal.name}`)
-        void outside.signal(ID, signal, payload)
-      }, atMs)
-    this.clock.setTimer(() => {
-      this.note(undefined, 'outside', 'cancel')
-      void outside.cancel(ID, 'cancelled, as planned')
-    }, cancelAtMs)
+      at(atMs, `signal ${signal.name}`, () => outside.signal(ID, signal, payload))
+    at(cancelAtMs, 'cancel', () => outside.cancel(ID, 'cancelled, as planned'))
   }
 
   /** Whether it has ended, and what it emitted is published. */

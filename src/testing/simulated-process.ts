@@ -12,6 +12,7 @@ const forever = (): Promise<never> => new Promise(() => {})
 /** One process of a simulated run: it has its own line to the store, its own timers and its own bodies, until it crashes. */
 export class SimulatedProcess {
   #dead = false
+  readonly #timers = new Set<() => void>()
 
   constructor(
     readonly number: number,
@@ -26,11 +27,13 @@ export class SimulatedProcess {
   /** From now on nothing it asks is answered, no timer of it fires, and it starts no body. */
   kill(): void {
     this.#dead = true
+    for (const cancel of this.#timers) cancel()
+    this.#timers.clear()
   }
 
   /** Passes a point of the run. @returns whether it is dead after that */
   #dies(when: 'before' | 'after', what: string, about?: string): boolean {
-    if (!this.#dead && this.world.pass(this, `${when} ${what}`, about)) this.#dead = true
+    if (!this.#dead && this.world.pass(this, `${when} ${what}`, about)) this.kill()
     return this.#dead
   }
 
@@ -40,7 +43,19 @@ export class SimulatedProcess {
     const own: Clock = {
       now: () => clock.now(),
       epochMs: () => clock.epochMs(),
-      setTimer: (fn, ms) => clock.setTimer(() => this.#dead || fn(), ms),
+      setTimer: (fn, ms) => {
+        if (this.#dead) return () => {}
+        const stop = clock.setTimer(() => {
+          this.#timers.delete(cancel)
+          fn()
+        }, ms)
+        const cancel = (): void => {
+          this.#timers.delete(cancel)
+          stop()
+        }
+        this.#timers.add(cancel)
+        return cancel
+      },
       sleep: (ms, signal) => sleepOn(own, ms, signal),
     }
     return own

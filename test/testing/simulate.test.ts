@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { constant, saga, signal } from '../../src/saga/index.js'
-import { simulate } from '../../src/testing/index.js'
+import { ManualClock, simulate } from '../../src/testing/index.js'
 
 const approved = signal<{ by: string }>('approved')
 
@@ -141,6 +141,14 @@ describe('simulate', () => {
     expect(end.story).toContain('went on to its end, though its process is dead')
   })
 
+  test('leaves no timer behind, whatever crashed', async () => {
+    const clock = new ManualClock()
+    const late = [...signals, { signal: approved, payload: { by: 'bob' }, atMs: 1e9 }]
+    const crashAt = ['after run reserve', 'before write 4']
+    await simulate(order, 1, { effects: (): string[] => [], clock, signals: late, crashAt })
+    expect(clock.pendingTimers).toBe(0)
+  })
+
   test('says that a saga does not end', async () => {
     const waits = saga<number>('waits', { version: 1 }).waitFor('approval', approved).build()
     const end = await simulate(waits, 1)
@@ -162,6 +170,9 @@ describe('simulate', () => {
   test('passes on what the orchestrator refuses, and mistakes in its options', async () => {
     const one = saga<() => void>('one', { version: 1 }).sleep('s', 1).build()
     await expect(simulate(one, () => {})).rejects.toMatchObject({ code: 'INVALID_PAYLOAD' })
+    const bad = [{ signal: approved, payload: () => {} }]
+    const ordered = simulate(order, 1, { effects: (): string[] => [], signals: bad })
+    await expect(ordered).rejects.toMatchObject({ code: 'INVALID_PAYLOAD' })
     await expect(simulate(one, () => {}, { leaseMs: 0 })).rejects.toMatchObject({ code: 'INVALID_OPTION' })
   })
 })
