@@ -1,7 +1,7 @@
 import { checkInteger, checkObject, checkString, invalid } from '../kernel/check.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, CorruptDataError, NotFoundError } from '../kernel/errors.js'
-import { defineScript, sendRedis, type RedisClient } from '../kernel/redis.js'
+import { checkRedisClient, defineScript, sendRedis, type RedisClient } from '../kernel/redis.js'
 import { hashTagged, nameOf, textOf } from '../kernel/redis-names.js'
 import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-subscriber.js'
 import { orAbort } from '../kernel/signal.js'
@@ -101,11 +101,7 @@ export class RedisEventStore<E extends Event = Event> implements EventStore<E> {
     client: RedisClient,
     { namespace = DEFAULT_NAMESPACE, idempotencyMs, subscriber }: RedisEventStoreOptions = {},
   ) {
-    this.#client = checkObject('client', client)
-    // ioredis would put it before the keys that the scripts are given, not before those that they make.
-    const { options } = client as { options?: { keyPrefix?: unknown } }
-    if (options?.keyPrefix)
-      invalid('client', 'one without keyPrefix (that is what namespace is for)', options.keyPrefix)
+    this.#client = checkRedisClient(client, 'namespace')
     this.#prefix = hashTagged(checkString('namespace', namespace, 0))
     const keptMs = idempotencyMs === undefined ? 0 : checkInteger('idempotencyMs', idempotencyMs, 1)
     this.#subscriber = subscriber && checkObject('subscriber', subscriber)

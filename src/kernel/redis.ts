@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto'
+import { checkObject, invalid } from './check.js'
 import { messageOf, StoreError } from './errors.js'
 
 /** One argument of a Redis command. */
@@ -18,6 +19,16 @@ export interface NodeRedisLike {
 
 /** A Redis client of the user's, already made. It is never closed by this library. */
 export type RedisClient = IoRedisLike | NodeRedisLike
+
+/**
+ * A client for scripts that make names of keys themselves: ioredis would put its `keyPrefix` before those that they are given only.
+ * @param instead the option of ours that is for that @throws InvalidOptionError
+ */
+export function checkRedisClient<C extends RedisClient>(client: C, instead: string): C {
+  const { options } = checkObject('client', client) as { options?: { keyPrefix?: unknown } }
+  if (options?.keyPrefix) invalid('client', `one without keyPrefix (that is what ${instead} is for)`, options.keyPrefix)
+  return client
+}
 
 /**
  * Sends one command. @throws StoreError with what the client threw as `cause`: the command may or may not have run.

@@ -1,15 +1,10 @@
-import { CorruptDataError, messageOf } from '../kernel/errors.js'
 import { fromSqlText, toSqlKey, type SqlRow } from '../kernel/postgres.js'
 import { SAGA_STATUSES, type JournalRecord } from './journal.js'
-import type { DefinitionKey, InboxMessage, NewSaga, SagaSummary, StoredSaga } from './store.js'
+import type { DefinitionKey, InboxMessage, SagaSummary, StoredSaga } from './store.js'
+import { parseStored } from './stored.js'
 
 /** What an index knows a definition by. */
 export const kindOf = ({ name, version }: Omit<DefinitionKey, 'hash'>): string => toSqlKey(`${version} ${name}`)
-
-/** A saga of which nothing has been written but that it is there. */
-export const fresh = (now: number, epoch: number): Omit<StoredSaga, keyof NewSaga> => ({
-  ...{ status: 'running', createdAt: now, updatedAt: now, epoch, journal: [], inbox: [], lastMessage: 0 },
-})
 
 /** A saga as the statement `read` gives it. @throws CorruptDataError */
 export function sagaOf(row: SqlRow): StoredSaga {
@@ -26,18 +21,12 @@ export function sagaOf(row: SqlRow): StoredSaga {
     updatedAt: Number(row['updated_at']),
     epoch: Number(row['epoch']),
     lastMessage: Number(row['last_message']),
-    journal: parse<JournalRecord[]>(id, 'journal', `[${(row['journal'] ?? '') as string}]`),
-    inbox: parse<[number, InboxMessage['kind'], string, string][]>(id, 'inbox', (row['inbox'] ?? '[]') as string).map(
-      ([number, kind, name, payload]) => ({ number, kind, name: fromSqlText(name), payload }),
-    ),
-  }
-}
-
-function parse<T>(id: string, what: string, text: string): T {
-  try {
-    return JSON.parse(text) as T
-  } catch (cause) {
-    throw new CorruptDataError(`saga ${JSON.stringify(id)}: its ${what} can't be read: ${messageOf(cause)}`, { cause })
+    journal: parseStored<JournalRecord[]>(id, 'journal', `[${(row['journal'] ?? '') as string}]`),
+    inbox: parseStored<[number, InboxMessage['kind'], string, string][]>(
+      id,
+      'inbox',
+      (row['inbox'] ?? '[]') as string,
+    ).map(([number, kind, name, payload]) => ({ number, kind, name: fromSqlText(name), payload })),
   }
 }
 

@@ -1,6 +1,6 @@
 import { checkBoolean, checkNumber, checkPositive } from '../kernel/check.js'
 import { systemClock } from '../kernel/clock.js'
-import { notify, type Unsubscribe } from '../kernel/emitter.js'
+import type { Unsubscribe } from '../kernel/emitter.js'
 import { isHoldfastError } from '../kernel/errors.js'
 import {
   checkDatabase,
@@ -19,7 +19,7 @@ import { Herald, type SqlListener } from '../kernel/postgres-herald.js'
 import { migrate, READ_COMMITTED, sqlIdentifier } from '../kernel/postgres-schema.js'
 import type { SagaTransaction } from './body.js'
 import { SAGA_STATUSES } from './journal.js'
-import { fresh, kindOf, sagaOf, summaryOf } from './postgres-rows.js'
+import { kindOf, sagaOf, summaryOf } from './postgres-rows.js'
 import { statements, steps } from './postgres.sql.js'
 import type {
   ClaimRequest,
@@ -38,6 +38,8 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
+import { fresh } from './stored.js'
+import { Wakes } from './wakes.js'
 
 export type { SqlListener, SqlNotification } from '../kernel/postgres-herald.js'
 
@@ -81,11 +83,9 @@ export class PostgresSagaStore implements SagaStore {
   readonly #s: string
   readonly #sql: ReturnType<typeof statements>
   readonly #herald: Herald
-  readonly #listeners = new Set<{ readonly call: (wake: SagaWake) => void }>()
+  readonly #wakes: Wakes
   readonly #prepare: boolean
-  readonly #pollMs: number
   readonly #retainMs: number
-  #cancelPoll: (() => void) | undefined
   #sweptAt = -Infinity
 
   /** @throws InvalidOptionError for what is no database, or an option that is wrong. */
@@ -97,11 +97,12 @@ export class PostgresSagaStore implements SagaStore {
     this.#s = sqlIdentifier('schema', schema)
     this.#sql = statements(this.#s)
     this.#prepare = checkBoolean('prepare', prepare) && 'totalCount' in this.#db
-    this.#pollMs = checkPositive('pollMs', pollMs)
     this.#retainMs = checkNumber('retainMs', retainMs, 0)
     const heard = (notes: readonly string[] | undefined): void => this.#hear(notes)
     this.#herald = new Herald(this.#db, listener, checkBoolean('notify', tells), `saga ${schema}`, heard)
-    if (listener) this.onWake = (call) => this.#listen(call)
+    const [begin, end] = [() => this.#herald.listen(), () => this.#herald.stop()]
+    this.#wakes = new Wakes(checkPositive('pollMs', pollMs), begin, end)
+    if (listener) this.onWake = (call) => this.#wakes.listen(call)
   }
 
   /**
@@ -295,45 +296,18 @@ export class PostgresSagaStore implements SagaStore {
     return answers
   }
 
-  #listen(listener: (wake: SagaWake) => void): Unsubscribe {
-    const entry = { call: listener }
-    this.#listeners.add(entry)
-    this.#herald.listen()
-    this.#poll()
-    return () => {
-      this.#listeners.delete(entry)
-      if (this.#listeners.size > 0) return
-      this.#cancelPoll?.()
-      this.#cancelPoll = undefined
-      this.#herald.stop()
-    }
-  }
-
-  /** A message may get lost with its connection. */
-  #poll(): void {
-    this.#cancelPoll ??= systemClock.setTimer(() => {
-      this.#cancelPoll = undefined
-      this.#wake({ id: undefined, dueInMs: 0 })
-      this.#poll()
-    }, this.#pollMs)
-  }
-
   /** Says it here, and to others. */
   #told(id: string, dueInMs: number): void {
-    this.#wake({ id, dueInMs })
+    this.#wakes.tell({ id, dueInMs })
     this.#herald.tell(`${dueInMs} ${id}`)
   }
 
   #hear(notes: readonly string[] | undefined): void {
-    if (!notes) return this.#wake({ id: undefined, dueInMs: 0 })
+    if (!notes) return this.#wakes.tell({ id: undefined, dueInMs: 0 })
     for (const note of notes) {
       const space = note.indexOf(' ')
-      this.#wake({ id: note.slice(space + 1), dueInMs: Number(note.slice(0, space)) })
+      this.#wakes.tell({ id: note.slice(space + 1), dueInMs: Number(note.slice(0, space)) })
     }
-  }
-
-  #wake(wake: SagaWake): void {
-    for (const { call } of [...this.#listeners]) notify(call, wake)
   }
 
   async #sweep(): Promise<void> {
