@@ -142,6 +142,7 @@ describe('a subpath', () => {
     'holdfast/cqrs': /^(kernel|event-sourcing|cqrs)\//,
     'holdfast/saga': /^(kernel|messaging|resilience|saga)\//,
     'holdfast/saga/postgres': /^(kernel|messaging|resilience|saga)\//,
+    'holdfast/saga/redis': /^(kernel|messaging|resilience|saga)\//,
     'holdfast/http': /^(kernel|rate-limit|http)\//,
   }
 
