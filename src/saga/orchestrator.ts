@@ -247,7 +247,8 @@ export class SagaOrchestrator implements AsyncDisposable {
     this.#unsubscribe ??= this.#store.onWake?.((wake) => {
       this.#worker.wake(wake)
       if (wake.id === undefined) for (const id of [...this.#waiters.keys()]) this.#tellWaiters(id)
-      else if (wake.dueInMs === Infinity) this.#tellWaiters(wake.id)
+      // of one that runs here its run tells, and how it ended
+      else if (wake.dueInMs === Infinity && !this.#worker.holds(wake.id)) this.#tellWaiters(wake.id)
     })
   }
 

@@ -87,6 +87,11 @@ export class Worker implements RunHost {
     return status === 'running' || status === 'waiting' || status === 'compensating'
   }
 
+  /** Whether it is owned here, as far as is known. */
+  holds(id: string): boolean {
+    return this.#runs.has(id)
+  }
+
   start(): void {
     if (this.#state !== 'idle') return
     this.#state = 'started'

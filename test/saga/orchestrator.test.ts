@@ -45,6 +45,22 @@ describe('going forward', () => {
     }
   })
 
+  test('who waits for the end of a saga that runs here asks the store nothing', async () => {
+    let open!: () => void
+    const gate = new Promise<void>((resolve) => (open = resolve))
+    const order = saga<number>('order', { version: 1 })
+      .step('a', { run: () => gate })
+      .step('b', { run: () => 7 })
+      .build()
+    const o = lab().orchestrator([order])
+    const handle = await o.run(order, 1, { id: '1' })
+    const ended = handle.settled()
+    await rest()
+    open()
+    expect(await ended).toMatchObject({ status: 'completed', results: { b: 7 } })
+    expect(o.line.calls).toMatchObject({ create: 1, commit: 2, read: 0 })
+  })
+
   test('an attempt that failed is tried again after its backoff, at one write each', async () => {
     const { clock, orchestrator } = lab()
     const seen: [number, number, string][] = []
