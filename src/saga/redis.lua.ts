@@ -10,8 +10,8 @@
  * `c:` + call: what a claim gave out, for the time of the leases.
  * `wake`, a channel: JSON of the sender, then of each saga milliseconds until it is due (empty: it ended) and its name.
  *
- * A script that Redis breaks off has written nothing: each reads whatever it will write to before it writes, and so it fails first when memory
- * is full or the slot is moving to another node.
+ * A script that Redis breaks off has written nothing (of renewals: some, each of which stands alone): it reads whatever it will write to before it
+ * writes, and so it fails first when memory is full or the slot is moving to another node.
  */
 
 /** What the scripts share. KEYS: `ids`, `parked`, `ended`. ARGV: the prefix. */
@@ -144,7 +144,6 @@ for i = 4, #KEYS do
   local mine = epoch == ARGV[i] and owner == ARGV[2] and leased == '1'
   answers[i - 3] = mine and tonumber(messages) or -1
   dues[i] = mine and dueOf(name, version, hash)
-  if mine then redis.call('EXISTS', dues[i]) end
 end
 local at = exact(now + ARGV[3])
 for i = 4, #KEYS do

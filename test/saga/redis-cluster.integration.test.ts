@@ -3,7 +3,7 @@ import { Cluster, Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { Servers } from '../../scripts/servers.mjs'
 import { systemClock } from '../../src/kernel/clock.js'
-import { saga, SagaOrchestrator, type SagaWake } from '../../src/saga/index.js'
+import { saga, SagaOrchestrator, type SagaStatus, type SagaWake, type Transition } from '../../src/saga/index.js'
 import { RedisSagaStore } from '../../src/saga/redis.js'
 import { sagaStoreContract } from '../conformance/saga-store.js'
 import { compareWithMemory, sagaOperations } from '../conformance/saga-store-model.js'
@@ -82,6 +82,31 @@ test('other processes hear of a saga, whichever node they listen to', async () =
 })
 
 // A slot that moves to another server has its keys on both for a while: a saga that is half written would be stuck for good.
+test('a call that finds half of its keys on another node writes nothing', async () => {
+  const prefix = `{half ${randomUUID()}}`
+  const nodes = connect()
+  const store = new RedisSagaStore(cluster, { prefix })
+  const end = (id: string, status: SagaStatus): Transition => ({
+    ...{ id, epoch: 1, position: 0, record: { at: 1, entries: [] }, status, consumed: [], seen: 0 },
+    next: { dueAt: null },
+  })
+  for (const id of ['a', 'e', 'p', 'w'])
+    await store.create({ id, name: 'n', version: 1, hash: 'h', input: '1', deadlineMs: null, leaseMs: 60_000 })
+  await store.commit([end('e', 'completed'), end('p', 'parked'), end('w', 'waiting')])
+  const move = await moving(nodes, prefix)
+  await move.keys([`${prefix}d1 h :n`])
+  const stored = async (): Promise<unknown> =>
+    Promise.all(['a', 'w'].map((id) => nodes[move.from]!.hgetall(`${prefix}s:${id}`)))
+  const before = await stored()
+  const refused = { code: 'STORE_FAILED', cause: { message: expect.stringMatching(/non local key/) as string } }
+  await expect(store.commit([end('a', 'waiting')])).rejects.toMatchObject(refused)
+  await expect(store.renew([{ id: 'a', epoch: 1 }], 1)).rejects.toMatchObject(refused)
+  await expect(store.deliver({ sagaId: 'w', kind: 'signal', name: 's', payload: '1' })).rejects.toMatchObject(refused)
+  expect(await stored()).toEqual(before)
+  await move.rest()
+  expect(await store.commit([end('a', 'waiting')])).toEqual(['ok'])
+})
+
 test('sagas while their slot moves to another node: all end, each step recorded once', async () => {
   const prefix = `{moving ${randomUUID()}}`
   const nodes = connect()
@@ -109,20 +134,7 @@ test('sagas while their slot moves to another node: all end, each step recorded 
     }
   })()
   await systemClock.sleep(200)
-  const slot = await nodes[0]!.cluster('KEYSLOT', prefix)
-  const holds = await Promise.all(nodes.map((node) => node.cluster('COUNTKEYSINSLOT', slot)))
-  const from = holds.findIndex((count) => count > 0)
-  const to = (from + 1) % nodes.length
-  const names = await Promise.all(nodes.map((node) => node.cluster('MYID')))
-  await nodes[to]!.cluster('SETSLOT', slot, 'IMPORTING', names[from]!)
-  await nodes[from]!.cluster('SETSLOT', slot, 'MIGRATING', names[to]!)
-  for (;;) {
-    const keys = await nodes[from]!.cluster('GETKEYSINSLOT', slot, 10)
-    if (keys.length === 0) break
-    await nodes[from]!.call('MIGRATE', '127.0.0.1', ports[to]!, '', 0, 5_000, 'KEYS', ...keys)
-    await systemClock.sleep(20)
-  }
-  for (const node of [to, from]) await nodes[node]!.cluster('SETSLOT', slot, 'NODE', names[to]!)
+  await (await moving(nodes, prefix)).rest()
   await systemClock.sleep(300)
   stopped.abort()
   await creating
@@ -140,3 +152,27 @@ test('sagas while their slot moves to another node: all end, each step recorded 
   }
   await Promise.all(orchestrators.map((each) => each.close()))
 }, 60_000)
+
+/** Begins to move the slot of `prefix` to another node. */
+async function moving(nodes: readonly Redis[], prefix: string) {
+  const slot = await nodes[0]!.cluster('KEYSLOT', prefix)
+  const holds = await Promise.all(nodes.map((node) => node.cluster('COUNTKEYSINSLOT', slot)))
+  const from = holds.findIndex((count) => count > 0)
+  const to = (from + 1) % nodes.length
+  const names = await Promise.all(nodes.map((node) => node.cluster('MYID')))
+  await nodes[to]!.cluster('SETSLOT', slot, 'IMPORTING', names[from]!)
+  await nodes[from]!.cluster('SETSLOT', slot, 'MIGRATING', names[to]!)
+  const keys = async (some: readonly string[]): Promise<void> => {
+    await nodes[from]!.call('MIGRATE', '127.0.0.1', ports[to]!, '', 0, 5_000, 'KEYS', ...some)
+  }
+  const rest = async (): Promise<void> => {
+    for (;;) {
+      const some = await nodes[from]!.cluster('GETKEYSINSLOT', slot, 10)
+      if (some.length === 0) break
+      await keys(some)
+      await systemClock.sleep(20)
+    }
+    for (const node of [to, from]) await nodes[node]!.cluster('SETSLOT', slot, 'NODE', names[to]!)
+  }
+  return { from, keys, rest }
+}

@@ -214,7 +214,7 @@ prop(
 )
 
 test('a list looks for what is rare among thousands, and finds parked sagas at once', async () => {
-  const { store } = open()
+  const { store, prefix } = open()
   const ids = Array.from({ length: 2_500 }, (_, i) => `s${String(i).padStart(4, '0')}`)
   await Promise.all(ids.map((id) => store.create(newSaga(id, { leaseMs: 60_000 }))))
   await store.commit([end('s2400'), ...['s0005', 's2300'].map((id) => end(id, { status: 'parked' }))])
@@ -227,6 +227,7 @@ test('a list looks for what is rare among thousands, and finds parked sagas at o
   await store.claim({ known, limit: 1, leaseMs: 60_000 })
   await store.commit([end('s0005', { epoch: 2, position: 1, status: 'running', seen: 1 })])
   expect(await of({ status: 'parked' })).toEqual(['s2300'])
+  expect(await redis.zrange(`${prefix}parked`, '0', '-1')).toEqual(['s2300'])
   expect(await of({ after: 's2497' })).toEqual(['s2498', 's2499'])
 })
 
