@@ -254,6 +254,7 @@ export {
 export {
   BacklogFullError,
   MemoryEventBus,
+  MemoryInbox,
   UnroutedError,
   causedBy,
   type BusSubscription,
@@ -266,6 +267,7 @@ export {
   type Inbox,
   type MemoryEventBusEvents,
   type MemoryEventBusOptions,
+  type MemoryInboxOptions,
   type Message,
   type MessageHeaders,
   type MessageOf,

@@ -144,16 +144,19 @@ const lastOn = new WeakMap<SqlQueryable, Promise<unknown>>()
  * A statement that failed spoils the whole transaction, also when `work` has caught its error: then this rejects.
  * @param isBusy whether a statement is under way when `work` has rejected: then a pool's connection is closed, which rolls back as well,
  * instead of waiting for it
+ * @param begin what begins it, also with more statements after it, in one round trip; `work` is given the last one's result. An embedded
+ * database begins by itself: then there is none
  * @throws what `work` threw, after the roll-back; what the driver threw at COMMIT: then it may or may not be committed.
  */
 export async function transaction<T>(
   db: SqlDatabase,
-  work: (tx: SqlQueryable) => Promise<T>,
+  work: (tx: SqlQueryable, begun: SqlResult | undefined) => Promise<T>,
   isBusy: () => boolean = () => false,
+  begin: string = 'BEGIN',
 ): Promise<T> {
   if ('transaction' in db) {
     return db.transaction(async (tx) => {
-      const result = await work(tx)
+      const result = await work(tx, undefined)
       await tx.query('SELECT') // fails in a spoilt transaction, for which COMMIT only rolls back and says nothing
       return result
     })
@@ -161,14 +164,14 @@ export async function transaction<T>(
   if (!('totalCount' in db)) {
     // An object of its own for the transaction's statements: the others wait for its end.
     const tx: SqlQueryable = { query: (text, params) => db.query(text, params) }
-    return inTurn(db, () => commitOrRollBack(tx, work, () => {}))
+    return inTurn(db, () => commitOrRollBack(tx, work, () => {}, undefined, begin))
   }
   const client = await db.connect()
   let broken: Error | undefined
   const onBroken = (error: Error): void => void (broken ??= error)
   client.on?.('error', onBroken)
   try {
-    return await commitOrRollBack(client, work, onBroken, isBusy)
+    return await commitOrRollBack(client, work, onBroken, isBusy, begin)
   } finally {
     client.release(broken)
     client.removeListener?.('error', onBroken) // after the release: now the pool listens
@@ -198,9 +201,10 @@ const isSingle = (on: SqlQueryable): boolean => !('transaction' in on) && !('tot
 
 async function commitOrRollBack<T>(
   client: SqlQueryable,
-  work: (tx: SqlQueryable) => Promise<T>,
+  work: (tx: SqlQueryable, begun: SqlResult) => Promise<T>,
   onBroken: (error: Error) => void,
   isBusy: () => boolean = () => false,
+  begin: string = 'BEGIN',
 ): Promise<T> {
   // A connection of which nobody knows whether a transaction is open on it must not be used again.
   const send = async (statement: string): Promise<SqlResult & { readonly command?: string }> => {
@@ -211,10 +215,11 @@ async function commitOrRollBack<T>(
       throw error
     }
   }
-  await send('BEGIN')
+  // of several statements `pg` gives a list of results
+  const begun = [await send(begin)].flat().at(-1) as SqlResult
   let result: T
   try {
-    result = await work(client)
+    result = await work(client, begun)
   } catch (error) {
     if (isBusy()) onBroken(error as Error)
     else await send('ROLLBACK').catch(() => {})

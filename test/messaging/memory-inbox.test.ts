@@ -1,0 +1,19 @@
+import { ManualClock } from '../../src/testing/index.js'
+import { MemoryInbox } from '../../src/messaging/index.js'
+import { inboxContract } from '../conformance/inbox.js'
+
+inboxContract(
+  'MemoryInbox',
+  async (options) => {
+    const clock = new ManualClock()
+    const effects: string[] = []
+    return {
+      inbox: new MemoryInbox({ clock, ...options }),
+      write: async (_tx: undefined, effect: string) => void effects.push(effect),
+      effects: async () => effects,
+      advance: (ms) => clock.advance(ms),
+      close: async () => {},
+    }
+  },
+  { 'what was written before it threw does not count': 'memory has no transactions: its docstring says so' },
+)

@@ -1,0 +1,5 @@
+import { openPool } from './database.js'
+import { outboxLaws } from './outbox-laws.js'
+
+const pool = openPool()
+outboxLaws('PostgresOutbox', () => pool)
