@@ -6,8 +6,7 @@ import { transaction, type SqlQueryable } from '../../src/kernel/postgres.js'
 import { PostgresOutbox, type PostgresOutboxOptions, type RelayOptions } from '../../src/messaging/postgres.js'
 import { saga, SagaOrchestrator } from '../../src/saga/index.js'
 import { PostgresSagaStore } from '../../src/saga/postgres.js'
-import { openPool } from './database.js'
-import { openOutbox } from './database.js'
+import { openOutbox, openPool } from './database.js'
 import { outboxLaws, Recorder, tablesOf } from './outbox-laws.js'
 
 const pool = openPool()
@@ -62,6 +61,25 @@ test('of two transactions with one key, the one that commits first is published 
   relay(outbox, bus)
   await bus.until(2)
   expect(bus.ids).toEqual(['early', 'late'])
+})
+
+test('while a transaction with a key is being committed, the next one with it waits, and no other', async () => {
+  const { outbox } = await open()
+  const [first, second] = [await begin(), await begin()]
+  await outbox.put(first, message('first', 'k'))
+  await outbox.put(second, message('second', 'k'))
+  await first.query('set constraints all immediate') // as far as its commit comes before it is written
+  let isOver = false
+  const waiting = second.query('commit').then(() => (isOver = true))
+  await transaction(pool, (tx) => outbox.put(tx, message('other', 'other')))
+  await sleep(50)
+  expect(isOver).toBe(false)
+  await first.query('commit')
+  await waiting
+  const bus = new Recorder()
+  relay(outbox, bus)
+  await bus.until(3)
+  expect(bus.ids.filter((id) => id !== 'other')).toEqual(['first', 'second'])
 })
 
 test('a message that commits late, below what is published already, is not skipped', async () => {
