@@ -109,6 +109,39 @@ begin
     from (select 1) one left join ${s}.outbox_partitions p on p.owner = p_id;
 end $holdfast$`
 
+/**
+ * What stands above a position, in its order. A commit of which no message is left has a row without one. Always by the indexes: the
+ * statistics of a table that fills and empties are about another moment.
+ */
+const read = (s: string): string => `
+create function ${s}.outbox_read(p_partitions int[], p_after bigint, p_limit int)
+returns table (partition int, pos bigint, batch bigint, nth int, id text, type text, key text, occurred_at float8, text text, lag_ms float8)
+language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $holdfast$
+#variable_conflict use_column
+begin
+  return query
+  with c as materialized (
+    select c.partition, c.pos, c.batch, c.at from ${s}.outbox_commits c
+    where c.pos > p_after and c.partition = any (p_partitions) order by c.pos limit p_limit
+  )
+  select c.partition, c.pos, c.batch, m.nth, m.id, m.type, m.key, m.at, m.text, ${now} - c.at
+  from c left join lateral (
+    select m.nth, m.id, m.type, m.key, m.at, m.text from ${s}.outbox_messages m
+    where m.batch = c.batch and m.partition = c.partition order by m.nth limit p_limit
+  ) m on true
+  order by c.pos, m.nth limit p_limit;
+end $holdfast$`
+
+/** Deletes messages (batch, partition, nth), and commits of which none is left. By the indexes, as above. */
+const remove = (s: string): string => `
+create function ${s}.outbox_remove(p_batches bigint[], p_partitions int[], p_nths int[], p_commits bigint[]) returns void
+language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $holdfast$
+begin
+  delete from ${s}.outbox_messages m using unnest(p_batches, p_partitions, p_nths) as d (batch, partition, nth)
+    where m.batch = d.batch and m.partition = d.partition and m.nth = d.nth;
+  delete from ${s}.outbox_commits c using unnest(p_commits) as d (pos) where c.pos = d.pos;
+end $holdfast$`
+
 const tables = (s: string, partitions: number): string[] => [
   `create sequence ${s}.outbox_pos`,
   `create sequence ${s}.outbox_batch cache 1`,
@@ -118,7 +151,7 @@ const tables = (s: string, partitions: number): string[] => [
     id text not null, type text not null, key text, at float8 not null, text text not null,
     primary key (batch, partition, nth)
   )`,
-  `create table ${s}.outbox_commits (partition int, pos bigint, batch bigint not null, at float8 not null, primary key (partition, pos))`,
+  `create table ${s}.outbox_commits (pos bigint primary key, partition int not null, batch bigint not null, at float8 not null)`,
   `create table ${s}.outbox_parked (
     no bigint primary key generated always as identity,
     id text not null, type text not null, key text, at float8 not null, text text not null,
@@ -139,6 +172,8 @@ export const outboxSteps = (s: string, partitions: number): readonly (readonly s
     `create constraint trigger outbox_commit after insert on ${s}.outbox_messages
       deferrable initially deferred for each row when (new.leads) execute function ${s}.outbox_commit()`,
     lease(s),
+    read(s),
+    remove(s),
   ],
 ]
 
@@ -156,29 +191,9 @@ export const outboxStatements = (s: string) => ({
 
   settled: `select ${s}.outbox_settled() as settled`,
 
-  /** What stands above a position, in its order. A commit of which no message is left has a row without one. */
-  read: `
-    with c as materialized (
-      select c.* from unnest($1::int[]) as p (partition), lateral (
-        select c.partition, c.pos, c.batch, c.at from ${s}.outbox_commits c
-        where c.partition = p.partition and c.pos > $2 order by c.pos limit $3
-      ) c order by c.pos limit $3
-    )
-    select c.partition, c.pos, c.batch, c.at, m.nth, m.id, m.type, m.key, m.occurred_at, m.text, ${now} - c.at as lag_ms
-    from c left join lateral (
-      select m.nth, m.id, m.type, m.key, m.at as occurred_at, m.text from ${s}.outbox_messages m
-      where m.batch = c.batch and m.partition = c.partition order by m.nth limit $3
-    ) m on true
-    order by c.pos, m.nth limit $3`,
+  read: `select * from ${s}.outbox_read($1, $2, $3)`,
 
-  /** Deletes messages (batch, partition, nth) and commits (partition, pos) of which none is left. */
-  remove: `
-    with m as (
-      delete from ${s}.outbox_messages m using unnest($1::bigint[], $2::int[], $3::int[]) as d (batch, partition, nth)
-      where m.batch = d.batch and m.partition = d.partition and m.nth = d.nth
-    )
-    delete from ${s}.outbox_commits c using unnest($4::int[], $5::bigint[]) as d (partition, pos)
-    where c.partition = d.partition and c.pos = d.pos`,
+  remove: `select ${s}.outbox_remove($1, $2, $3, $4)`,
 
   park: `
     with m as (delete from ${s}.outbox_messages where batch = $1 and partition = $2 and nth = $3 returning *)
@@ -197,7 +212,5 @@ export const outboxStatements = (s: string) => ({
 
   stats: `
     select (select count(*)::int from ${s}.outbox_messages) as waiting, (select count(*)::int from ${s}.outbox_parked) as parked,
-      (select ${now} - min(c.at) from ${s}.outbox_partitions p, lateral (
-        select at from ${s}.outbox_commits c where c.partition = p.partition order by c.pos limit 1
-      ) c) as lag_ms`,
+      (select ${now} - c.at from ${s}.outbox_commits c order by c.pos limit 1) as lag_ms`,
 })

@@ -233,7 +233,6 @@ export class PostgresRelay implements OutboxRelay {
         items.map(({ commit }) => commit.batch),
         items.map(({ commit }) => commit.owned.partition),
         items.map(({ nth }) => nth),
-        commits.map(({ owned }) => owned.partition),
         commits.map(({ pos }) => pos),
       ])
       return removable
