@@ -61,10 +61,10 @@ test('relays that are killed and stopped publish every committed message, in the
   await pool.query(`insert into "${schema}".counters (key) select 'k' || i from generate_series(0, 9) i`)
   await pool.query(`create table "${schema}".committed (id text primary key, n int)`)
   for (let i = 0; i < 3; i++) fleet.start()
-  let over = false
+  const state = { over: false }
   let count = 0
   const write = async (writer: number): Promise<void> => {
-    while (!over) {
+    while (!state.over) {
       const keys = [...new Set([0, 1, 2].map(() => `k${Math.floor(Math.random() * 10)}`))]
       const messages = keys.map((key) => ({ id: `${writer}-${count++}`, type: 't', key, data: 1 }))
       await transaction(pool, async (tx) => {
@@ -82,7 +82,7 @@ test('relays that are killed and stopped publish every committed message, in the
     }
   }
   const harm = async (): Promise<void> => {
-    while (!over) {
+    while (!state.over) {
       await sleep(250)
       const child = oneOf(fleet.all)!
       if (Math.random() < 0.5) {
@@ -96,7 +96,7 @@ test('relays that are killed and stopped publish every committed message, in the
   }
   const all = [...Array.from({ length: 12 }, (_, i) => write(i)), harm()]
   await sleep(8_000)
-  over = true
+  state.over = true
   await Promise.all(all)
   await sleep(2_600)
   await expect
