@@ -23,7 +23,11 @@ prop(
   [sagaOperations],
   async (operations) => {
     const { store, drop } = await openStore(db)
-    await compareWithMemory(store, operations).finally(drop)
+    try {
+      await compareWithMemory(store, operations)
+    } finally {
+      await drop()
+    }
   },
   { numRuns: 20 },
 )

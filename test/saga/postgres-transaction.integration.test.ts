@@ -25,7 +25,7 @@ async function settled(definition: SagaDefinition<number, never>, id = '1') {
     await orchestrator.close()
     await drop()
   })
-  const handle = await orchestrator.run(definition as SagaDefinition<number>, 1, { id })
+  const handle = await orchestrator.run(definition, 1, { id })
   const outcome = await handle.settled({ signal: AbortSignal.timeout(10_000) })
   return { outcome, orchestrator, store, id }
 }

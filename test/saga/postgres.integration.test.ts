@@ -26,7 +26,11 @@ prop(
   [sagaOperations],
   async (operations) => {
     const { store, drop } = await openStore(pool)
-    await compareWithMemory(store, operations).finally(drop)
+    try {
+      await compareWithMemory(store, operations)
+    } finally {
+      await drop()
+    }
   },
   { numRuns: 40 },
 )
