@@ -1,0 +1,55 @@
+import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
+import { bundle } from '../support/bundle.js'
+import { add, casesOf, noSums, runCases, runPauses } from './crash/matrix.js'
+import { Processes } from './crash/processes.js'
+import { Ground } from './crash/run.js'
+import { SCENARIOS, type Scenario } from './crash/saga.js'
+import { STORES } from './crash/stores.js'
+
+// A part of the crash matrix: real processes, killed at points of the saga's way. All of it: `npm run test:crash`.
+
+const processes = new Processes(await bundle('test/saga/crash/worker.ts'), 4)
+afterAll(() => processes.close())
+
+describe.each(STORES)('$name', (kind) => {
+  const ground = new Ground(kind, { postgres: inject('postgresUrl'), redis: inject('redisUrl') }, processes)
+  beforeAll(() => ground.open())
+  afterAll(() => ground.close())
+
+  /** @param every so many points are left out but one */
+  const killed = async (scenario: Scenario, every: number, first: number): Promise<ReturnType<typeof noSums>> => {
+    const sums = noSums()
+    const [undisturbed, cases] = await casesOf(ground, scenario, 1)
+    add(sums, undisturbed)
+    const some = cases.filter((_, i) => i % every === first % every)
+    await runCases(ground, some, 8, (outcome) => add(sums, outcome))
+    return sums
+  }
+
+  test('a saga whose process is killed at any point goes on in another, to its end, with nothing lost, doubled or left behind', async () => {
+    const sums = await killed('forward', 2, 1)
+    expect(sums.wrong).toEqual([])
+    expect(sums.deaths).toBeGreaterThan(sums.runs / 2)
+    expect(sums.statuses).toEqual({ completed: sums.runs })
+  }, 120_000)
+
+  test('one that fails is undone by whoever takes over, whatever point its process was killed at', async () => {
+    const sums = noSums()
+    const failing = SCENARIOS.slice(1)
+    for (const [i, scenario] of failing.entries()) {
+      // oxlint-disable-next-line no-await-in-loop
+      const { wrong, deaths } = await killed(scenario, 16, i * 5)
+      sums.wrong.push(...wrong)
+      sums.deaths += deaths
+    }
+    expect(sums.wrong).toEqual([])
+    expect(sums.deaths).toBeGreaterThan(failing.length)
+  }, 120_000)
+
+  test('processes that are paused for longer than their leases, and killed, never disagree on what happened', async () => {
+    const sums = await runPauses(ground, { orchestrators: 3, sagas: 13, forMs: 4_000, seed: 1 })
+    expect(sums.wrong).toEqual([])
+    expect(sums.pauses).toBeGreaterThan(3)
+    expect(sums.takeovers).toBeGreaterThan(3)
+  }, 120_000)
+})

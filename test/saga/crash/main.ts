@@ -1,0 +1,84 @@
+import { cpus } from 'node:os'
+import { Servers } from '../../../scripts/servers.mjs'
+import { bundleFile } from '../../support/bundle-file.js'
+import { add, casesOf, noSums, runCases, runPauses } from './matrix.js'
+import { Processes } from './processes.js'
+import { Ground } from './run.js'
+import { SCENARIOS } from './saga.js'
+import { STORES } from './stores.js'
+
+// The whole crash matrix: every point x every scenario x several seeds on every store, and the pauses. `npm run test:crash`, with
+// CRASH_SEEDS=5 more seeds, with CRASH_STORE=PostgreSQL one store, with CRASH_ONLY='fail b' some scenarios.
+
+const { CRASH_SEEDS: seeds = '3', CRASH_STORE: only, CRASH_ONLY: some, CRASH_WIDTH: given } = process.env
+const width = Number(given ?? Math.max(4, cpus().length * 3))
+const say = (text: string): void => void process.stderr.write(text)
+
+const servers = new Servers()
+const [postgres, redis] = await Promise.all([servers.postgres(), servers.redis()])
+const urls = { postgres: postgres.url, redis: redis.url }
+const { path, remove } = await bundleFile('test/saga/crash/worker.ts')
+const processes = new Processes(path, width)
+const rows: (string | number)[][] = []
+const wrong: string[] = []
+
+for (const kind of STORES.filter(({ name }) => name === (only ?? name))) {
+  // oxlint-disable no-await-in-loop -- one after the other
+  const ground = new Ground(kind, urls, processes)
+  await ground.open()
+  for (const scenario of SCENARIOS.filter((name) => name.includes(some ?? ''))) {
+    const sums = noSums()
+    const began = performance.now()
+    for (let seed = 1; seed <= Number(seeds); seed++) {
+      const [undisturbed, cases] = await casesOf(ground, scenario, seed)
+      add(sums, undisturbed)
+      await runCases(ground, cases, width, (outcome) => {
+        add(sums, outcome)
+        if (sums.runs % 10 === 0) say(`\r${kind.name}: ${scenario}, ${sums.runs} runs, ${sums.wrong.length} wrong `)
+      })
+    }
+    say(`\r${kind.name}: ${scenario}, ${sums.runs} runs, ${seconds(began)} s, ${sums.wrong.length} wrong\n`)
+    rows.push([
+      kind.name,
+      scenario,
+      sums.runs,
+      sums.deaths,
+      sums.takeovers,
+      ends(sums.statuses),
+      Math.round(sums.slowestMs),
+      sums.wrong.length,
+    ])
+    wrong.push(...sums.wrong)
+  }
+  for (const orchestrators of some ? [] : [2, 3, 4])
+    for (let seed = 1; seed <= Number(seeds); seed++) {
+      const began = performance.now()
+      const sums = await runPauses(ground, { orchestrators, sagas: 26, forMs: 8_000, seed })
+      const name = `${orchestrators} orchestrators, ${sums.pauses} pauses, ${sums.refused} refused`
+      say(`${kind.name}: ${name}, ${sums.runs} sagas, ${seconds(began)} s, ${sums.wrong.length} wrong\n`)
+      rows.push([kind.name, name, sums.runs, sums.deaths, sums.takeovers, ends(sums.statuses), '', sums.wrong.length])
+      wrong.push(...sums.wrong)
+    }
+  await ground.close()
+  // oxlint-enable no-await-in-loop
+}
+processes.close()
+remove()
+await servers.stop()
+
+const titles = ['store', 'scenario', 'runs', 'killed', 'taken over', 'ends', 'slowest ms', 'wrong']
+for (const row of [titles, titles.map(() => '---'), ...rows]) console.log(`| ${row.join(' | ')} |`)
+const total = (column: number): number => rows.reduce((sum, row) => sum + Number(row[column]), 0)
+console.log(`\n${total(2)} runs, ${total(3)} processes killed, ${total(4)} sagas taken over, ${wrong.length} wrong`)
+for (const what of wrong.slice(0, 50)) console.log(what)
+process.exit(wrong.length === 0 ? 0 : 1)
+
+function seconds(since: number): number {
+  return Math.round((performance.now() - since) / 1_000)
+}
+
+function ends(statuses: Readonly<Record<string, number>>): string {
+  return Object.entries(statuses)
+    .map(([status, count]) => `${count} ${status}`)
+    .join(', ')
+}

@@ -1,0 +1,89 @@
+import pg from 'pg'
+import type { SqlPool, SqlResult } from '../../../src/kernel/postgres.js'
+import type { SagaStore } from '../../../src/saga/index.js'
+import { PostgresSagaStore } from '../../../src/saga/postgres.js'
+
+// The stores of the matrix, with an eye on all that is sent to their servers.
+
+/** Called before a statement or command is sent; then when it is on its way, and when its answer is there. */
+export type Watch = (what: string) => { sent(): void; answered(): void }
+
+export interface Urls {
+  readonly postgres: string
+  readonly redis: string
+}
+
+export interface StoreKind {
+  readonly name: string
+  /** Whether it has transactions. */
+  readonly transactions: boolean
+  open(urls: Urls, place: string, watch: Watch): Promise<{ store: SagaStore; close(): Promise<void> }>
+}
+
+/** What a statement of the store is for, by its text. */
+function purposeOf(text: string): string {
+  const known: readonly (readonly [RegExp, string])[] = [
+    [/epoch = s\.epoch \+ 1/, 'claim'],
+    [/as due_in, min\(now\.now\)/, 'next'],
+    [/unnest\(\$9::int\[\]/, 'commit'],
+    [/string_agg/, 'read'],
+    [/saga_deliver/, 'deliver'],
+    [/insert into .*\.sagas/, 'create'],
+    [/set wake_at = /, 'renew'],
+    [/with gone/, 'sweep'],
+    [/insert into .*\.ledger/, 'ledger'],
+  ]
+  return known.find(([pattern]) => pattern.test(text))?.[1] ?? text.trim().split(/\s/, 1)[0]!.toUpperCase()
+}
+
+type AnyQuery = (...args: unknown[]) => Promise<SqlResult>
+
+/** A pool whose statements are watched one by one. */
+export function watched(pool: pg.Pool, watch: Watch): SqlPool {
+  const send = async (client: pg.PoolClient, args: unknown[]): Promise<SqlResult> => {
+    const [first] = args
+    const statement = watch(purposeOf(typeof first === 'string' ? first : (first as { text: string }).text))
+    const answer = (client.query as unknown as AnyQuery).apply(client, args) // written to its socket at once: the client is idle
+    statement.sent()
+    const result = await answer
+    statement.answered()
+    return result
+  }
+  return {
+    get totalCount() {
+      return pool.totalCount
+    },
+    async query(...args: unknown[]) {
+      const client = await pool.connect()
+      try {
+        return await send(client, args)
+      } finally {
+        client.release()
+      }
+    },
+    async connect() {
+      const client = await pool.connect()
+      return {
+        query: (...args: unknown[]) => send(client, args),
+        release: (error) => client.release(error),
+        on: (event, listener) => client.on(event, listener),
+        removeListener: (event, listener) => client.removeListener(event, listener),
+      }
+    },
+  }
+}
+
+const postgres: StoreKind = {
+  name: 'PostgreSQL',
+  transactions: true,
+  async open(urls, place, watch) {
+    const pool = new pg.Pool({ connectionString: urls.postgres, max: 4 })
+    pool.on('error', () => {})
+    const store = new PostgresSagaStore(watched(pool, watch), { schema: place })
+    return { store, close: () => pool.end() }
+  },
+}
+
+export const STORES: readonly StoreKind[] = [postgres]
+
+export const storeNamed = (name: string): StoreKind => STORES.find((kind) => kind.name === name)!
