@@ -8,11 +8,12 @@ import { STORES } from './crash/stores.js'
 
 // A part of the crash matrix: real processes, killed at points of the saga's way. All of it: `npm run test:crash`.
 
-const processes = new Processes(await bundle('test/saga/crash/worker.ts'), 4)
+const urls = { postgres: inject('postgresUrl'), redis: inject('redisUrl') }
+const processes = new Processes(await bundle('test/saga/crash/worker.ts'), urls, 4)
 afterAll(() => processes.close())
 
 describe.each(STORES)('$name', (kind) => {
-  const ground = new Ground(kind, { postgres: inject('postgresUrl'), redis: inject('redisUrl') }, processes)
+  const ground = new Ground(kind, urls, processes)
   beforeAll(() => ground.open())
   afterAll(() => ground.close())
 
@@ -22,7 +23,7 @@ describe.each(STORES)('$name', (kind) => {
     const [undisturbed, cases] = await casesOf(ground, scenario, 1)
     add(sums, undisturbed)
     const some = cases.filter((_, i) => i % every === first % every)
-    await runCases(ground, some, 8, (outcome) => add(sums, outcome))
+    await runCases(ground, some, 4, (outcome) => add(sums, outcome))
     return sums
   }
 
@@ -31,6 +32,8 @@ describe.each(STORES)('$name', (kind) => {
     expect(sums.wrong).toEqual([])
     expect(sums.deaths).toBeGreaterThan(sums.runs / 2)
     expect(sums.statuses).toEqual({ completed: sums.runs })
+    // a process that is alive takes over within the lease and a second; not each, on a machine that has other things to do
+    expect(sums.late.length).toBeLessThan(sums.takeovers / 2)
   }, 120_000)
 
   test('one that fails is undone by whoever takes over, whatever point its process was killed at', async () => {

@@ -7,18 +7,25 @@ import { Ground } from './run.js'
 import { SCENARIOS } from './saga.js'
 import { STORES } from './stores.js'
 
-// The whole crash matrix: every point x every scenario x several seeds on every store, and the pauses. `npm run test:crash`, with
-// CRASH_SEEDS=5 more seeds, with CRASH_STORE=PostgreSQL one store, with CRASH_ONLY='fail b' some scenarios.
+// The whole crash matrix: every point x every scenario x several seeds on every store, and the pauses: `npm run test:crash`.
+// CRASH_SEEDS=5: more seeds; CRASH_STORE=PostgreSQL: one store; CRASH_ONLY='fail b': some scenarios; CRASH_MINUTES=10: no longer than that.
 
-const { CRASH_SEEDS: seeds = '3', CRASH_STORE: only, CRASH_ONLY: some, CRASH_WIDTH: given } = process.env
-const width = Number(given ?? Math.max(4, cpus().length * 3))
+const {
+  CRASH_SEEDS: seeds = '3',
+  CRASH_STORE: only,
+  CRASH_ONLY: some,
+  CRASH_WIDTH: given,
+  CRASH_MINUTES: minutes,
+} = process.env
+const until = performance.now() + Number(minutes ?? Infinity) * 60_000
+const width = Number(given ?? Math.max(4, cpus().length * 2))
 const say = (text: string): void => void process.stderr.write(text)
 
 const servers = new Servers()
 const [postgres, redis] = await Promise.all([servers.postgres(), servers.redis()])
 const urls = { postgres: postgres.url, redis: redis.url }
 const { path, remove } = await bundleFile('test/saga/crash/worker.ts')
-const processes = new Processes(path, width)
+const processes = new Processes(path, urls, width)
 const rows: (string | number)[][] = []
 const wrong: string[] = []
 
@@ -26,29 +33,38 @@ for (const kind of STORES.filter(({ name }) => name === (only ?? name))) {
   // oxlint-disable no-await-in-loop -- one after the other
   const ground = new Ground(kind, urls, processes)
   await ground.open()
-  for (const scenario of SCENARIOS.filter((name) => name.includes(some ?? ''))) {
-    const sums = noSums()
-    const began = performance.now()
-    for (let seed = 1; seed <= Number(seeds); seed++) {
+  const byScenario = new Map(SCENARIOS.filter((name) => name.includes(some ?? '')).map((name) => [name, noSums()]))
+  for (let seed = 1; seed <= Number(seeds); seed++)
+    for (const [scenario, sums] of byScenario) {
+      if (performance.now() > until) break
+      const [began, before] = [performance.now(), sums.runs]
+      const tell = (end: string): void =>
+        say(
+          `\r${kind.name}, seed ${seed}: ${scenario}, ${sums.runs - before} runs, ${seconds(began)} s, ` +
+            `${sums.wrong.length + sums.late.length} wrong ${end}`,
+        )
       const [undisturbed, cases] = await casesOf(ground, scenario, seed)
       add(sums, undisturbed)
       await runCases(ground, cases, width, (outcome) => {
         add(sums, outcome)
-        if (sums.runs % 10 === 0) say(`\r${kind.name}: ${scenario}, ${sums.runs} runs, ${sums.wrong.length} wrong `)
+        if (sums.runs % 10 === 0) tell('')
       })
+      tell('\n')
     }
-    say(`\r${kind.name}: ${scenario}, ${sums.runs} runs, ${seconds(began)} s, ${sums.wrong.length} wrong\n`)
+  for (const [scenario, sums] of byScenario) {
+    const { runs, deaths, takeovers, statuses, slowestMs, late } = sums
     rows.push([
       kind.name,
       scenario,
-      sums.runs,
-      sums.deaths,
-      sums.takeovers,
-      ends(sums.statuses),
-      Math.round(sums.slowestMs),
+      runs,
+      deaths,
+      takeovers,
+      ends(statuses),
+      Math.round(slowestMs),
+      late.length,
       sums.wrong.length,
     ])
-    wrong.push(...sums.wrong)
+    wrong.push(...sums.wrong, ...sums.late)
   }
   for (const orchestrators of some ? [] : [2, 3, 4])
     for (let seed = 1; seed <= Number(seeds); seed++) {
@@ -56,7 +72,17 @@ for (const kind of STORES.filter(({ name }) => name === (only ?? name))) {
       const sums = await runPauses(ground, { orchestrators, sagas: 26, forMs: 8_000, seed })
       const name = `${orchestrators} orchestrators, ${sums.pauses} pauses, ${sums.refused} refused`
       say(`${kind.name}: ${name}, ${sums.runs} sagas, ${seconds(began)} s, ${sums.wrong.length} wrong\n`)
-      rows.push([kind.name, name, sums.runs, sums.deaths, sums.takeovers, ends(sums.statuses), '', sums.wrong.length])
+      rows.push([
+        kind.name,
+        name,
+        sums.runs,
+        sums.deaths,
+        sums.takeovers,
+        ends(sums.statuses),
+        '',
+        '',
+        sums.wrong.length,
+      ])
       wrong.push(...sums.wrong)
     }
   await ground.close()
@@ -66,7 +92,7 @@ processes.close()
 remove()
 await servers.stop()
 
-const titles = ['store', 'scenario', 'runs', 'killed', 'taken over', 'ends', 'slowest ms', 'wrong']
+const titles = ['store', 'scenario', 'runs', 'killed', 'taken over', 'ends', 'slowest ms', 'late', 'wrong']
 for (const row of [titles, titles.map(() => '---'), ...rows]) console.log(`| ${row.join(' | ')} |`)
 const total = (column: number): number => rows.reduce((sum, row) => sum + Number(row[column]), 0)
 console.log(`\n${total(2)} runs, ${total(3)} processes killed, ${total(4)} sagas taken over, ${wrong.length} wrong`)

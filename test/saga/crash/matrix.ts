@@ -37,10 +37,20 @@ export interface Sums {
   takeovers: number
   readonly statuses: Record<string, number>
   slowestMs: number
+  /** Taken over later than they should have been. */
+  readonly late: string[]
   readonly wrong: string[]
 }
 
-export const noSums = (): Sums => ({ runs: 0, deaths: 0, takeovers: 0, statuses: {}, slowestMs: 0, wrong: [] })
+export const noSums = (): Sums => ({
+  runs: 0,
+  deaths: 0,
+  takeovers: 0,
+  statuses: {},
+  slowestMs: 0,
+  late: [],
+  wrong: [],
+})
 
 /** The longest that a saga may be without an owner after its process was killed. */
 const RECOVERY_MS = LEASE_MS + 1_000
@@ -54,7 +64,7 @@ export function add(sums: Sums, { of, died, recoveryMs, status, wrong }: Outcome
   if (recoveryMs === undefined) return
   sums.takeovers++
   sums.slowestMs = Math.max(sums.slowestMs, recoveryMs)
-  if (recoveryMs > RECOVERY_MS) sums.wrong.push(`${where}: taken over after ${Math.round(recoveryMs)} ms`)
+  if (recoveryMs > RECOVERY_MS) sums.late.push(`${where}: taken over after ${Math.round(recoveryMs)} ms`)
 }
 
 /** Runs cases, `width` at a time. */
@@ -85,13 +95,13 @@ export async function runPauses(ground: Ground, { orchestrators, sagas, forMs, s
   const news: News[] = []
   const workers: Worker[] = []
   let started = 0
-  const begin = (own: Job['begin']): Worker => {
-    const worker = ground.start({ ...job, begin: own, seed: seed * 1_000 + started++ }, (one) => news.push(one))
+  const begin = async (own: Job['begin']): Promise<Worker> => {
+    const worker = await ground.start({ ...job, begin: own, seed: seed * 1_000 + started++ }, (one) => news.push(one))
     workers.push(worker)
     return worker
   }
   const shares = Array.from({ length: orchestrators }, (_, i) => all.filter((__, n) => n % orchestrators === i))
-  const owners = shares.map(begin)
+  const owners = await Promise.all(shares.map(begin))
   const sums = { ...noSums(), pauses: 0, refused: 0 }
   const until = performance.now() + forMs
   const torment = async (i: number): Promise<void> => {
@@ -103,7 +113,7 @@ export async function runPauses(ground: Ground, { orchestrators, sagas, forMs, s
         child.kill('SIGKILL')
         await gone
         sums.deaths++
-        owners[i] = begin(shares[i]!) // begins again what it may not have begun
+        owners[i] = await begin(shares[i]!) // begins again what it may not have begun
         continue
       }
       child.kill('SIGSTOP')

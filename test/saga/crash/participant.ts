@@ -4,7 +4,7 @@ import { seededRandom } from '../../../src/testing/index.js'
 import { SagaOrchestrator, type SagaStore } from '../../../src/saga/index.js'
 import type { JournalRecord } from '../../../src/saga/index.js'
 import { approved, crashSaga, failures, type Bodies, type Scenario } from './saga.js'
-import type { StoreKind, Urls } from './stores.js'
+import type { Connected } from './stores.js'
 
 // Whoever runs sagas of the matrix: a process that is to die, or the one that survives.
 
@@ -19,7 +19,6 @@ export type Point =
   | { readonly kind: 'body'; readonly path: string; readonly undo: boolean; readonly phase: 'before' | 'after' }
 
 export interface Job {
-  readonly urls: Urls
   readonly store: string
   /** Schema of the effects and of the store, or prefix of its keys. */
   readonly place: string
@@ -35,8 +34,12 @@ export interface Job {
   readonly bodyMs: number
 }
 
+/** What a worker is sent. */
+export type ToWorker = Job | 'stop'
+
 /** What happened, as it is told by whoever saw it. */
 export type News =
+  | { readonly type: 'ready' | 'stopped' }
   | { readonly type: 'created'; readonly id: string }
   | { readonly type: 'statement'; readonly number: number; readonly what: string }
   | {
@@ -69,13 +72,12 @@ export const tables = (place: string): string => `
   create index on "${place}".ledger (saga)`
 
 /** @param die ends the process, and does not return then */
-export async function participate(
+export function participate(
   job: Job,
-  kind: StoreKind,
-  effects: pg.Client | pg.Pool,
-  tell: (news: News) => void,
-  die: (what: string) => void,
-): Promise<SagaOrchestrator> {
+  { open, transactions }: Connected,
+  effects: pg.Pool,
+  { tell, die }: { tell(news: News): void; die(what: string): void },
+): { readonly orchestrator: SagaOrchestrator; readonly done: Promise<void> } {
   const { place, point, seed, leaseMs, bodyMs } = job
   const random = seededRandom(seed)
   const counts = new Map<string, number>()
@@ -83,7 +85,7 @@ export async function participate(
     if (point?.kind !== 'statement' || point.what !== what) return
     if (point.phase === phase && point.number === number) die(`${phase} ${what}`)
   }
-  const { store } = await kind.open(job.urls, place, (what) => {
+  const store = open(place, (what) => {
     const number = (counts.get(what) ?? 0) + 1
     counts.set(what, number)
     tell({ type: 'statement', number, what })
@@ -134,7 +136,7 @@ export async function participate(
     }
   }
   const definitions = job.scenarios.map((scenario) =>
-    crashSaga(`${job.name} ${scenario}`, scenario, bodiesOf(scenario), kind.transactions),
+    crashSaga(`${job.name} ${scenario}`, scenario, bodiesOf(scenario), transactions),
   )
   const known = new Map(definitions.map((definition) => [scenarioOf(definition.name), definition]))
   const orchestrator = new SagaOrchestrator({
@@ -146,15 +148,17 @@ export async function participate(
   })
   orchestrator.on('settled', ({ id, status }) => tell({ type: 'settled', id, status }))
   orchestrator.start()
-  for (const { id, scenario } of job.begin) {
-    // oxlint-disable no-await-in-loop -- one after the other, in an order that is always the same
-    await again(() => orchestrator.run(known.get(scenario)!, id, { id }), tell)
-    tell({ type: 'created', id })
-    if (scenario === 'no signal') continue
-    await again(() => orchestrator.signal(id, approved, 'yes', { dedupeId: 'once' }), tell)
-    // oxlint-enable no-await-in-loop
+  const begin = async (): Promise<void> => {
+    for (const { id, scenario } of job.begin) {
+      // oxlint-disable no-await-in-loop -- one after the other, in an order that is always the same
+      await again(() => orchestrator.run(known.get(scenario)!, id, { id }), tell)
+      tell({ type: 'created', id })
+      if (scenario === 'no signal') continue
+      await again(() => orchestrator.signal(id, approved, 'yes', { dedupeId: 'once' }), tell)
+      // oxlint-enable no-await-in-loop
+    }
   }
-  return orchestrator
+  return { orchestrator, done: begin() }
 }
 
 /** A call whose answer was lost is made again. */

@@ -5,7 +5,7 @@ import type { SagaStore, StoredSaga } from '../../../src/saga/index.js'
 import { tables, type Job, type News, type Point } from './participant.js'
 import type { Processes, Worker } from './processes.js'
 import type { Scenario } from './saga.js'
-import type { StoreKind, Urls } from './stores.js'
+import type { Connected, StoreKind, Urls } from './stores.js'
 import { verdict, type Effect } from './verdict.js'
 
 /** One saga, and who dies of it. */
@@ -31,14 +31,14 @@ export interface Outcome {
 export const LEASE_MS = 400
 /** A saga that has not ended by then is stuck. */
 const LATE_MS = 20_000
-const silent = { sent: () => {}, answered: () => {} }
 
 /** Where a whole matrix takes place: one store, and the tables of effects. */
 export class Ground {
   readonly #pool: pg.Pool
   readonly #place = `crash_${randomId()}`
   #names = 0
-  #opened: { readonly store: SagaStore; close(): Promise<void> } | undefined
+  #server: Connected | undefined
+  #store: SagaStore | undefined
 
   constructor(
     readonly kind: StoreKind,
@@ -51,30 +51,31 @@ export class Ground {
 
   async open(): Promise<void> {
     await this.#pool.query(tables(this.#place))
-    this.#opened = await this.kind.open(this.urls, this.#place, () => silent)
-    await (this.#opened.store as { migrate?(): Promise<void> }).migrate?.()
+    this.#server = await this.kind.connect(this.urls)
+    await this.#server.prepare(this.#place)
+    this.#store = this.#server.open(this.#place)
   }
 
   async close(): Promise<void> {
-    await this.#opened?.close()
+    await this.#server?.close()
     await this.#pool.query(`drop schema "${this.#place}" cascade`)
     await this.#pool.end()
   }
 
   get store(): SagaStore {
-    return this.#opened!.store
+    return this.#store!
   }
 
   /** The place of a group of sagas that only their own processes take. */
   job(scenarios: readonly Scenario[], seed: number): Job {
     const name = `crash-${++this.#names}`
-    const common = { urls: this.urls, store: this.kind.name, place: this.#place, name, scenarios, seed }
+    const common = { store: this.kind.name, place: this.#place, name, scenarios, seed }
     // of every third seed bodies take long, so that leases are renewed while they run
     return { ...common, begin: [], leaseMs: LEASE_MS, point: undefined, bodyMs: seed % 3 === 0 ? 60 : 3 }
   }
 
-  start(job: Job, listener?: (news: News) => void): Worker {
-    const worker = this.processes.take()
+  async start(job: Job, listener?: (news: News) => void): Promise<Worker> {
+    const worker = await this.processes.take()
     worker.run(job, listener)
     return worker
   }
@@ -88,22 +89,31 @@ export class Ground {
     const died: string[] = []
     let recoveryMs: number | undefined
     let goneAt: number | undefined
-    for (const [i, point] of [...points, undefined].entries()) {
-      const own: Job = { ...job, point, seed: seed * 16 + i }
-      const worker = this.start(own, (one) => {
-        if (one.type === 'claimed' && one.expired && goneAt !== undefined)
-          recoveryMs = Math.max(recoveryMs ?? 0, performance.now() - goneAt)
-        if (one.type === 'settled') worker.child.kill('SIGKILL')
+    const plans = [...points, undefined]
+    const workers = await Promise.all(plans.map(() => this.processes.take())) // alive when the one before them dies
+    for (const [i, worker] of workers.entries()) {
+      const ended = new Promise<void>((resolve) => {
+        const late = setTimeout(resolve, LATE_MS)
+        worker.run({ ...job, point: plans[i], seed: seed * 16 + i }, (one) => {
+          if (one.type === 'claimed' && one.expired && goneAt !== undefined)
+            recoveryMs = Math.max(recoveryMs ?? 0, performance.now() - goneAt)
+          if (one.type === 'settled') resolve()
+        })
+        void worker.gone.then(() => {
+          clearTimeout(late)
+          resolve()
+        })
       })
-      const late = setTimeout(() => worker.child.kill('SIGKILL'), LATE_MS)
       // oxlint-disable-next-line no-await-in-loop -- one after the other
-      goneAt = await worker.gone
-      clearTimeout(late)
-      news.push(...worker.news)
+      await ended
       const death = worker.news.find((one) => one.type === 'dies')
+      // oxlint-disable-next-line no-await-in-loop
+      if (death) goneAt = await worker.gone
+      news.push(...worker.news)
       if (!death) break
       died.push(death.what)
     }
+    for (const worker of workers) void this.processes.giveBack(worker)
     return { of, died, recoveryMs, news, ...(await this.judge(id, scenario, news, false)) }
   }
 
@@ -124,7 +134,7 @@ export class Ground {
       `select amount from "${this.#place}".ledger where saga = $1 order by seq`,
       [id],
     )
-    const ledger = this.kind.transactions ? booked.rows.map((row) => row.amount) : undefined
+    const ledger = this.#server?.transactions ? booked.rows.map((row) => row.amount) : undefined
     return { status: saga.status, wrong: verdict({ scenario, saga, news, effects: rows, ledger, paused }) }
   }
 

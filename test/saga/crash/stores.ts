@@ -13,12 +13,22 @@ export interface Urls {
   readonly redis: string
 }
 
+/** A server that is connected. */
+export interface Connected {
+  /** Whether its stores have transactions. */
+  readonly transactions: boolean
+  open(place: string, watch?: Watch): SagaStore
+  /** Makes what a store needs there. */
+  prepare(place: string): Promise<void>
+  close(): Promise<void>
+}
+
 export interface StoreKind {
   readonly name: string
-  /** Whether it has transactions. */
-  readonly transactions: boolean
-  open(urls: Urls, place: string, watch: Watch): Promise<{ store: SagaStore; close(): Promise<void> }>
+  connect(urls: Urls): Promise<Connected>
 }
+
+const nobody: Watch = () => ({ sent: () => {}, answered: () => {} })
 
 /** What a statement of the store is for, by its text. */
 function purposeOf(text: string): string {
@@ -75,15 +85,17 @@ export function watched(pool: pg.Pool, watch: Watch): SqlPool {
 
 const postgres: StoreKind = {
   name: 'PostgreSQL',
-  transactions: true,
-  async open(urls, place, watch) {
+  async connect(urls) {
     const pool = new pg.Pool({ connectionString: urls.postgres, max: 4 })
     pool.on('error', () => {})
-    const store = new PostgresSagaStore(watched(pool, watch), { schema: place })
-    return { store, close: () => pool.end() }
+    await Promise.all([pool.query('select 1'), pool.query('select 1')])
+    return {
+      transactions: true,
+      open: (place, watch = nobody) => new PostgresSagaStore(watched(pool, watch), { schema: place }),
+      prepare: (place) => new PostgresSagaStore(pool, { schema: place }).migrate(),
+      close: () => pool.end(),
+    }
   },
 }
 
 export const STORES: readonly StoreKind[] = [postgres]
-
-export const storeNamed = (name: string): StoreKind => STORES.find((kind) => kind.name === name)!
