@@ -9,7 +9,7 @@ import { STORES } from './crash/stores.js'
 // A part of the crash matrix: real processes, killed at points of the saga's way. All of it: `npm run test:crash`.
 
 const urls = { postgres: inject('postgresUrl'), redis: inject('redisUrl') }
-const processes = new Processes(await bundle('test/saga/crash/worker.ts'), urls, 4)
+const processes = new Processes(await bundle('test/saga/crash/worker.ts', true), urls, 4)
 afterAll(() => processes.close())
 
 describe.each(STORES)('$name', (kind) => {

@@ -24,7 +24,7 @@ const say = (text: string): void => void process.stderr.write(text)
 const servers = new Servers()
 const [postgres, redis] = await Promise.all([servers.postgres(), servers.redis()])
 const urls = { postgres: postgres.url, redis: redis.url }
-const { path, remove } = await bundleFile('test/saga/crash/worker.ts')
+const { path, remove } = await bundleFile('test/saga/crash/worker.ts', true)
 const processes = new Processes(path, urls, width)
 const rows: (string | number)[][] = []
 const wrong: string[] = []

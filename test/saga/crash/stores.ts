@@ -1,7 +1,12 @@
+import { createHash } from 'node:crypto'
+import { Redis } from 'ioredis'
 import pg from 'pg'
 import type { SqlPool, SqlResult } from '../../../src/kernel/postgres.js'
 import type { SagaStore } from '../../../src/saga/index.js'
+import type { IoRedisLike } from '../../../src/kernel/redis.js'
 import { PostgresSagaStore } from '../../../src/saga/postgres.js'
+import { RedisSagaStore } from '../../../src/saga/redis.js'
+import { claimLua, commitLua, createLua, deliverLua, listLua, readLua, renewLua } from '../../../src/saga/redis.lua.js'
 
 // The stores of the matrix, with an eye on all that is sent to their servers.
 
@@ -98,4 +103,45 @@ const postgres: StoreKind = {
   },
 }
 
-export const STORES: readonly StoreKind[] = [postgres]
+/** What a script of the store is for, by its digest. */
+const scripts = new Map<unknown, string>(
+  Object.entries({
+    create: createLua,
+    claim: claimLua,
+    renew: renewLua,
+    commit: commitLua,
+    deliver: deliverLua,
+    read: readLua,
+    list: listLua,
+  }).map(([name, lua]) => [createHash('sha1').update(lua).digest('hex'), name]),
+)
+
+/** A client whose commands are watched one by one. */
+const watchedRedis = (client: Redis, watch: Watch): IoRedisLike => ({
+  async call(command, ...args) {
+    const what = scripts.get(args[0]) ?? command
+    const told = watch(what)
+    const answer = client.call(command, ...args) // written to its socket at once: the client is connected
+    told.sent()
+    const result = await answer
+    told.answered()
+    return result
+  },
+})
+
+const redis: StoreKind = {
+  name: 'Redis',
+  async connect(urls) {
+    const client = new Redis(urls.redis)
+    client.on('error', () => {})
+    await client.ping()
+    return {
+      transactions: false,
+      open: (place, watch = nobody) => new RedisSagaStore(watchedRedis(client, watch), { prefix: `${place}:` }),
+      prepare: async () => {},
+      close: async () => void (await client.quit()),
+    }
+  },
+}
+
+export const STORES: readonly StoreKind[] = [postgres, redis]
