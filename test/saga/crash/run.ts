@@ -158,7 +158,7 @@ const hasEnded = ({ status }: StoredSaga): boolean =>
 
 /** What is asked again and again, however long the saga takes. */
 const POLLS = new Set(['claim', 'next', 'read', 'renew'])
-const MOST_POLLS = 3
+const MOST_POLLS = 2
 
 /** Every place where a process can die in a saga that goes its way, as one did that was watched. */
 export function pointsOf(news: readonly News[]): Point[] {
