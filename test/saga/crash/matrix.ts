@@ -126,7 +126,7 @@ export async function runPauses(ground: Ground, { orchestrators, sagas, forMs, s
   await Promise.all(owners.map((_, i) => torment(i)))
   await ground.ended(
     all.map(({ id }) => id),
-    20_000,
+    90_000, // long, for a machine that has other things to do
   )
   await systemClock.sleep(2 * LEASE_MS) // for those that wake up late
   for (const { child, gone } of workers) {
