@@ -88,7 +88,7 @@ export const statements = (s: string) => ({
     )
     update ${s}.sagas s set epoch = s.epoch + 1, leased = true, wake_at = now.now + $4
     from due, now where s.key = due.key
-    returning s.key, due.leased as expired, due.wake_at`,
+    returning s.key, s.epoch, due.leased as expired, due.wake_at`,
 
   /** Milliseconds until the next saga of these definitions may be due, and those that are due with another structure. */
   next: `

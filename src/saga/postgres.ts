@@ -141,7 +141,7 @@ export class PostgresSagaStore implements SagaStore {
     const keys = taken
       .toSorted((a, b) => Number(a['wake_at']) - Number(b['wake_at']))
       .map((row) => row['key'] as string)
-    const expired = new Set(taken.filter((row) => row['expired'] === true).map((row) => row['key']))
+    const takenAs = new Map(taken.map((row) => [row['key'], row]))
     // A statement of its own: what their last owners wrote until a moment ago is seen by a new one only.
     const [sagas, next] = await Promise.all([
       keys.length === 0 ? [] : this.#ask(this.#sql.read, [keys]),
@@ -151,8 +151,10 @@ export class PostgresSagaStore implements SagaStore {
     const dueIn = Number(next[0]?.['due_in'] ?? Infinity)
     return {
       claimed: keys.flatMap((key) => {
-        const row = byKey.get(key)
-        return row ? [{ saga: sagaOf(row), expired: expired.has(key) }] : []
+        const [row, mine] = [byKey.get(key), takenAs.get(key)]
+        // between the statements its lease may have ended, and somebody else have taken it: the epoch that is read is theirs
+        if (!row || row['epoch'] !== mine?.['epoch']) return []
+        return [{ saga: sagaOf(row), expired: mine?.['expired'] === true }]
       }),
       drifted: next.slice(1).map((row) => ({
         id: fromSqlText(row['id'] as string),

@@ -126,6 +126,27 @@ test('a claim never sees a journal without what its last owner wrote', async () 
   await Promise.all([write(), claim(), claim(), claim()])
 })
 
+test('a claim whose lease ends before it has read its sagas does not take them for its own under the epoch of the next owner', async () => {
+  const { store, schema, drop } = await openStore(pool)
+  onTestFinished(drop)
+  const definition = { name: 'n', version: 1, hash: '0123456789abcdef' }
+  const other = { known: [definition], limit: 10, leaseMs: 60_000 }
+  await store.create({ id: '1', ...definition, input: '1', deadlineMs: null, leaseMs: null })
+  const slow = new PostgresSagaStore(
+    {
+      async query(text, params) {
+        const answer = await pool.query(text, params)
+        if (!text.includes('epoch = s.epoch + 1')) return answer
+        await sleep(30)
+        expect((await store.claim(other)).claimed).toHaveLength(1)
+        return answer
+      },
+    },
+    { schema },
+  )
+  expect((await slow.claim({ ...other, leaseMs: 5 })).claimed).toEqual([])
+})
+
 test('a transaction under way hides its saga from claims, also when its lease has run out', async () => {
   const { store } = await open()
   await store.create(newSaga('a', { leaseMs: 50 }))
