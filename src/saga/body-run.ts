@@ -1,27 +1,11 @@
-import { checkString, invalid } from '../kernel/check.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { TimeoutError } from '../kernel/errors.js'
-import type { Clock } from '../kernel/clock.js'
 import { CallContext } from '../kernel/policy.js'
-import type { CompensateContext, EmittedEvent, SagaTransaction } from './body.js'
-import { escapeName, type SagaNode, type StepNode } from './definition.js'
-import type { NodeState, SagaState, StoredEvent } from './journal.js'
+import type { SagaTransaction } from './body.js'
+import { BodyCall, type BodyScope } from './body-call.js'
+import type { StepNode } from './definition.js'
+import type { NodeState, StoredEvent } from './journal.js'
 import type { SagaInput } from './machine.js'
-import { resultsOf } from './results.js'
-
-/** What a body needs to know of its saga. */
-export interface BodyScope {
-  readonly sagaId: string
-  readonly createdAt: number
-  /** Text of the codec. */
-  readonly input: string
-  readonly state: SagaState
-  readonly fence: number
-  readonly visible: readonly SagaNode[]
-  readonly clock: Clock
-  readonly hasBus: boolean
-  readonly graceMs: number
-}
 
 /** One attempt of one body. Reports once how it ended; what it does after that is not listened to. */
 export class BodyRun {
@@ -34,9 +18,9 @@ export class BodyRun {
   constructor(
     readonly node: StepNode,
     readonly compensating: boolean,
-    private readonly scope: BodyScope,
+    readonly scope: BodyScope,
     private readonly report: (input: SagaInput) => void,
-    private readonly at: NodeState,
+    readonly at: NodeState,
   ) {
     this.#call = new CallContext(undefined, at.attempt)
     const timeoutMs = compensating ? node.compensateTimeoutMs : node.timeoutMs
@@ -50,6 +34,11 @@ export class BodyRun {
         timeoutMs,
         { keepAlive: true },
       )
+  }
+
+  /** Whether it has reported, or is not listened to any more. */
+  get isSettled(): boolean {
+    return this.#settled
   }
 
   /** @param tx what a transaction's body works through */
@@ -80,7 +69,7 @@ export class BodyRun {
     const emitted: StoredEvent[] = []
     let value: unknown
     try {
-      const context = this.#context(emitted)
+      const context = new BodyCall(this, this.#call, emitted)
       if (tx) Object.assign(context, { tx })
       value = await (this.compensating ? node.compensate?.(context) : node.run(context))
     } catch (error) {
@@ -113,63 +102,5 @@ export class BodyRun {
     this.#settled = true
     this.#cancelTimer?.()
     this.report(input)
-  }
-
-  #context(emitted: StoredEvent[]): CompensateContext<unknown, unknown, unknown> {
-    const { scope, compensating, node, at } = this
-    const { sagaId, state, visible, input, fence } = scope
-    const call = this.#call
-    const turn = at.generation === 0 ? '' : `.${at.generation}`
-    // the moment of creation is part of the keys, so that a new saga under an old id is not taken for the old one
-    const base = `${escapeName(sagaId)}@${scope.createdAt.toString(36)}/${node.path}`
-    const runKey = `${base}#run${turn}`
-    const key = compensating ? `${base}#compensate${turn}` : runKey
-    const text = compensating && at.outcome === 'done' ? at.value : undefined
-    const cache: { input?: unknown; results?: unknown; result?: unknown } = {}
-    return {
-      sagaId,
-      path: node.path,
-      key,
-      runKey,
-      fence,
-      attempt: at.attempt,
-      outcome: at.outcome,
-      get input() {
-        if (!('input' in cache)) cache.input = jsonCodec.decode(input)
-        return cache.input
-      },
-      get results() {
-        return (cache.results ??= resultsOf(state, visible))
-      },
-      get result() {
-        if (!('result' in cache)) cache.result = text === undefined ? undefined : jsonCodec.decode(text)
-        return cache.result
-      },
-      get signal() {
-        return call.signal
-      },
-      emit: (event) => {
-        if (this.#settled) return // this attempt does not count any more
-        if (!scope.hasBus) invalid('bus', `an event bus, because '${node.path}' emits`, undefined)
-        emitted.push(storedEvent(event, `${key}#${emitted.length}`, sagaId, scope.clock))
-      },
-    }
-  }
-}
-
-function storedEvent(
-  { type, data, key, headers = {} }: EmittedEvent,
-  id: string,
-  sagaId: string,
-  clock: Clock,
-): StoredEvent {
-  for (const [name, value] of Object.entries(headers)) checkString(`headers.${name}`, value, 0)
-  return {
-    id,
-    type: checkString('type', type),
-    data: jsonCodec.encode(data),
-    ...(key === undefined ? {} : { key: checkString('key', key, 0) }),
-    headers: { correlationId: sagaId, ...headers },
-    occurredAt: clock.epochMs(),
   }
 }

@@ -31,7 +31,7 @@ export class Committer {
   #schedule(): void {
     if (this.#scheduled || this.#inFlight === MOST_IN_FLIGHT) return
     this.#scheduled = true
-    queueMicrotask(() => {
+    void Promise.resolve().then(() => {
       this.#scheduled = false
       void this.#flush()
     })

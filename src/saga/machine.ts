@@ -102,11 +102,13 @@ export class SagaMachine {
   }
 
   /** Steps whose body is to be started now. */
-  *runnable(state: SagaState, { now, live }: Pick<Moment, 'now' | 'live'>): Generator<[StepNode, NodeState]> {
+  runnable(state: SagaState, { now, live }: Pick<Moment, 'now' | 'live'>): readonly (readonly [StepNode, NodeState])[] {
+    const found: [StepNode, NodeState][] = []
     for (const [path, at] of state.nodes) {
       const active = at.status === 'compensating' || (at.status === 'running' && state.direction === 'forward')
-      if (active && at.at <= now && !live.has(path)) yield [this.nodes.get(path) as StepNode, at]
+      if (active && at.at <= now && !live.has(path)) found.push([this.nodes.get(path) as StepNode, at])
     }
+    return found
   }
 
   /** Epoch milliseconds at which time alone moves the saga on; `Infinity`: never. */

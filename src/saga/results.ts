@@ -7,12 +7,21 @@ import { touched } from './structure.js'
  * What nodes gave, by name. Each value is read from its stored text when it is first looked at, into a copy of the reader's
  * own: a body can't change what others see, and sees the same before and after a crash.
  */
-export function resultsOf(state: SagaState, nodes: Iterable<SagaNode>): Record<string, unknown> {
+export const resultsOf = (state: SagaState, nodes: readonly SagaNode[]): Record<string, unknown> =>
+  collect(state, nodes, putLazily)
+
+/** As {@link resultsOf}, with every value read already. */
+export const plainResultsOf = (state: SagaState, nodes: readonly SagaNode[]): Record<string, unknown> =>
+  collect(state, nodes, putNow)
+
+type Put = (target: Record<string, unknown>, name: string, read: () => unknown) => void
+
+function collect(state: SagaState, nodes: readonly SagaNode[], put: Put): Record<string, unknown> {
   const results: Record<string, unknown> = {}
   for (const node of nodes) {
     if (node.kind === 'parallel') {
       if (node.branches.some((branch) => touched(state, branch.nodes)))
-        put(results, node.name, () => branchResults(state, node.branches, resultsOf))
+        put(results, node.name, () => ofBranches(state, node.branches, put))
     } else if (node.kind !== 'sleep') {
       const at = state.nodes.get(node.path)
       const text = at?.value
@@ -23,36 +32,30 @@ export function resultsOf(state: SagaState, nodes: Iterable<SagaNode>): Record<s
   return results
 }
 
-/** As {@link resultsOf}, with every value read already. */
-export function plainResultsOf(state: SagaState, nodes: Iterable<SagaNode>): Record<string, unknown> {
-  const results = resultsOf(state, nodes)
-  for (const node of nodes) {
-    if (node.kind === 'parallel' && Object.hasOwn(results, node.name))
-      put(results, node.name, () => branchResults(state, node.branches, plainResultsOf))
-    void results[node.name]
-  }
-  return results
-}
-
-function branchResults(
-  state: SagaState,
-  branches: readonly SagaBranch[],
-  read: typeof resultsOf,
-): Record<string, unknown> {
+function ofBranches(state: SagaState, branches: readonly SagaBranch[], put: Put): Record<string, unknown> {
   const results: Record<string, unknown> = {}
-  for (const { name, nodes } of branches) put(results, name, () => read(state, nodes))
-  for (const { name } of branches) void results[name]
+  for (const { name, nodes } of branches) putNow(results, name, () => collect(state, nodes, put))
   return results
 }
 
-/** Also under `__proto__`, which an assignment would not take for a name. */
-function put(target: object, name: string, read: () => unknown): void {
+const putNow: Put = (target, name, read) => {
+  const value = read()
+  // an assignment would not take this one for a name
+  if (name === '__proto__') putValue(target, name, value)
+  else target[name] = value
+}
+
+const putValue = (target: object, name: string, value: unknown): void => {
+  Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true })
+}
+
+const putLazily: Put = (target, name, read) => {
   Object.defineProperty(target, name, {
     enumerable: true,
     configurable: true,
     get() {
       const value = read()
-      Object.defineProperty(target, name, { value, enumerable: true, configurable: true, writable: true })
+      putValue(target, name, value)
       return value
     },
   })

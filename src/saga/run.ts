@@ -3,6 +3,7 @@ import type { Random } from '../kernel/random.js'
 import type { EventBus } from '../messaging/event-bus.js'
 import { aborted, lost } from './aborted.js'
 import type { SagaTransaction } from './body.js'
+import type { BodyScope } from './body-call.js'
 import { BodyRun } from './body-run.js'
 import type { Committer } from './committer.js'
 import type { SagaNode } from './definition.js'
@@ -45,7 +46,7 @@ export class SagaRun {
   readonly epoch: number
   readonly state: SagaState
   leaseUntil: number
-  readonly #saga: StoredSaga
+  readonly #scope: BodyScope
   readonly #clockOffset: number
   readonly #bodies = new Map<string, BodyRun>()
   #inputs: SagaInput[] = []
@@ -68,7 +69,7 @@ export class SagaRun {
 
   constructor(
     readonly machine: SagaMachine,
-    private readonly visible: ReadonlyMap<string, readonly SagaNode[]>,
+    visible: ReadonlyMap<string, readonly SagaNode[]>,
     private readonly host: RunHost,
     { saga, expired, leaseUntil, clockOffset }: Taken,
   ) {
@@ -76,7 +77,17 @@ export class SagaRun {
     this.epoch = saga.epoch
     this.state = machine.load(saga)
     this.leaseUntil = leaseUntil
-    this.#saga = saga
+    this.#scope = {
+      sagaId: saga.id,
+      createdAt: saga.createdAt,
+      input: saga.input,
+      state: this.state,
+      fence: saga.epoch,
+      visible,
+      clock: host.clock,
+      hasBus: host.bus !== undefined,
+      graceMs: host.graceMs,
+    }
     this.#clockOffset = clockOffset
     this.#inbox = [...saga.inbox]
     this.#seen = saga.lastMessage
@@ -275,24 +286,12 @@ export class SagaRun {
 
   #startBodies(): void {
     if (this.#closing) return
-    const { clock, bus, graceMs } = this.host
-    for (const [node, at] of [...this.machine.runnable(this.state, { now: this.#now(), live: this.#bodies })]) {
-      if (clock.now() >= this.leaseUntil) return this.lose()
+    for (const [node, at] of this.machine.runnable(this.state, { now: this.#now(), live: this.#bodies })) {
+      if (this.host.clock.now() >= this.leaseUntil) return this.lose()
       const { path } = node
       if (node.kind === 'transaction' && this.#transaction) continue // one after the other
-      const scope = {
-        sagaId: this.id,
-        createdAt: this.#saga.createdAt,
-        input: this.#saga.input,
-        state: this.state,
-        fence: this.epoch,
-        visible: this.visible.get(path) ?? [],
-        clock,
-        hasBus: bus !== undefined,
-        graceMs,
-      }
       const begin = (report: (input: SagaInput) => void, tx?: SagaTransaction): void => {
-        const body = new BodyRun(node, at.status === 'compensating', scope, report, at)
+        const body = new BodyRun(node, at.status === 'compensating', this.#scope, report, at)
         this.#bodies.set(path, body)
         body.start(tx) // it may end at once
       }
@@ -378,9 +377,11 @@ export class SagaRun {
   #arm(): void {
     if (this.#over || this.#closing) return
     this.#cancelTimer?.()
+    this.#cancelTimer = undefined
     const { state, machine } = this
     let dueAt = machine.dueAt(state, { live: this.#bodies })
     if (this.#transaction) dueAt = mayTurn(state) ? state.deadlineAt : Infinity
+    if (dueAt === Infinity) return
     const waitMs = dueAt - this.#now()
     this.#cancelTimer = this.host.clock.setTimer(() => this.proceed(), Math.max(0, waitMs), { keepAlive: true })
   }
