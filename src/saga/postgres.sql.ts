@@ -59,12 +59,17 @@ export const steps = (s: string): readonly (readonly string[])[] => [tables(s)]
 
 /** Text of the statements. */
 export const statements = (s: string) => ({
+  /** In the order of their keys, so that statements that create several never wait for each other in a circle. */
   create: `
     insert into ${s}.sagas (key, id, kind, name, version, hash, input, deadline_ms, created_at, updated_at, epoch, leased, wake_at)
-    select $1, $2, $3, $4, $5::int, $6, $7, $8::float8, now, now, ($9::float8 is not null)::int, $9::float8 is not null, now + coalesce($9::float8, 0)
-    from ${s}.saga_now() as now
+    select c.key, c.id, c.kind, c.name, c.version, c.hash, c.input, c.deadline_ms, now, now,
+      (c.lease_ms is not null)::int, c.lease_ms is not null, now + coalesce(c.lease_ms, 0)
+    from ${s}.saga_now() as now,
+      unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[], $8::float8[], $9::float8[])
+        as c (key, id, kind, name, version, hash, input, deadline_ms, lease_ms)
+    order by c.key collate "C"
     on conflict (key) do nothing
-    returning created_at as now`,
+    returning key, created_at as now`,
 
   read: `
     select s.key, s.id, s.name, s.version, s.hash, s.input, s.deadline_ms, s.status, s.created_at, s.updated_at, s.epoch,
@@ -114,7 +119,10 @@ export const statements = (s: string) => ({
     update ${s}.sagas s set wake_at = ${s}.saga_now() + $3 from mine where s.key = mine.key
     returning s.key, s.last_message`,
 
-  /** Each transition wholly or not at all; at most one of a saga. */
+  /**
+   * Each transition wholly or not at all; at most one of a saga. Rows are looked up one by one: with a join, a connection that prepared the
+   * statement when the table was small would go on reading all of it.
+   */
   commit: `
     with t as materialized (
       select * from unnest($1::text[], $2::int[], $3::int[], $4::text[], $5::smallint[], $6::int[], $7::float8[], $8::float8[])
@@ -122,8 +130,9 @@ export const statements = (s: string) => ({
     ),
     now as materialized (select ${s}.saga_now() as now),
     held as materialized (
-      select s.key, s.no, s.epoch, s.records, s.leased, s.last_message from ${s}.sagas s
-      where s.key = any ($1::text[]) order by s.key for update
+      select s.* from (select key from unnest($1::text[]) as k (key) order by key collate "C") as k, lateral (
+        select s.key, s.no, s.epoch, s.records, s.leased, s.last_message from ${s}.sagas s where s.key = k.key for update
+      ) as s
     ),
     fits as materialized (
       select t.*, held.no, now.now,

@@ -18,6 +18,7 @@ import {
 import { Herald, type SqlListener } from '../kernel/postgres-herald.js'
 import { migrate, READ_COMMITTED, sqlIdentifier } from '../kernel/postgres-schema.js'
 import type { SagaTransaction } from './body.js'
+import { Grouped } from './grouped.js'
 import { SAGA_STATUSES } from './journal.js'
 import { kindOf, sagaOf, summaryOf } from './postgres-rows.js'
 import { statements, steps } from './postgres.sql.js'
@@ -71,7 +72,7 @@ const LARGEST_SWEEP = 1_000
 
 /**
  * Sagas in PostgreSQL ≥ 12: `pg` Pool (best), `pg` Client, or PGlite. The transitions that an orchestrator writes at one moment travel in one
- * statement. `.transaction` steps get a transaction of this database; on a single connection (`pg` Client, PGlite) everything else waits
+ * statement, and so do sagas that are created at one moment. `.transaction` steps get a transaction of this database; on a single connection (`pg` Client, PGlite) everything else waits
  * for its end.
  */
 export class PostgresSagaStore implements SagaStore {
@@ -84,6 +85,7 @@ export class PostgresSagaStore implements SagaStore {
   readonly #sql: ReturnType<typeof statements>
   readonly #herald: Herald
   readonly #wakes: Wakes
+  readonly #creates = new Grouped((sagas: readonly NewSaga[]) => this.#createAll(sagas))
   readonly #prepare: boolean
   readonly #retainMs: number
   #sweptAt = -Infinity
@@ -113,15 +115,13 @@ export class PostgresSagaStore implements SagaStore {
     await migrate(this.#db, this.#schema, 'saga', steps(this.#s))
   }
 
-  async create({ id, leaseMs, ...saga }: NewSaga): Promise<Created> {
+  async create(newSaga: NewSaga): Promise<Created> {
+    const { id, leaseMs, ...saga } = newSaga
     const key = toSqlKey(id)
-    const { name, version, hash, input, deadlineMs } = saga
-    const params = [key, ...[key === toSqlText(id) ? null : toSqlText(id), kindOf(saga), toSqlText(name)]]
     for (;;) {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
-      const [row] = await this.#ask(this.#sql.create, [...params, version, hash, input, deadlineMs, leaseMs])
-      if (row) {
-        const now = Number(row['now'])
+      const now = await this.#creates.add(newSaga).catch((error: unknown) => this.#createAlone(newSaga, error))
+      if (now !== undefined) {
         this.#told(id, leaseMs ?? 0)
         return { created: true, now, saga: { id, ...saga, ...fresh(now, leaseMs === null ? 0 : 1) } }
       }
@@ -269,6 +269,35 @@ export class PostgresSagaStore implements SagaStore {
     return rows.map(summaryOf)
   }
 
+  /** @returns when each was created; `undefined`: there was one of this id */
+  async #createAll(sagas: readonly NewSaga[]): Promise<readonly (number | undefined)[]> {
+    const keys = sagas.map(({ id }) => toSqlKey(id))
+    const rows = await this.#ask(this.#sql.create, [
+      keys,
+      sagas.map(({ id }, i) => (keys[i] === toSqlText(id) ? null : toSqlText(id))),
+      sagas.map(kindOf),
+      sagas.map(({ name }) => toSqlText(name)),
+      sagas.map(({ version }) => version),
+      sagas.map(({ hash }) => hash),
+      sagas.map(({ input }) => input),
+      sagas.map(({ deadlineMs }) => deadlineMs),
+      sagas.map(({ leaseMs }) => leaseMs),
+    ])
+    const created = new Map(rows.map((row) => [row['key'] as string, Number(row['now'])]))
+    return keys.map((key) => {
+      const now = created.get(key)
+      created.delete(key) // of several of one id the first was created
+      return now
+    })
+  }
+
+  /** The server refused a value that may be another one's. */
+  async #createAlone(saga: NewSaga, error: unknown): Promise<number | undefined> {
+    const { code } = ((error as Error).cause ?? {}) as { code?: unknown }
+    if (typeof code !== 'string' || !DATA_EXCEPTION.test(code)) throw error
+    return (await this.#createAll([saga]))[0]
+  }
+
   async #write(on: SqlQueryable, transitions: readonly Transition[]): Promise<readonly Fenced[]> {
     const consumed = transitions.flatMap((t, i) => t.consumed.map((number) => [i + 1, number] as const))
     const rows = await queryRows(
@@ -332,5 +361,7 @@ interface Counted {
 }
 
 const FENCED = new Error('fenced')
+/** Of SQLSTATE: nothing has run. */
+const DATA_EXCEPTION = /^22...$/
 /** When to look again for a saga that is due while somebody has it locked. */
 const LOCKED_MS = 100

@@ -35,6 +35,37 @@ test('the tables are made once when eight processes start at the same moment', a
   expect((await store.create(newSaga('a'))).created).toBe(true)
 })
 
+test('sagas that are created at one moment travel together: of several of one id one is new, and what is refused fails alone', async () => {
+  const { schema } = await open()
+  let statements = 0
+  const counting = {
+    totalCount: 1,
+    connect: () => pool.connect(),
+    query: (text: string, params?: unknown[]) => {
+      statements++
+      return pool.query(text, params)
+    },
+  }
+  const store = new PostgresSagaStore(counting, { schema })
+  const long = 'x'.repeat(10_000)
+  const ids = ['b', 'a', long, 'c', 'd']
+  const created = await Promise.all(ids.map((id) => store.create(newSaga(id, { leaseMs: 1_000 }))))
+  expect(created.map(({ created: isNew, saga: { id, epoch } }) => [isNew, id, epoch])).toEqual(
+    ids.map((id) => [true, id, 1]),
+  )
+  expect(statements).toBe(1)
+
+  const twice = await Promise.all(['e', 'f', 'e', 'a'].map((id) => store.create(newSaga(id))))
+  expect(twice.map(({ created: isNew }) => isNew)).toEqual([true, true, false, false])
+  expect(twice[2]!.saga).toEqual(twice[0]!.saga)
+
+  const tooLarge = store.create(newSaga('g', { version: 2 ** 40 }))
+  const beside = store.create(newSaga('h'))
+  await expect(tooLarge).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  expect((await beside).created).toBe(true)
+  expect(await store.read('g')).toBeUndefined()
+})
+
 test('an ended saga is deleted after its time with all that is its own, and its id starts clean', async () => {
   const { store, schema } = await open({ retainMs: 50 })
   const signal = { sagaId: 'a', kind: 'signal', name: 's', payload: '1', dedupeId: 'd' } as const

@@ -1,0 +1,51 @@
+const LARGEST = 500
+const MOST_UNDER_WAY = 2
+
+interface Waiting<T, R> {
+  readonly one: T
+  readonly resolve: (answer: R) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** Sends what comes at one moment, or while two calls are under way, together in one call. */
+export class Grouped<T, R> {
+  #waiting: Waiting<T, R>[] = []
+  #underWay = 0
+  #scheduled = false
+
+  /** @param send answers in the order of what it is given */
+  constructor(private readonly send: (all: readonly T[]) => Promise<readonly R[]>) {}
+
+  /** Rejects with what `send` threw, for whichever of them. */
+  add(one: T): Promise<R> {
+    return new Promise((resolve, reject) => {
+      this.#waiting.push({ one, resolve, reject })
+      this.#schedule()
+    })
+  }
+
+  #schedule(): void {
+    if (this.#scheduled || this.#underWay === MOST_UNDER_WAY) return
+    this.#scheduled = true
+    void Promise.resolve().then(() => {
+      this.#scheduled = false
+      void this.#flush()
+    })
+  }
+
+  async #flush(): Promise<void> {
+    const batch = this.#waiting.splice(0, LARGEST)
+    if (batch.length === 0) return
+    this.#underWay++
+    if (this.#waiting.length > 0) this.#schedule()
+    try {
+      const answers = await this.send(batch.map(({ one }) => one))
+      for (const [i, { resolve }] of batch.entries()) resolve(answers[i] as R)
+    } catch (error) {
+      for (const { reject } of batch) reject(error)
+    } finally {
+      this.#underWay--
+      if (this.#waiting.length > 0) this.#schedule()
+    }
+  }
+}
