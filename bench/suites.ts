@@ -18,4 +18,7 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'event-sourcing-postgres-readers': async () =>
     (await import('./event-sourcing-postgres-readers.js')).eventSourcingPostgresReaders(),
   'event-sourcing-redis': async () => (await import('./event-sourcing-redis.js')).eventSourcingRedis(),
+  saga: async () => (await import('./saga.js')).saga(),
+  'saga-postgres': async () => (await import('./saga-postgres.js')).sagaPostgres(),
+  'saga-redis': async () => (await import('./saga-redis.js')).sagaRedis(),
 }
