@@ -264,7 +264,7 @@ export function sagaStoreContract(
     const { saga } = await store.create(newSaga('a', { leaseMs: 60_000 }))
     const order: string[] = []
     const work = async (): Promise<void> => void order.push('work')
-    const record = (): Transition => (order.push('record'), transition(saga))
+    const record = (): Transition => (order.push('record'), transition(saga, { next: { leaseMs: 60_000 } }))
     expect(await store.transaction(work, record)).toBe('ok')
     expect(order).toEqual(['work', 'record'])
     expect((await store.read('a'))?.journal).toHaveLength(1)
