@@ -1,140 +1,155 @@
-// The outbox's relay and the inbox beside the statements that they cannot do without. Ratios count, not figures.
-//   npx tsx bench/messaging-postgres.ts
-import { Redis } from 'ioredis'
 import pg from 'pg'
-import { PostgresInbox, PostgresOutbox } from '../src/messaging/postgres.js'
-import { Servers } from '../scripts/servers.mjs'
+import { PostgresInbox, PostgresOutbox } from 'holdfast/messaging/postgres'
+import { sequential, type Candidate, type Comparison, type Survey } from './harness.js'
+import { consumed, type Way } from './messaging-consumed.js'
+import { Counter, data, message, OURS, text, TYPE } from './messaging-kit.js'
+import { databases, poolOn } from './saga-postgres-stores.js'
 
-const servers = new Servers()
-const [postgres, redisServer] = await Promise.all([servers.postgres(), servers.redis()])
-const pool = new pg.Pool({ connectionString: postgres.url, max: 8 })
-const redis = new Redis(redisServer.url)
-const COUNT = 20_000
-const median = (all: number[]): number => all.toSorted((a, b) => a - b)[all.length >> 1]!
-const perSecond = async (count: number, work: () => Promise<unknown>): Promise<number> => {
-  const began = performance.now()
-  await work()
-  return (count / (performance.now() - began)) * 1_000
+const BATCH = 100
+const CALLERS = 16
+
+let ids = 0
+const freshId = (): string => `message-${ids++}`
+const effect = { name: 'effect', text: 'insert into effects select id, $2 from unnest($1::text[]) as id' }
+
+const TABLES = `
+  create table effects (id text, data text);
+  create table seen (grp text, id text, at timestamptz not null default now(), primary key (grp, id));
+  create table outgoing (no bigserial primary key, id text, type text, data text)`
+
+async function inTransaction(pool: pg.Pool, work: (client: pg.PoolClient) => Promise<unknown>): Promise<void> {
+  const client = await pool.connect()
+  await client.query('begin')
+  await work(client)
+  await client.query('commit')
+  client.release()
 }
 
-const xadd = async (all: readonly { readonly id: string; readonly text: string }[]): Promise<void> => {
-  const line = redis.pipeline()
-  for (const { id, text } of all) line.xadd('bench', 'MAXLEN', '~', 1_000, '*', 'id', id, 'text', text)
-  await line.exec()
-}
-const outbox = new PostgresOutbox(pool, { schema: 'bench' })
-const inbox = new PostgresInbox(pool, { schema: 'bench' })
-await outbox.migrate()
-await inbox.migrate()
-await pool.query(
-  'create table raw_outbox (no bigint generated always as identity primary key, id text, type text, key text, text text)',
-)
-await pool.query('create table raw_inbox (grp text, id text, primary key (grp, id))')
-await pool.query('create table effects (id text)')
+/** Of messages that may have been handled, those that have not, and their effect, in one transaction. */
+const byHand = (pool: pg.Pool, count: number): Candidate['batch'] =>
+  sequential(() =>
+    inTransaction(pool, async (client) => {
+      const { rows } = await client.query<{ id: string }>({
+        name: 'seen',
+        text: `insert into seen (grp, id) select 'g', id from unnest($1::text[]) as id on conflict do nothing returning id`,
+        values: [Array.from({ length: count }, freshId)],
+      })
+      await client.query({ ...effect, values: [rows.map(({ id }) => id), text] })
+    }),
+  )
 
-const message = (i: number) => ({
-  id: `message-${i}`,
-  type: 'OrderPlaced',
-  key: `order-${i % 1_000}`,
-  data: { orderId: `order-${i}`, cents: i },
+async function inboxes(pool: pg.Pool): Promise<readonly Comparison[]> {
+  const inbox = new PostgresInbox(pool)
+  await inbox.migrate()
+  const [four, batch] = ['pg, four statements (floor)', `pg, ${BATCH} in a transaction (floor)`]
+  return [
+    {
+      title: `Inbox on PostgreSQL, one message at a time, ${CALLERS} at once`,
+      callers: CALLERS,
+      candidates: [
+        { name: four, batch: byHand(pool, 1) },
+        {
+          name: OURS,
+          batch: sequential(() => {
+            const id = freshId()
+            return inbox.once('g', id, async (tx) => void (await tx.query(effect.text, [[id], text])))
+          }),
+        },
+      ],
+      targets: [{ candidate: OURS, than: four, rate: 0.8 }],
+    },
+    {
+      title: `Inbox on PostgreSQL, batches of ${BATCH}`,
+      callers: 2,
+      candidates: [
+        { name: batch, batch: byHand(pool, BATCH) },
+        {
+          name: OURS,
+          batch: sequential(() =>
+            inbox.onceEach('g', Array.from({ length: BATCH }, freshId), async (tx, fresh) => {
+              await tx.query(effect.text, [fresh, text])
+            }),
+          ),
+        },
+      ],
+      targets: [{ candidate: OURS, than: batch, rate: 0.6 }],
+    },
+  ]
+}
+
+const RELAYED = 5_000
+const WAITS = 1
+
+/** What takes what is relayed: as long as a broker in the same rack takes to confirm. */
+const broker = (counter: Counter) => ({
+  publish: async (messages: object | readonly object[]): Promise<void> => {
+    await new Promise((resolve) => setTimeout(resolve, WAITS))
+    for (const _ of Array.isArray(messages) ? messages : [messages]) counter.add()
+  },
 })
-const BATCH = 500
 
-async function rawRelay(): Promise<number> {
-  await pool.query(
-    `insert into raw_outbox (id, type, key, text) select 'message-' || i, 'OrderPlaced', 'order-' || (i % 1000), $2 from generate_series(1, $1) i`,
-    [COUNT, JSON.stringify({ data: message(1).data, headers: {} })],
-  )
-  return perSecond(COUNT, async () => {
-    for (;;) {
-      const { rows } = await pool.query({
-        name: 'read',
-        text: 'select * from raw_outbox order by no limit $1',
-        values: [BATCH],
+/** Pages of rows, published, then deleted. */
+const relayByHand = (pool: pg.Pool): Way => ({
+  name: 'pg, pages of 500 published and deleted (floor)',
+  fill: (count) =>
+    pool.query(`insert into outgoing (id, type, data) select 'm-' || i, $2, $3 from generate_series(1, $1::int) as i`, [
+      ...[count, TYPE, text],
+    ]),
+  take: async (count) => {
+    const counter = new Counter()
+    const { publish } = broker(counter)
+    for (let taken = 0; taken < count;) {
+      // oxlint-disable no-await-in-loop -- one page after the other
+      const { rows } = await pool.query<{ no: string; data: string }>({
+        name: 'page',
+        text: 'select * from outgoing order by no limit 500',
       })
-      if (rows.length === 0) return
-      await xadd(rows)
+      await publish(rows.map((row) => ({ ...row, data: JSON.parse(row.data) as unknown })))
       await pool.query({
-        name: 'del',
-        text: 'delete from raw_outbox where no = any ($1)',
-        values: [rows.map((row) => row.no)],
+        name: 'done',
+        text: 'delete from outgoing where no = any ($1::bigint[])',
+        values: [rows.map(({ no }) => no)],
       })
+      // oxlint-enable no-await-in-loop
+      taken += rows.length
     }
-  })
+    return async () => {}
+  },
+})
+
+async function relayOfOurs(pool: pg.Pool): Promise<Way> {
+  const outbox = new PostgresOutbox(pool)
+  await outbox.migrate()
+  return {
+    name: OURS,
+    fill: (count) =>
+      inTransaction(pool, (client) =>
+        outbox.put(
+          client,
+          Array.from({ length: count }, (_, i) => ({ ...message, key: `order-${i % 100}`, data })),
+        ),
+      ),
+    take: async (count) => {
+      const counter = new Counter()
+      const relay = outbox.relay(broker(counter))
+      await counter.until(count)
+      return () => relay.close()
+    },
+  }
 }
 
-async function relay(): Promise<number> {
-  // one transaction a message, as most are: written beforehand
-  for (let i = 0; i < COUNT; i += 1_000)
-    await pool.query(`do $$ begin for i in ${i}..${i + 999} loop
-      perform bench.outbox_put(array['message-' || i], array['OrderPlaced'], array['order-' || (i % 1000)], array[0]::float8[],
-        array['${JSON.stringify({ data: message(1).data, headers: {} })}']);
-      commit; end loop; end $$`)
-  let seen = 0
-  let end = (): void => {}
-  const all = new Promise<void>((resolve) => (end = resolve))
-  return perSecond(COUNT, async () => {
-    const running = outbox.relay({
-      publish: async (messages) => {
-        const list = [messages].flat()
-        await xadd(list.map(({ id, data, headers }) => ({ id: id!, text: JSON.stringify({ data, headers }) })))
-        if ((seen += list.length) === COUNT) end()
-      },
-    })
-    await all
-    await running.close()
-  })
+/** What is written in the transaction of its cause or its effect, on a PostgreSQL that waits for the disk. */
+export async function messagingPostgres(): Promise<readonly (Comparison | Survey)[]> {
+  const database = await databases()
+  const pool = poolOn(await database('messages'))
+  await pool.query(TABLES)
+  return [
+    ...(await inboxes(pool)),
+    consumed(
+      `Outbox on PostgreSQL, ${RELAYED.toLocaleString('en-US')} messages relayed to a bus that takes ${WAITS} ms`,
+      RELAYED,
+      async () => [relayByHand(pool), await relayOfOurs(pool)],
+      0.8,
+    ),
+  ]
 }
-
-let next = 0
-const ids = (n: number): string[] => Array.from({ length: n }, () => `id-${next++}`)
-const rawInbox = (): Promise<number> =>
-  perSecond(COUNT, async () => {
-    for (let i = 0; i < COUNT; i += 100) {
-      await pool.query({
-        name: 'inbox',
-        text: `with fresh as (insert into raw_inbox select 'g', unnest($1::text[]) on conflict do nothing returning id) insert into effects select id from fresh`,
-        values: [ids(100)],
-      })
-    }
-  })
-const inboxBatches = (): Promise<number> =>
-  perSecond(COUNT, async () => {
-    for (let i = 0; i < COUNT; i += 100)
-      await inbox.onceEach('g', ids(100), async (tx, fresh) => {
-        await tx.query('insert into effects select unnest($1::text[])', [fresh as string[]])
-      })
-  })
-const FEW = 2_000
-const fourStatements = (): Promise<number> =>
-  perSecond(FEW, async () => {
-    const client = await pool.connect()
-    for (const id of ids(FEW)) {
-      await client.query('begin')
-      await client.query(`insert into raw_inbox values ('g', $1) on conflict do nothing returning id`, [id])
-      await client.query('insert into effects values ($1)', [id])
-      await client.query('commit')
-    }
-    client.release()
-  })
-const inboxOnce = (): Promise<number> =>
-  perSecond(FEW, async () => {
-    for (const id of ids(FEW))
-      await inbox.once('g', id, async (tx) => void (await tx.query('insert into effects values ($1)', [id])))
-  })
-
-for (const [name, floor, ours] of [
-  ['relay to Redis, batches of 500', rawRelay, relay],
-  ['inbox, batches of 100', rawInbox, inboxBatches],
-  ['inbox, one by one', fourStatements, inboxOnce],
-] as const) {
-  const figures: [number, number][] = []
-  for (let round = 0; round < 5; round++) figures.push([await floor(), await ours()])
-  const ratio = median(figures.map(([a, b]) => b / a))
-  console.log(
-    `${name}: floor ${Math.round(median(figures.map(([a]) => a)))}/s, holdfast ${Math.round(median(figures.map(([, b]) => b)))}/s, ratio ${ratio.toFixed(2)}`,
-  )
-}
-await pool.end()
-await redis.quit()
-await servers.stop()
