@@ -12,7 +12,7 @@ export interface EmittedEvent {
   readonly headers?: Readonly<Record<string, string>> | undefined
 }
 
-/** What every body of a saga is given. */
+/** What every body of a saga is given. Take what you need by name: some of it is made when it is first read, and a spread copy lacks it. */
 export interface BodyContext<Input, Results> {
   /** The id given to `run`. */
   readonly sagaId: string
