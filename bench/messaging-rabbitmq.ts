@@ -93,7 +93,7 @@ export async function messagingRabbitMq(): Promise<readonly (Comparison | Survey
     ...[1, 10, 100].map((at) =>
       consumed(
         `Messages from RabbitMQ, handled, ${at} at a time`,
-        at === 1 ? 500 : 2_000,
+        at === 1 ? 200 : 2_000,
         async () => [await byHand(url, at), await ours(url, at)],
         RATE,
       ),

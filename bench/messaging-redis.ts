@@ -77,7 +77,7 @@ export async function messagingRedis(): Promise<readonly (Comparison | Survey)[]
     ...[1, 10, 100].map((at) =>
       consumed(
         `Messages from Redis Streams, handled, ${at} at a time`,
-        at === 1 ? 500 : 2_000,
+        at === 1 ? 200 : 2_000,
         async () => [await byHand(url, at), await ours(url, at)],
         RATE,
       ),
