@@ -7,6 +7,7 @@ import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
 import type { Message } from './message.js'
 import { sameTypes, type DeliverySource, type Subscription, type Outcome, type Surroundings } from './subscription.js'
 import { openMessage, type StoredMessage } from './stored-message.js'
+import { tellDeath, tellOutcome } from './telling.js'
 
 /** After so many deliveries the host gets a turn, so that messages that beget messages starve no timer and no socket. */
 const BURST = 1_000
@@ -75,18 +76,14 @@ export class MemoryGroup implements DeliverySource {
   }
 
   settle(delivery: Delivery, outcome: Outcome, attempt: number, durationMs: number): void {
-    const { events } = this.surroundings
-    const about = { group: this.name, id: delivery.message.id, type: delivery.message.type, attempt }
     if (outcome.kind === 'done') {
       this.#backlog.done(delivery)
-      if (events.has('handled')) events.emit('handled', { ...about, durationMs })
     } else {
       delivery.firstError ??= failureOf(outcome.error)
       if (outcome.kind === 'dead') this.#bury(delivery, outcome.reason, outcome.error)
       else this.#sleep(delivery, outcome.afterMs)
-      const retryInMs = outcome.kind === 'retry' ? outcome.afterMs : undefined
-      if (events.has('failed')) events.emit('failed', { ...about, durationMs, error: outcome.error, retryInMs })
     }
+    tellOutcome(this.surroundings.events, { group: this.name, attempt, durationMs }, delivery, outcome)
     this.#schedule()
   }
 
@@ -126,9 +123,7 @@ export class MemoryGroup implements DeliverySource {
   #bury(delivery: Delivery, reason: DeadLetter['reason'], error: unknown): void {
     const { events, clock } = this.surroundings
     this.#backlog.bury(delivery, { reason, lastError: failureOf(error), diedAt: new Date(clock.epochMs()) })
-    if (!events.has('deadLetter')) return
-    const { message, attempts } = delivery
-    events.emit('deadLetter', { group: this.name, id: message.id, type: message.type, reason, attempts, error })
+    tellDeath(events, this.name, delivery, { reason, error })
   }
 
   /** Deliveries begin in a turn of their own: never inside `publish`, nor inside the handler that has just ended. */

@@ -3,21 +3,16 @@ import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
 import { systemRandom, type Random } from '../kernel/random.js'
-import { validate, type StandardSchema } from '../kernel/schema.js'
+import type { StandardSchema } from '../kernel/schema.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import { BacklogFullError, UnroutedError } from './errors.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
 import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
 import { MemoryGroup } from './memory-group.js'
 import { Subscription } from './subscription.js'
-import {
-  completeMessage,
-  schemasByType,
-  type MessageOf,
-  type OutgoingMessage,
-  type OutgoingMessageOf,
-} from './message.js'
-import { openMessage, sealMessage, type StoredMessage } from './stored-message.js'
+import type { MessageOf, OutgoingMessageOf } from './message.js'
+import { Outbound } from './outbound.js'
+import type { StoredMessage } from './stored-message.js'
 
 /** How a {@link MemoryEventBus} keeps messages. */
 export interface MemoryEventBusOptions<Messages extends object = Record<string, unknown>> {
@@ -47,13 +42,11 @@ export interface MemoryEventBusOptions<Messages extends object = Record<string, 
 export class MemoryEventBus<Messages extends object = Record<string, unknown>> implements EventBus<Messages> {
   readonly #groups = new Map<string, MemoryGroup>()
   readonly #events = new Emitter<MemoryEventBusEvents>()
-  readonly #schemas: ReadonlyMap<string, StandardSchema>
+  readonly #outbound: Outbound
   readonly #maxBacklog: number
   readonly #rejectUnrouted: boolean
   readonly #clock: Clock
   readonly #random: Random
-  /** The publish that was called last: the next one stores after it. Never rejects. */
-  #lastPublish: Promise<unknown> = Promise.resolve()
   #closing: Promise<void> | undefined
   #closed = false
 
@@ -67,7 +60,7 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
   }: MemoryEventBusOptions<Messages> = {}) {
     this.#maxBacklog = checkInteger('maxBacklog', maxBacklog, 1)
     this.#rejectUnrouted = checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject'
-    this.#schemas = schemasByType(schema)
+    this.#outbound = new Outbound(schema, clock)
     this.#clock = clock
     this.#random = checkFunction('random', random)
   }
@@ -83,13 +76,7 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
   }
 
   async publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
-    const list = (Array.isArray(messages) ? messages : [messages]) as readonly OutgoingMessage[]
-    const sealed = list.map((message) => sealMessage(completeMessage(message, this.#clock))) // before anything waits: it is the publisher's until now
-    if (this.#schemas.size === 0) return this.#store(sealed)
-    const checked = Promise.all(sealed.map((message) => this.#check(message)))
-    const stored = this.#lastPublish.then(async () => this.#store(await checked))
-    this.#lastPublish = Promise.allSettled([stored, checked])
-    return stored
+    return this.#outbound.publish(messages, (sealed) => this.#store(sealed))
   }
 
   async subscribe<Type extends keyof Messages & string, Tx = undefined>(
@@ -143,16 +130,10 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#groups.values()].flatMap(({ subscriptions }) => subscriptions.map((s) => s.close())))
+    await Promise.all(
+      [...this.#groups.values()].flatMap(({ subscriptions }) => [...subscriptions].map((s) => s.close())),
+    )
     this.#closed = true
-  }
-
-  /** The message as its validator gives it back. */
-  async #check(message: StoredMessage): Promise<StoredMessage> {
-    const schema = this.#schemas.get(message.type)
-    if (!schema) return message
-    const opened = openMessage(message)
-    return sealMessage({ ...opened, data: await validate(schema, opened.data, `message '${message.type}'`) })
   }
 
   #store(messages: readonly StoredMessage[]): void {

@@ -125,6 +125,31 @@ export function closeLaws(law: Law): void {
     await t.bus[Symbol.asyncDispose]()
   })
 
+  law('closing the bus closes every subscription of a group, and waits for the handlers of each', async (t) => {
+    const gates = ['one', 'two', 'three'].map((name) => ({ name, ...gate() }))
+    const running: string[] = []
+    for (const { name, opened } of gates)
+      await t.subscribe(
+        'g',
+        ['A'],
+        async () => {
+          running.push(name)
+          await opened
+        },
+        { concurrency: 1, graceMs: Infinity },
+      )
+    await t.bus.publish(t.many(3, 'A'))
+    await t.until(() => running.length === 3)
+    let closed = false
+    const closing = t.bus.close().then(() => (closed = true))
+    for (const at of [0, 2, 1]) {
+      await t.advance(30)
+      expect(closed).toBe(false)
+      gates[at]!.open()
+    }
+    await closing
+  })
+
   law('a closed bus refuses to publish and to subscribe', async (t) => {
     await t.collect('g', ['A'])
     await t.bus.close()
