@@ -140,6 +140,7 @@ describe('a subpath', () => {
     'holdfast/event-sourcing/redis': /^(kernel|event-sourcing)\//,
     'holdfast/messaging': /^(kernel|messaging)\//,
     'holdfast/messaging/postgres': /^(kernel|messaging)\//,
+    'holdfast/messaging/redis': /^(kernel|messaging)\//,
     'holdfast/cqrs': /^(kernel|event-sourcing|cqrs)\//,
     'holdfast/saga': /^(kernel|messaging|resilience|saga)\//,
     'holdfast/saga/postgres': /^(kernel|messaging|resilience|saga)\//,

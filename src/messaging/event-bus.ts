@@ -114,7 +114,10 @@ export interface RedeliveryOptions {
 export interface DeliveryContext<Tx = undefined> {
   /** Which delivery of this message to this group this is, from 1; begins anew when a dead letter is requeued. */
   readonly attempt: number
-  /** Aborts when `close()` stops waiting for this handler: its message has been given back. Made when first read. */
+  /**
+   * Aborts when the message is no longer this handler's: `close()` has stopped waiting and given it back, or the broker has
+   * taken it back. Made when first read.
+   */
   readonly signal: AbortSignal
   /** The transaction of the subscription's `inbox`; `undefined` without one. */
   readonly tx: Tx

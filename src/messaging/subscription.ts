@@ -26,6 +26,8 @@ export interface DeliverySource {
   settle(delivery: Delivery, outcome: Outcome, attempt: number, durationMs: number): void
   giveBack(delivery: Delivery): void
   leave(subscription: Subscription): void
+  /** Resolves when the broker has been told of all that was settled and given back, or can't be told. Never rejects. */
+  told?(): Promise<void>
 }
 
 /** What a subscription needs of the bus. */
@@ -83,6 +85,11 @@ export class Subscription implements BusSubscription {
     return this.#running.size < this.#concurrency
   }
 
+  /** How many more handlers it has a place for. */
+  get places(): number {
+    return this.#concurrency - this.#running.size
+  }
+
   /** Hands one delivery to the handler and brings back how it ended. Never rejects. */
   async run(delivery: Delivery): Promise<void> {
     const { clock } = this.surroundings
@@ -93,6 +100,15 @@ export class Subscription implements BusSubscription {
     if (!this.#running.delete(delivery)) return // given back when the grace time ran out: this is old news
     this.source.settle(delivery, outcome, context.attempt, clock.now() - began)
     if (this.#running.size === 0) this.#onIdle?.()
+  }
+
+  /** The broker has taken back all that runs here, to hand it to somebody else: how it ends no longer counts. */
+  revoke(reason: unknown): void {
+    for (const [delivery, context] of [...this.#running]) {
+      this.#running.delete(delivery)
+      context.abort(reason)
+    }
+    this.#onIdle?.()
   }
 
   close(): Promise<void> {
@@ -112,6 +128,7 @@ export class Subscription implements BusSubscription {
       this.source.giveBack(delivery)
       context.abort(new ClosedError(`the subscription of group ${show(this.group)} was closed`))
     }
+    await this.source.told?.()
   }
 
   #idleOrLate(): Promise<void> {

@@ -1,0 +1,174 @@
+import { StoreError } from '../kernel/errors.js'
+import { randomId } from '../kernel/random.js'
+import { textOf } from '../kernel/redis-names.js'
+import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
+import { BacklogFullError, UnroutedError } from './errors.js'
+import type { BusNames } from './redis-names.js'
+import { messageFields } from './redis-rows.js'
+import { publishLua } from './redis.lua.js'
+import type { StoredMessage } from './stored-message.js'
+
+const script = defineScript(publishLua)
+
+/** Messages, and characters of them, in one script call: longer ones would hold up the server's other clients. */
+const MOST_MESSAGES = 256
+const MOST_SIZE = 1_000_000
+/** How long the server remembers what it answered, for the case that the client sends a call again. */
+const KEPT_MS = 86_400_000
+
+/** Who takes what, as the server had it last. */
+interface Route {
+  readonly group: string
+  readonly order: 'k' | 'n'
+  /** `undefined` takes all. */
+  readonly types: ReadonlySet<string> | undefined
+}
+
+interface Waiting {
+  readonly messages: readonly StoredMessage[]
+  readonly resolve: (reached: Reached) => void
+  readonly reject: (error: unknown) => void
+}
+
+/** Whom a publish reached. */
+export interface Reached {
+  readonly groups: ReadonlySet<string>
+  /** Those that no group takes. */
+  readonly nobody: readonly StoredMessage[]
+}
+
+/** What a publisher needs of the bus. */
+export interface PublisherSettings {
+  readonly maxBacklog: number
+  readonly rejectUnrouted: boolean
+  /** Makes those of the bus's own groups again that the server no longer knows. @returns whether it had to */
+  readonly restore: (known: ReadonlySet<string>) => Promise<boolean>
+}
+
+/** Sends what is published: one script call at a time, so that calls keep their order, with all that has come meanwhile. */
+export class RedisPublisher {
+  readonly #sender = randomId()
+  #queue: Waiting[] = []
+  #sending: Promise<void> | undefined
+  #run = 0
+  #version = ''
+  #routes: readonly Route[] = []
+
+  constructor(
+    private readonly client: RedisClient,
+    private readonly names: BusNames,
+    private readonly settings: PublisherSettings,
+  ) {}
+
+  /** @throws BacklogFullError, UnroutedError: nothing was stored. StoreError: all may or may not have been stored. */
+  publish(messages: readonly StoredMessage[]): Promise<Reached> {
+    return new Promise((resolve, reject) => {
+      this.#queue.push({ messages, resolve, reject })
+      this.#sending ??= this.#sendAll()
+    })
+  }
+
+  /** Resolves when all that was published has been answered. */
+  async idle(): Promise<void> {
+    await this.#sending
+  }
+
+  async #sendAll(): Promise<void> {
+    await new Promise((resolve) => process.nextTick(resolve)) // all calls of one tick go together
+    while (this.#queue.length > 0) {
+      const batch = this.#nextBatch()
+      try {
+        await this.#send(batch) // oxlint-disable-line no-await-in-loop -- one after the other keeps the order
+      } catch (error) {
+        for (const { reject } of batch) reject(error)
+      }
+    }
+    this.#sending = undefined
+  }
+
+  #nextBatch(): readonly Waiting[] {
+    let messages = 0
+    let size = 0
+    const end = this.#queue.findIndex((waiting, i) => {
+      messages += waiting.messages.length
+      for (const { text } of waiting.messages) size += text.length
+      return i > 0 && (messages > MOST_MESSAGES || size > MOST_SIZE)
+    })
+    return this.#queue.splice(0, end < 0 ? this.#queue.length : end)
+  }
+
+  async #send(batch: readonly Waiting[]): Promise<void> {
+    this.#run++
+    for (;;) {
+      const { keys, args, involved, routed } = this.#callOf(batch)
+      const reply = (await script.run(this.client, keys, args)) as readonly [string, unknown] // oxlint-disable-line no-await-in-loop
+      if (reply[0] === 'stale') {
+        await this.#learn(reply[1] as readonly string[]) // oxlint-disable-line no-await-in-loop
+        continue
+      }
+      const answers = String(reply[1]).split(' ').map(Number)
+      if (answers.length !== batch.length) throw new StoreError('Redis: the script gave another number of answers')
+      for (const [i, { messages, resolve, reject }] of batch.entries()) {
+        const full = involved[answers[i]! - 1]
+        const targets = routed[i]!
+        const nobody = messages.filter((_, n) => targets[n]!.length === 0)
+        if (full) reject(new BacklogFullError(full.group, this.settings.maxBacklog))
+        else if (this.settings.rejectUnrouted && nobody[0]) reject(new UnroutedError(nobody[0].type))
+        else resolve({ groups: new Set(targets.flat().map(({ group }) => group)), nobody })
+      }
+      return
+    }
+  }
+
+  #callOf(batch: readonly Waiting[]) {
+    const routed = batch.map(({ messages }) => messages.map(({ type }) => this.#takers(type)))
+    const involved = [...new Set(routed.flat(2))]
+    const numbers = new Map(involved.map((route, i) => [route, i + 1]))
+    const { groups, log, refs } = this.names
+    const keys = [groups, log, refs, this.names.sender(this.#sender)]
+    const args: RedisArg[] = [this.#run, this.#version, this.settings.maxBacklog, KEPT_MS, involved.length]
+    for (const { group, order } of involved) {
+      keys.push(...this.names.published(group))
+      args.push(this.names.channel(group), order)
+    }
+    for (const [i, { messages }] of batch.entries()) {
+      const targets = routed[i]!
+      const sent = messages.flatMap((message, n) => (targets[n]!.length > 0 ? [{ message, to: targets[n]! }] : []))
+      // Such a call is sent all the same, empty: the routes may be out of date.
+      const whole = !this.settings.rejectUnrouted || sent.length === messages.length
+      args.push(whole ? sent.length : 0)
+      if (!whole) continue
+      for (const { message, to } of sent)
+        args.push(...messageFields(message), to.map((route) => numbers.get(route)).join(' '))
+    }
+    return { keys, args, involved, routed }
+  }
+
+  readonly #taken = new Map<string, readonly Route[]>()
+
+  #takers(type: string): readonly Route[] {
+    const known = this.#taken.get(type)
+    if (known) return known
+    const takers = this.#routes.filter(({ types }) => !types || types.has(type))
+    if (this.#taken.size < 10_000) this.#taken.set(type, takers)
+    return takers
+  }
+
+  async #learn(flat: readonly string[]): Promise<void> {
+    this.#taken.clear()
+    this.#version = ''
+    const routes: Route[] = []
+    for (let i = 0; i < flat.length; i += 2) {
+      const [name, value] = [flat[i]!, flat[i + 1]!]
+      if (name === 'v') this.#version = value
+      else routes.push(routeOf(name, value))
+    }
+    this.#routes = routes
+    await this.settings.restore(new Set(routes.map(({ group }) => group)))
+  }
+}
+
+function routeOf(name: string, meta: string): Route {
+  const types = meta.length > 1 ? new Set(JSON.parse(meta.slice(1)) as string[]) : undefined
+  return { group: textOf(name), order: meta[0] as 'k' | 'n', types }
+}

@@ -1,0 +1,381 @@
+// A group has a stream of what may be handed out, and what waits behind another message of its key ("lane") stands in a sorted
+// set until that one has ended. Entries stay in the stream, pending, until they are done or dead: the consumer group's own count of
+// deliveries is the attempt, `back` owns what anybody may take, `later` what waits for its next attempt.
+
+/** What a message and its lane are, for every script. */
+const lanesLua = `
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
+
+local function lane_of(key) return #key .. ':' .. key .. ':' end
+
+local function padded(id)
+  local ms, n = string.match(id, '^(%d+)-(%d+)$')
+  return string.rep('0', 15 - #ms) .. ms .. '-' .. string.rep('0', 20 - #n) .. n
+end
+
+local function plain(id)
+  local ms, n = string.match(id, '^0*(%d+)-0*(%d+)$')
+  return ms .. '-' .. n
+end
+
+local function ready(g, id, key)
+  redis.call('XADD', g.stream, '*', 'm', id, 'k', key)
+  g.touched = true
+end
+
+local function put(g, id, key)
+  if key == '' or not g.ordered or redis.call('HSETNX', g.lanes, key, 0) == 1 then
+    return ready(g, id, key)
+  end
+  redis.call('HINCRBY', g.lanes, key, 1)
+  redis.call('ZADD', g.behind, 0, lane_of(key) .. padded(id))
+end
+
+local function wake(g)
+  if redis.call('HDEL', g.calls, '') == 1 then redis.call('PUBLISH', g.channel, '') end
+end
+`
+
+/** Names of a group's keys, and what its scripts have in common. */
+const groupLua = `${lanesLua}
+local groups, log, refs = KEYS[1], KEYS[2], KEYS[3]
+local due, retries, consumers, dead, graves = KEYS[7], KEYS[8], KEYS[9], KEYS[11], KEYS[12]
+local g = { stream = KEYS[4], lanes = KEYS[5], behind = KEYS[6], calls = KEYS[10], channel = ARGV[2] }
+local meta = redis.call('HGET', groups, ARGV[1])
+g.ordered = meta and string.sub(meta, 1, 1) == 'k'
+
+local function read(id)
+  local found = redis.call('XRANGE', log, id, id)[1]
+  if not found then return {} end
+  local f = found[2]
+  return { f[2], f[4], f[6], f[8], f[10] }
+end
+
+local function unref(id)
+  local n = redis.call('HGET', refs, id)
+  if n and tonumber(n) > 1 then return redis.call('HINCRBY', refs, id, -1) end
+  redis.call('XDEL', log, id)
+  if n then redis.call('HDEL', refs, id) end
+end
+
+local function advance(key)
+  if key == '' or not g.ordered then return end
+  local behind = redis.call('HGET', g.lanes, key)
+  if not behind then return end
+  local lane = lane_of(key)
+  local next = behind ~= '0' and redis.call('ZRANGEBYLEX', g.behind, '[' .. lane, '(' .. lane .. ':', 'LIMIT', 0, 1)[1]
+  if not next then return redis.call('HDEL', g.lanes, key) end
+  redis.call('ZREM', g.behind, next)
+  redis.call('HINCRBY', g.lanes, key, -1)
+  ready(g, plain(string.sub(next, #lane + 1)), key)
+end
+
+local function hand(who, ids)
+  redis.call('XCLAIM', g.stream, 'holdfast', who, 0, unpack(ids))
+end
+
+local function to_back(ids)
+  if #ids == 0 then return end
+  ids[#ids + 1] = 'JUSTID'
+  hand('back', ids)
+  g.touched = true
+end
+
+local function release(who)
+  while true do
+    local ids = {}
+    for _, p in ipairs(redis.call('XPENDING', g.stream, 'holdfast', '-', '+', 1000, who)) do ids[#ids + 1] = p[1] end
+    if #ids == 0 then break end
+    to_back(ids)
+  end
+  redis.call('XGROUP', 'DELCONSUMER', g.stream, 'holdfast', who)
+  redis.call('ZREM', consumers, who)
+  redis.call('HDEL', g.calls, who)
+end
+`
+
+/** Makes a group, or joins it. ARGV: field, channel, meta, consumer, lease, new version. */
+export const joinLua = `${groupLua}
+local _, _, wanted, me, lease, version = unpack(ARGV)
+if meta and meta ~= wanted then
+  if string.sub(meta, 1, 1) ~= string.sub(wanted, 1, 1) then return { 'order', g.ordered and 'key' or 'none' } end
+  if redis.call('ZCOUNT', consumers, '(' .. now, '+inf') > 0 then return { 'types' } end
+elseif not meta then
+  if redis.call('XLEN', g.stream) + redis.call('ZCARD', g.behind) + redis.call('XLEN', dead) > 0 then return { 'dirty' } end
+end
+if meta ~= wanted then
+  redis.call('HSET', groups, ARGV[1], wanted, 'v', version)
+end
+if not meta then redis.pcall('XGROUP', 'CREATE', g.stream, 'holdfast', '0', 'MKSTREAM') end
+redis.call('ZADD', consumers, now + lease, me)
+return { 'ok' }
+`
+
+/**
+ * Takes in how deliveries ended, renews the lease, takes over from the dead, wakes what is due, and hands out. The same call
+ * again changes nothing and gives the same deliveries.
+ */
+export const workLua = `${groupLua}
+local _, _, me, call, lease, want, leave = unpack(ARGV)
+want = tonumber(want)
+if not meta then return { 'gone' } end
+
+local function rebuild()
+  redis.pcall('XGROUP', 'CREATE', g.stream, 'holdfast', '0', 'MKSTREAM')
+  redis.call('DEL', consumers, due, retries, g.calls, g.lanes)
+  if not g.ordered then return end
+  for _, entry in ipairs(redis.call('XRANGE', g.stream, '-', '+')) do
+    local key = entry[2][4]
+    if key ~= '' then redis.call('HSETNX', g.lanes, key, 0) end
+  end
+  for _, member in ipairs(redis.call('ZRANGE', g.behind, 0, -1)) do
+    local size = string.match(member, '^(%d+):')
+    local key = string.sub(member, #size + 2, #size + 1 + size)
+    if redis.call('HSETNX', g.lanes, key, 0) == 0 then
+      redis.call('HINCRBY', g.lanes, key, 1)
+    else
+      redis.call('ZREM', g.behind, member)
+      ready(g, plain(string.sub(member, #lane_of(key) + 1)), key)
+    end
+  end
+end
+
+-- Something that is allowed when memory is full comes first: then the rest is too, and what is done can go.
+redis.call('HDEL', g.calls, '-')
+if redis.pcall('XPENDING', g.stream, 'holdfast', '-', '+', 1, 'back').err then
+  rebuild()
+  return { 'lost' }
+end
+if not redis.call('ZSCORE', consumers, me) then return { 'lost' } end
+
+local taken = {}
+local function next_due()
+  local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
+  return first[2] and math.max(0, first[2] - now) or -1
+end
+local function answer()
+  return { 'ok', next_due(), taken }
+end
+local function take(id, fields, attempts)
+  local message, key = fields[2], fields[4]
+  taken[#taken + 1] = { id, attempts, message, key, redis.call('HGET', retries, id) or '', read(message) }
+end
+
+local last = redis.call('HGET', g.calls, me)
+local made = last and string.match(last, '^' .. call .. ':(.*)$')
+if made then
+  for id in string.gmatch(made, '%S+') do
+    local entry = redis.call('XRANGE', g.stream, id, id)[1]
+    local pending = redis.call('XPENDING', g.stream, 'holdfast', id, id, 1, me)[1]
+    if entry and pending then take(id, entry[2], pending[4]) end
+  end
+  return answer()
+end
+redis.call('ZADD', consumers, now + lease, me)
+
+local function remove(id)
+  if redis.call('XACK', g.stream, 'holdfast', id) == 0 then return false end
+  redis.call('XDEL', g.stream, id)
+  redis.call('HDEL', retries, id)
+  return true
+end
+for at = 8, #ARGV, 7 do
+  local kind, id, message, key, attempts, a, b = unpack(ARGV, at, at + 6)
+  if kind == 'done' then
+    if remove(id) then
+      unref(message)
+      advance(key)
+    end
+  elseif kind == 'dead' then
+    if remove(id) then
+      local grave = redis.call('XADD', dead, '*', 'm', message, 'e', b)
+      redis.call('HSET', graves, a, (redis.call('HGET', graves, a) or '') .. ' ' .. grave)
+      advance(key)
+    end
+  else
+    local who = kind == 'back' and 'back' or 'later'
+    local moved = redis.call('XCLAIM', g.stream, 'holdfast', who, 0, id, 'RETRYCOUNT', attempts, 'JUSTID')
+    if #moved > 0 and kind == 'later' then
+      redis.call('ZADD', due, now + a, id)
+      redis.call('HSET', retries, id, b)
+    end
+    g.touched = true
+  end
+end
+if leave == '1' then
+  release(me)
+  wake(g)
+  return { 'left' }
+end
+
+for _, who in ipairs(redis.call('ZRANGEBYSCORE', consumers, '-inf', now, 'LIMIT', 0, 10)) do release(who) end
+local rested = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 1000)
+if #rested > 0 then
+  redis.call('ZREM', due, unpack(rested))
+  to_back(rested)
+end
+
+if want > 0 then
+  local ids = {}
+  local deliveries = {}
+  for _, p in ipairs(redis.call('XPENDING', g.stream, 'holdfast', '-', '+', want, 'back')) do
+    ids[#ids + 1] = p[1]
+    deliveries[p[1]] = p[4] + 1
+  end
+  if #ids > 0 then
+    for _, entry in ipairs(redis.call('XCLAIM', g.stream, 'holdfast', me, 0, unpack(ids))) do
+      take(entry[1], entry[2], deliveries[entry[1]])
+    end
+  end
+  if #ids < want then
+    local fresh = redis.call('XREADGROUP', 'GROUP', 'holdfast', me, 'COUNT', want - #ids, 'STREAMS', g.stream, '>')
+    if fresh then
+      for _, entry in ipairs(fresh[1][2]) do take(entry[1], entry[2], 1) end
+    end
+  end
+end
+local ids = {}
+for n, one in ipairs(taken) do ids[n] = one[1] end
+redis.call('HSET', g.calls, me, call .. ':' .. table.concat(ids, ' '))
+if #taken < want then
+  redis.call('HSET', g.calls, '', 1)
+elseif g.touched then
+  wake(g)
+end
+return answer()
+`
+
+/** Forgets a group, a part at a time. ARGV: field, channel, new version. */
+export const forgetLua = `${groupLua}
+if meta then
+  if redis.call('ZCOUNT', consumers, '(' .. now, '+inf') > 0 then return 'open' end
+  redis.call('HDEL', groups, ARGV[1])
+  redis.call('HSET', groups, 'v', ARGV[3])
+  redis.call('DEL', consumers, g.calls, due, retries, g.lanes, graves)
+end
+local found = 0
+for _, stream in ipairs({ g.stream, dead }) do
+  for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', 500)) do
+    found = found + 1
+    unref(entry[2][2])
+    redis.call('XDEL', stream, entry[1])
+  end
+end
+local behind = redis.call('ZPOPMIN', g.behind, 500)
+for at = 1, #behind, 2 do
+  found = found + 1
+  unref(plain(string.sub(behind[at], -36)))
+end
+if found > 0 then return 'more' end
+redis.call('DEL', g.stream, dead)
+return 'done'
+`
+
+/** Waiting, in a handler, waiting to be tried again, dead. ARGV: field, channel. */
+export const statsLua = `${groupLua}
+local out, later = 0, 0
+local pending = redis.pcall('XPENDING', g.stream, 'holdfast')
+for _, consumer in ipairs(not pending.err and pending[4] or {}) do
+  local n = tonumber(consumer[2])
+  if consumer[1] == 'later' then later = n elseif consumer[1] ~= 'back' then out = out + n end
+end
+local waiting = redis.call('XLEN', g.stream) - out - later + redis.call('ZCARD', g.behind)
+return { waiting, out, later, redis.call('XLEN', dead) }
+`
+
+/** ARGV: field, channel, limit. */
+export const lettersLua = `${groupLua}
+local letters = {}
+for _, entry in ipairs(meta and redis.call('XRANGE', dead, '-', '+', 'COUNT', ARGV[3]) or {}) do
+  letters[#letters + 1] = { entry[1], entry[2][4], read(entry[2][2]) }
+end
+return letters
+`
+
+/** Requeues or drops all dead letters of one message id. ARGV: field, channel, id, what. */
+export const exhumeLua = `${groupLua}
+local list = meta and redis.call('HGET', graves, ARGV[3])
+if not list then return 0 end
+for grave in string.gmatch(list, '%S+') do
+  local entry = redis.call('XRANGE', dead, grave, grave)[1]
+  if entry then
+    local id = entry[2][2]
+    if ARGV[4] == 'requeue' then
+      local m = read(id)
+      -- As a new message: so it stands behind those of its key that wait.
+      if m[1] then
+        put(g, redis.call('XADD', log, '*', 'i', m[1], 't', m[2], 'k', m[3], 'o', m[4], 'd', m[5]), m[3])
+      end
+    end
+    unref(id)
+    redis.call('XDEL', dead, grave)
+  end
+end
+redis.call('HDEL', graves, ARGV[3])
+if g.touched then wake(g) end
+return 1
+`
+
+/**
+ * Stores what several calls publish, each of them whole or not at all. KEYS: groups, log, refs, sender, then five per group.
+ * ARGV: run, version, most per group, how long the answer is kept, number of groups, per group channel and `k` or `n`, then per call
+ * the number of its messages, and per message id, type, key, time, data and to which groups.
+ */
+export const publishLua = `${lanesLua}
+local run, version, most, kept, count = unpack(ARGV, 1, 5)
+local last = redis.call('GET', KEYS[4])
+local known = last and string.match(last, '^' .. run .. ':(.*)$')
+if known then return { 'ok', known } end
+if (redis.call('HGET', KEYS[1], 'v') or '') ~= version then
+  return { 'stale', redis.call('HGETALL', KEYS[1]) }
+end
+
+local at = 6
+local function arg()
+  at = at + 1
+  return ARGV[at - 1]
+end
+most = tonumber(most)
+local groups = {}
+for n = 1, count do
+  local key = 5 * n - 1
+  local g = { stream = KEYS[key + 1], lanes = KEYS[key + 2], behind = KEYS[key + 3], calls = KEYS[key + 5] }
+  g.held = redis.call('XLEN', g.stream) + redis.call('ZCARD', g.behind) + redis.call('XLEN', KEYS[key + 4])
+  g.channel, g.ordered = arg(), arg() == 'k'
+  groups[n] = g
+end
+local answers = {}
+while at <= #ARGV do
+  local messages = {}
+  local more = {}
+  for n = 1, arg() do
+    local m = { arg(), arg(), arg(), arg(), arg(), {} }
+    for group in string.gmatch(arg(), '%d+') do
+      group = tonumber(group)
+      m[6][#m[6] + 1] = group
+      more[group] = (more[group] or 0) + 1
+    end
+    messages[n] = m
+  end
+  local full = 0
+  for group, n in pairs(more) do
+    if groups[group].held + n > most and (full == 0 or group < full) then full = group end
+  end
+  answers[#answers + 1] = full
+  if full == 0 then
+    for group, n in pairs(more) do groups[group].held = groups[group].held + n end
+    for _, m in ipairs(messages) do
+      local id = redis.call('XADD', KEYS[2], '*', 'i', m[1], 't', m[2], 'k', m[3], 'o', m[4], 'd', m[5])
+      if #m[6] > 1 then redis.call('HSET', KEYS[3], id, #m[6]) end
+      for _, group in ipairs(m[6]) do put(groups[group], id, m[3]) end
+    end
+  end
+end
+local answer = table.concat(answers, ' ')
+redis.call('SET', KEYS[4], run .. ':' .. answer, 'PX', kept)
+for _, g in ipairs(groups) do
+  if g.touched then wake(g) end
+end
+return { 'ok', answer }
+`

@@ -1,0 +1,264 @@
+import {
+  checkFunction,
+  checkInteger,
+  checkNumber,
+  checkObject,
+  checkOneOf,
+  checkString,
+  invalid,
+  show,
+} from '../kernel/check.js'
+import { systemClock, type Clock } from '../kernel/clock.js'
+import { jsonCodec } from '../kernel/codec.js'
+import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
+import { ClosedError, NotFoundError } from '../kernel/errors.js'
+import { systemRandom, type Random } from '../kernel/random.js'
+import { hashTagged, textOf } from '../kernel/redis-names.js'
+import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-subscriber.js'
+import { sendRedis, type RedisClient } from '../kernel/redis.js'
+import type { StandardSchema } from '../kernel/schema.js'
+import type { DeadLetter, DeadLetters } from './dead-letters.js'
+import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
+import type { GroupStats } from './memory-events.js'
+import type { MessageOf, OutgoingMessage, OutgoingMessageOf } from './message.js'
+import { Outbound } from './outbound.js'
+import type { RedisEventBusEvents } from './redis-events.js'
+import { RedisGroup } from './redis-group.js'
+import { RedisLink } from './redis-link.js'
+import { BusNames } from './redis-names.js'
+import { RedisPublisher } from './redis-publisher.js'
+import { readMessage } from './redis-rows.js'
+import { openMessage } from './stored-message.js'
+import { Subscription } from './subscription.js'
+
+export type { IoRedisSubscriber, NodeRedisSubscriber, RedisSubscriber } from '../kernel/redis-subscriber.js'
+export type { RedisClient }
+export type { RedisEventBusEvents } from './redis-events.js'
+
+/** How a {@link RedisEventBus} keeps messages. */
+export interface RedisEventBusOptions<Messages extends object = Record<string, unknown>> {
+  /**
+   * Stands before every key. Buses with the same namespace are one bus. All keys are in one slot of a Cluster.
+   * @defaultValue `'holdfast:{bus}:'`
+   */
+  readonly namespace?: string | undefined
+  /**
+   * A client of its own that listens for news, such as `redis.duplicate()`: messages are then taken as soon as they come. It is
+   * never closed by the bus. @defaultValue none: the bus looks every `pollMs`
+   */
+  readonly subscriber?: RedisSubscriber | undefined
+  /**
+   * The longest wait between two looks for messages, in milliseconds, > 0; after some have come the waits are shorter.
+   * @defaultValue 1_000 with a `subscriber`, else 100
+   */
+  readonly pollMs?: number | undefined
+  /**
+   * How long a process that has stopped answering keeps its messages before others get them, in milliseconds, ≥ 100. One that
+   * lives renews every third of it, however long its handlers take. @defaultValue 10_000
+   */
+  readonly leaseMs?: number | undefined
+  /**
+   * Most messages that one group may hold: waiting, in a handler, waiting to be tried again, and dead letters. `publish` is
+   * refused beyond it. Integer ≥ 1. @defaultValue 100_000
+   */
+  readonly maxBacklog?: number | undefined
+  /**
+   * What `publish` does with a message that no group takes: `'accept'` forgets it, as nobody asked for it; `'reject'`
+   * throws an UnroutedError. @defaultValue 'accept'
+   */
+  readonly unrouted?: 'accept' | 'reject' | undefined
+  /** A validator per type, for what is published. What it gives back is what is sent. @defaultValue none: nothing is checked */
+  readonly schema?: { readonly [T in keyof Messages]?: StandardSchema<Messages[T]> | undefined } | undefined
+  /** For durations in this process; leases and due times go by the server's. @defaultValue the process clock */
+  readonly clock?: Clock | undefined
+  /** Spreads the default backoff, and is handed to yours. @defaultValue the process's generator */
+  readonly random?: Random | undefined
+}
+
+/**
+ * The bus on Redis Streams, Redis ≥ 7.0, one server or Cluster: everything that {@link EventBus} promises, across processes. Each
+ * message is stored once, until the last group has done with it; nothing is ever trimmed away. `publish` stores all messages or
+ * none. Never blocks `client`, which may be shared. What Redis itself loses when it dies is lost: see `appendfsync`; and it must
+ * not evict (`noeviction`).
+ */
+export class RedisEventBus<Messages extends object = Record<string, unknown>> implements EventBus<Messages> {
+  readonly #groups = new Map<string, RedisGroup>()
+  /** By group, while its first subscription here joins. */
+  readonly #joining = new Map<string, Promise<unknown>>()
+  readonly #listening = new Map<string, Listening>()
+  readonly #events = new Emitter<RedisEventBusEvents>()
+  readonly #client: RedisClient
+  readonly #names: BusNames
+  readonly #subscriber: RedisSubscriber | undefined
+  readonly #outbound: Outbound
+  readonly #publisher: RedisPublisher
+  readonly #surroundings: {
+    readonly clock: Clock
+    readonly random: Random
+    readonly leaseMs: number
+    readonly pollMs: number
+  }
+  #closing: Promise<void> | undefined
+  #closed = false
+
+  /**
+   * @param client stays the caller's, who closes it
+   * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
+   */
+  constructor(
+    client: RedisClient,
+    {
+      namespace = 'holdfast:{bus}:',
+      subscriber,
+      pollMs = subscriber ? 1_000 : 100,
+      leaseMs = 10_000,
+      maxBacklog = 100_000,
+      unrouted = 'accept',
+      schema = {},
+      clock = systemClock,
+      random = systemRandom,
+    }: RedisEventBusOptions<Messages> = {},
+  ) {
+    this.#client = checkObject('client', client)
+    this.#names = new BusNames(hashTagged(checkString('namespace', namespace, 0)))
+    this.#subscriber = subscriber === undefined ? undefined : checkObject('subscriber', subscriber)
+    this.#outbound = new Outbound(schema, clock)
+    this.#surroundings = {
+      clock,
+      random: checkFunction('random', random),
+      leaseMs: checkInteger('leaseMs', leaseMs, 100),
+      pollMs: checkNumber('pollMs', pollMs, 1, 2 ** 31),
+    }
+    this.#publisher = new RedisPublisher(client, this.#names, {
+      maxBacklog: checkInteger('maxBacklog', maxBacklog, 1),
+      rejectUnrouted: checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject',
+      restore: (known) => this.#restore(known),
+    })
+  }
+
+  /** Calls `listener` at each event `name` until the returned function is called. */
+  on<K extends keyof RedisEventBusEvents>(name: K, listener: (event: RedisEventBusEvents[K]) => void): Unsubscribe {
+    return this.#events.on(name, listener)
+  }
+
+  /** Where the messages of each group stand now, for all processes. @throws StoreError when Redis does not answer. */
+  async stats(): Promise<readonly GroupStats[]> {
+    const flat = await sendRedis(this.#client, 'hkeys', [this.#names.groups])
+    const groups = (flat as string[]).filter((name) => name !== 'v').map(textOf)
+    return Promise.all(groups.map((group) => new RedisLink(this.#client, this.#names, group).stats()))
+  }
+
+  /** All that is published while a call is under way goes in the next one. */
+  async publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
+    const list = messages as OutgoingMessage | readonly OutgoingMessage[]
+    const { groups, nobody } = await this.#outbound.publish(list, (sealed) => {
+      if (this.#closed) throw new ClosedError('the event bus is closed')
+      return this.#publisher.publish(sealed)
+    })
+    for (const group of groups) this.#groups.get(group)?.stir()
+    for (const { id, type } of nobody) this.#events.emit('unrouted', { id, type })
+  }
+
+  async subscribe<Type extends keyof Messages & string, Tx = undefined>(
+    options: SubscribeOptions<Messages, Type, Tx>,
+  ): Promise<BusSubscription> {
+    const { group: name, order = 'key' } = checkObject('options', options)
+    checkString('group', name)
+    checkOneOf('order', order, ['key', 'none'])
+    if (this.#closing) throw new ClosedError('the event bus is closed')
+    const joined = (this.#joining.get(name) ?? Promise.resolve()).then(async () => {
+      let group = this.#groups.get(name)
+      if (group && group.order !== order && group.subscriptions.length > 0)
+        invalid('order', `${show(group.order)}, as group ${show(name)} has it`, order)
+      if (group?.order !== order) group = this.#newGroup(name, order)
+      const subscription = new Subscription(options as unknown as SubscribeOptions, group, this.#surroundings)
+      await group.join(subscription)
+      this.#groups.set(name, group)
+      if (this.#subscriber && !this.#listening.has(name)) await this.#listen(name)
+      return subscription
+    })
+    this.#joining.set(
+      name,
+      joined.catch(() => {}),
+    )
+    return joined
+  }
+
+  deadLetters(group: string): DeadLetters<Messages> {
+    const link = new RedisLink(this.#client, this.#names, group)
+    const exhume = async (id: string, what: 'requeue' | 'drop'): Promise<void> => {
+      if (!(await link.exhume(id, what)))
+        throw new NotFoundError(`group ${show(group)} has no dead letter of a message ${show(id)}`)
+      this.#groups.get(group)?.stir()
+    }
+    return {
+      list: async (limit = 100) => {
+        const rows = await link.letters(checkInteger('limit', limit, 1))
+        const letters = rows.map(([entry, about, fields]) => {
+          const message = openMessage(readMessage(fields, entry))
+          const known = jsonCodec.decode(about) as Omit<DeadLetter, 'id' | 'message' | 'diedAt'>
+          return { id: message.id, message, ...known, diedAt: new Date(Number(entry.split('-')[0])) }
+        })
+        return letters as DeadLetter[] as DeadLetter<MessageOf<Messages>>[]
+      },
+      requeue: (id) => exhume(id, 'requeue'),
+      drop: (id) => exhume(id, 'drop'),
+    }
+  }
+
+  async deleteGroup(name: string): Promise<void> {
+    const open = (): never => invalid('group', 'one without open subscriptions', name)
+    const group = this.#groups.get(name)
+    if (group && group.subscriptions.length > 0) open()
+    await group?.told()
+    if (!(await new RedisLink(this.#client, this.#names, name).forget())) open()
+    this.#groups.delete(name)
+  }
+
+  /**
+   * Closes every subscription; handlers that still run may publish meanwhile. Then `publish` is refused. What was not handled
+   * waits in Redis.
+   */
+  close(): Promise<void> {
+    return (this.#closing ??= this.#close())
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close()
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all(this.#joining.values())
+    await Promise.all(
+      [...this.#groups.values()].flatMap(({ subscriptions }) => [...subscriptions].map((s) => s.close())),
+    )
+    await this.#outbound.handedOver()
+    this.#closed = true
+    await this.#publisher.idle()
+    for (const { end } of this.#listening.values()) void end().catch(() => {})
+    this.#listening.clear()
+  }
+
+  #newGroup(name: string, order: 'key' | 'none'): RedisGroup {
+    const link = new RedisLink(this.#client, this.#names, name)
+    return new RedisGroup(name, order, link, { ...this.#surroundings, events: this.#events })
+  }
+
+  async #listen(name: string): Promise<void> {
+    const listening = listen(this.#subscriber!, this.#names.channel(name), () => this.#groups.get(name)?.stir())
+    try {
+      await listening.begun
+      this.#listening.set(name, listening)
+    } catch (error) {
+      this.#events.emit('error', { group: name, error }) // messages come all the same, by looking
+    }
+  }
+
+  async #restore(known: ReadonlySet<string>): Promise<boolean> {
+    const missing = [...this.#groups.values()].filter(
+      ({ name, subscriptions }) => subscriptions.length > 0 && !known.has(name),
+    )
+    await Promise.all(missing.map((group) => group.restore()))
+    return missing.length > 0
+  }
+}
