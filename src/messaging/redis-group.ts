@@ -1,7 +1,7 @@
 import { show } from '../kernel/check.js'
 import { jsonCodec } from '../kernel/codec.js'
 import type { Emitter } from '../kernel/emitter.js'
-import { ClosedError, InvalidOptionError, NotFoundError } from '../kernel/errors.js'
+import { ClosedError, InvalidOptionError, isHoldfastError, NotFoundError } from '../kernel/errors.js'
 import { nameOf } from '../kernel/redis-names.js'
 import type { RedisArg } from '../kernel/redis.js'
 import type { Delivery } from './backlog.js'
@@ -69,9 +69,14 @@ export class RedisGroup implements DeliverySource, Employer {
     this.#consumer.stir()
   }
 
-  /** Makes the group again, which the server has lost. */
+  /** Makes the group again, which the server has lost. @throws StoreError when it does not answer. */
   async restore(): Promise<void> {
-    if (this.#subscriptions.length > 0) await this.#consumer.enter()
+    try {
+      if (this.#subscriptions.length > 0) await this.#consumer.enter()
+    } catch (error) {
+      if (isHoldfastError(error, 'STORE_FAILED')) throw error
+      this.failed(error) // somebody has made another group of that name: not the publisher's trouble
+    }
   }
 
   stir(): void {

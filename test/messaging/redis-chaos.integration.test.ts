@@ -124,5 +124,5 @@ test(
     expect(kills).toBeGreaterThan(0)
     expect(cuts).toBeGreaterThan(0)
   },
-  30_000 + MESSAGES * 15,
+  60_000 + MESSAGES * 40,
 )
