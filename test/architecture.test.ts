@@ -34,7 +34,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   saga: ['node:crypto', 'node:util'],
   http: ['node:crypto'],
   testing: ['node:util'],
-  cli: ['ioredis', 'node:path', 'node:url', 'node:util', 'pg'],
+  cli: ['ioredis', 'node:path', 'node:readline/promises', 'node:url', 'node:util', 'pg'],
 }
 
 interface SourceFile {

@@ -6,7 +6,7 @@ import { Doorbell } from '../event-sourcing/doorbell.js'
 import { live, type EventStore, type Query, type ReadOptions, type Recorded } from '../event-sourcing/index.js'
 import { openStore } from './stores.js'
 import { printStates } from './states.js'
-import { dateOf, fit, integerOf, quoted, UsageError, type Terminal } from './terminal.js'
+import { dateOf, fit, integerOf, quoted, UsageError, word, type Terminal } from './terminal.js'
 
 export const EVENTS_HELP = `Usage: holdfast events [options] [stream]
 
@@ -186,8 +186,7 @@ async function lastOf(
 function print(event: Recorded, { json }: Values, terminal: Terminal): void {
   if (json) return terminal.out(jsonCodec.encode({ ...event, recordedAt: event.recordedAt.toISOString() }))
   const { position, streamId, version, type, data, recordedAt, tags } = event
-  const name = [streamId, type].map((text) => (/^[\x21-\x7e]+$/.test(text) ? text : quoted(text)))
-  const line = `${String(position).padStart(8)}  ${recordedAt.toISOString()}  ${name[0]}@${version}  ${name[1]}`
+  const line = `${String(position).padStart(8)}  ${recordedAt.toISOString()}  ${word(streamId)}@${version}  ${word(type)}`
   const label = tags ? ` [${tags.map(quoted).join(' ')}]` : ''
   terminal.out(fit(`${line}  ${inspect(data, { breakLength: Infinity, depth: null })}${label}`, terminal))
 }

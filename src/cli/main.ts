@@ -1,4 +1,5 @@
 #!/usr/bin/env node
+import { createInterface } from 'node:readline/promises'
 import { systemClock } from '../kernel/clock.js'
 import { run } from './run.js'
 
@@ -16,11 +17,22 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   stop()
 })
 
+/** On standard error, so that what was asked for can go elsewhere. */
+async function ask(question: string): Promise<string> {
+  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  try {
+    return await lines.question(question, { signal: stopping.signal })
+  } finally {
+    lines.close()
+  }
+}
+
 process.exitCode = await run(process.argv.slice(2), {
   out: (line) => void process.stdout.write(`${line}\n`),
   err: (line) => void process.stderr.write(`${line}\n`),
   columns: process.stdout.columns || Infinity, // 0 when nobody has set it
   env: process.env,
+  ask: process.stdin.isTTY ? ask : undefined,
   signal: stopping.signal,
 })
 process.stdout.write('', () => process.exit()) // a module of the user's may have something open

@@ -1,14 +1,19 @@
 import { messageOf } from '../kernel/errors.js'
 import { events, EVENTS_HELP } from './events.js'
+import { sagas, SAGAS_HELP } from './sagas.js'
 import { UsageError, type Terminal } from './terminal.js'
 
 const HELP = `Usage: holdfast <command> [options]
 
   events   list and follow events; an aggregate's state at any version, side by side
+  sagas    list sagas, show one, and what operators do: retry, skip, resolve, redrive, cancel
 
 holdfast <command> --help says more.`
 
-const COMMANDS = { events: { run: events, help: EVENTS_HELP } }
+const COMMANDS = {
+  events: { run: events, help: EVENTS_HELP },
+  sagas: { run: sagas, help: SAGAS_HELP },
+}
 
 /** Runs the command that `args` names. @returns the exit code: 1 when it failed, 2 when it was not understood. */
 export async function run(args: readonly string[], terminal: Terminal): Promise<number> {

@@ -2,50 +2,84 @@ import type { EventStore } from '../event-sourcing/index.js'
 import { PostgresEventStore } from '../event-sourcing/postgres.js'
 import { RedisEventStore } from '../event-sourcing/redis.js'
 import { messageOf } from '../kernel/errors.js'
+import type { SagaStore } from '../saga/index.js'
+import { PostgresSagaStore } from '../saga/postgres.js'
 import { UsageError, type Terminal } from './terminal.js'
 
-type Opened = { readonly store: EventStore } & AsyncDisposable
+type Opened<Store> = { readonly store: Store } & AsyncDisposable
+
+/** Options that say where something is kept, as they were given. */
+export interface Place {
+  readonly 'database-url'?: string | undefined
+  readonly schema?: string | undefined
+  readonly 'redis-url'?: string | undefined
+  /** What its keys on Redis begin with. */
+  readonly prefix?: string | undefined
+}
 
 /** Opens the log that the options name. @throws UsageError when they name none, or two. */
 export async function openStore(
-  values: {
-    readonly 'database-url'?: string | undefined
-    readonly schema?: string | undefined
-    readonly 'redis-url'?: string | undefined
-    readonly namespace?: string | undefined
-  },
-  { env }: Terminal,
-): Promise<Opened> {
-  const { 'redis-url': redisUrl, namespace, schema } = values
-  if (redisUrl !== undefined) {
-    const other = (['database-url', 'schema'] as const).find((option) => values[option] !== undefined)
-    if (other) throw new UsageError(`--${other} goes without --redis-url`)
-    return openRedis(redisUrl, namespace)
-  }
-  if (namespace !== undefined) throw new UsageError('--namespace goes with --redis-url')
-  const url = values['database-url'] ?? env['DATABASE_URL']
-  if (url === undefined) throw new UsageError('no log: give --database-url or --redis-url, or set DATABASE_URL')
-  // `pg` takes anything else for a path, and then looks for a server called `base`.
-  if (!/^(?:postgres(?:ql)?:|socket:|\/)/i.test(url))
-    throw new UsageError('--database-url (or DATABASE_URL): expected postgres://…')
-  return openPostgres(url, schema)
-}
-
-async function openPostgres(url: string, schema: string | undefined): Promise<Opened> {
-  const { Pool } = (await driver('pg', () => import('pg'))).default
-  const pool = new Pool({ connectionString: url, max: 2, application_name: 'holdfast' })
-  pool.on('error', () => {}) // the next query tells of it
-  const store = new PostgresEventStore(pool, { schema })
+  { namespace, ...values }: Omit<Place, 'prefix'> & { readonly namespace?: string | undefined },
+  terminal: Terminal,
+): Promise<Opened<EventStore>> {
+  const place = placeOf({ ...values, prefix: namespace }, { what: 'log', prefix: 'namespace' }, terminal)
+  const opened = await connect(place)
+  const store =
+    opened.kind === 'redis'
+      ? new RedisEventStore(opened.client, { namespace })
+      : new PostgresEventStore(opened.pool, { schema: values.schema })
   return {
     store,
     async [Symbol.asyncDispose]() {
       await store.close()
-      await pool.end()
+      await opened.close()
     },
   }
 }
 
-async function openRedis(url: string, namespace: string | undefined): Promise<Opened> {
+/** Opens the sagas that the options name. @throws UsageError when they name none, or two. */
+export async function openSagas(values: Place, terminal: Terminal): Promise<Opened<SagaStore>> {
+  const { schema } = values
+  const opened = await connect(placeOf(values, { what: 'sagas', prefix: 'prefix' }, terminal))
+  return { store: sagasOf(opened, schema), [Symbol.asyncDispose]: () => opened.close() }
+}
+
+function sagasOf(opened: Awaited<ReturnType<typeof connect>>, schema: string | undefined): SagaStore {
+  if (opened.kind === 'redis') throw new UsageError('sagas on Redis can not be shown yet')
+  return new PostgresSagaStore(opened.pool, { schema, notify: true }) // orchestrators hear of an order at once
+}
+
+/** The one server that the options name. */
+function placeOf(
+  values: Place,
+  { what, prefix }: { readonly what: string; readonly prefix: string },
+  { env }: Terminal,
+): { readonly kind: 'postgres' | 'redis'; readonly url: string } {
+  const { 'redis-url': redisUrl } = values
+  if (redisUrl !== undefined) {
+    const other = (['database-url', 'schema'] as const).find((option) => values[option] !== undefined)
+    if (other) throw new UsageError(`--${other} goes without --redis-url`)
+    return { kind: 'redis', url: redisUrl }
+  }
+  if (values.prefix !== undefined) throw new UsageError(`--${prefix} goes with --redis-url`)
+  const url = values['database-url'] ?? env['DATABASE_URL']
+  if (url === undefined) throw new UsageError(`no ${what}: give --database-url or --redis-url, or set DATABASE_URL`)
+  // `pg` takes anything else for a path, and then looks for a server called `base`.
+  if (!/^(?:postgres(?:ql)?:|socket:|\/)/i.test(url))
+    throw new UsageError('--database-url (or DATABASE_URL): expected postgres://…')
+  return { kind: 'postgres', url }
+}
+
+const connect = ({ kind, url }: ReturnType<typeof placeOf>) => (kind === 'redis' ? openRedis(url) : openPostgres(url))
+
+async function openPostgres(url: string) {
+  const { Pool } = (await driver('pg', () => import('pg'))).default
+  const pool = new Pool({ connectionString: url, max: 2, application_name: 'holdfast' })
+  pool.on('error', () => {}) // the next query tells of it
+  return { kind: 'postgres', pool, close: () => pool.end() } as const
+}
+
+async function openRedis(url: string) {
   const { Redis } = await driver('ioredis', () => import('ioredis'))
   const client = new Redis(url, { lazyConnect: true, retryStrategy: () => null, connectionName: 'holdfast' })
   let why: unknown
@@ -55,14 +89,7 @@ async function openRedis(url: string, namespace: string | undefined): Promise<Op
   } catch (error) {
     throw new Error(`Redis: ${messageOf(why ?? error)}`, { cause: error })
   }
-  const store = new RedisEventStore(client, { namespace })
-  return {
-    store,
-    async [Symbol.asyncDispose]() {
-      await store.close()
-      client.disconnect()
-    },
-  }
+  return { kind: 'redis', client, close: async () => client.disconnect() } as const
 }
 
 /** The user's own. */

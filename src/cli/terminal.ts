@@ -7,6 +7,8 @@ export interface Terminal {
   /** Width in characters; `Infinity` when it is no terminal. */
   readonly columns: number
   readonly env: Readonly<Record<string, string | undefined>>
+  /** Puts a question and gives the line that came; `undefined` when there is nobody to ask. */
+  readonly ask?: ((question: string) => Promise<string>) | undefined
   /** Aborts when the command is to end. */
   readonly signal: AbortSignal
 }
@@ -18,9 +20,15 @@ export class UsageError extends Error {}
 export const fit = (line: string, { columns }: Terminal): string =>
   line.length <= columns ? line : `${line.slice(0, columns - 1)}…`
 
-/** `text` in quotes, without anything that could break a line or move the cursor. */
-export const quoted = (text: string): string =>
-  JSON.stringify(text).replaceAll(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+/** `text` without anything that could break a line or move the cursor. */
+export const visible = (text: string): string =>
+  text.replaceAll(/\p{Cc}/gu, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+
+/** `text` in quotes, {@link visible}. */
+export const quoted = (text: string): string => visible(JSON.stringify(text))
+
+/** `text` as one word of a line: in quotes when it would not be one. */
+export const word = (text: string): string => (/^[\x21-\x7e]+$/.test(text) ? text : quoted(text))
 
 /** The number that an option gives. @throws UsageError unless it is an integer of at least `min`. */
 export function integerOf(option: string, text: string | undefined, min: number): number | undefined {
