@@ -3,6 +3,8 @@ import type { Pool } from 'pg'
 import { MemoryCacheBackplane, MemoryCacheStore, type CacheBackplane, type CacheStore } from 'holdfast/cache'
 import { MemoryEventStore, type EventStore } from 'holdfast/event-sourcing'
 import { MemoryTokenBucketStore, type TokenBucketStore } from 'holdfast/rate-limit'
+import type { SagaStore } from 'holdfast/saga'
+import { Inventory, type StockRoom } from './inventory.js'
 import type { OrderEvent } from './order.js'
 import type { OrdersReadModel } from './read-model.js'
 import { MemoryOrders } from './read-model-memory.js'
@@ -12,6 +14,11 @@ export interface Backends {
   readonly events: EventStore<OrderEvent>
   readonly readModel: OrdersReadModel
   readonly buckets: TokenBucketStore
+  /** `undefined`: in the memory of the orchestrator. */
+  readonly sagas: SagaStore | undefined
+  readonly inventory: StockRoom
+  /** Events, sagas and stock are in one database. */
+  readonly oneDatabase: boolean
   /** The second level of the cache, and how changes of it are told. */
   readonly cache: { readonly l2: CacheStore; readonly backplane: CacheBackplane }
   /** For people: where it is. */
@@ -20,7 +27,7 @@ export interface Backends {
 }
 
 /** Where everything is, for people. */
-export type About = Readonly<Record<'events' | 'readModel' | 'buckets' | 'cache', string>>
+export type About = Readonly<Record<'events' | 'sagas' | 'readModel' | 'buckets' | 'cache', string>>
 
 /** A server that was asked for does not answer. The message is for people. */
 export class BackendError extends Error {
@@ -51,10 +58,15 @@ export async function openBackends({ redis, postgres, readPostgres = postgres }:
     const events = await open(postgres ? openEvents(postgres) : inMemory(new MemoryEventStore<OrderEvent>()))
     const { store } = events
     opened.push({ ...events, close: () => store.close() })
+    const checkout = await open(postgres ? openCheckout(postgres) : inMemory(checkoutInMemory()))
     const readModel = await open(readPostgres ? openReadModel(readPostgres, store) : inMemory(new MemoryOrders(store)))
     const shared = await open(redis ? openRedis(redis) : inMemory(sharedMemory()))
-    const about = { events: events.about, readModel: readModel.about, buckets: shared.about, cache: shared.about }
-    return { events: store, readModel: readModel.store, ...shared.store, about, close }
+    const about = {
+      ...{ events: events.about, sagas: checkout.about, readModel: readModel.about },
+      ...{ buckets: shared.about, cache: shared.about },
+    }
+    const oneDatabase = postgres !== undefined
+    return { events: store, readModel: readModel.store, ...checkout.store, ...shared.store, oneDatabase, about, close }
   } catch (error) {
     await close()
     throw error
@@ -76,6 +88,8 @@ const sharedMemory = (): Pick<Backends, 'buckets' | 'cache'> => ({
   cache: { l2: new MemoryCacheStore(), backplane: new MemoryCacheBackplane() },
 })
 
+const checkoutInMemory = (): Pick<Backends, 'sagas' | 'inventory'> => ({ sagas: undefined, inventory: new Inventory() })
+
 // The drivers are loaded when they are wanted: the library itself needs neither.
 
 async function openEvents(url: string): Promise<Opened<EventStore<OrderEvent>>> {
@@ -85,6 +99,28 @@ async function openEvents(url: string): Promise<Opened<EventStore<OrderEvent>>> 
     await store.migrate()
     return store
   })
+}
+
+/** Sagas and stock, in the schema that the events are in. */
+async function openCheckout(url: string): Promise<Opened<Pick<Backends, 'sagas' | 'inventory'>>> {
+  const { PostgresSagaStore } = await import('holdfast/saga/postgres')
+  const { PostgresInventory } = await import('./inventory-postgres.js')
+  const { Client } = (await import('pg')).default
+  const listener = new Client({ connectionString: url, connectionTimeoutMillis: 3_000 })
+  listener.on('error', () => {}) // it is cut: orchestrators look by themselves, only less often
+  const opened = await openPostgres(url, async (pool) => {
+    await listener.connect()
+    const sagas = new PostgresSagaStore(pool, { schema: 'storefront', listener })
+    await sagas.migrate()
+    const inventory = new PostgresInventory(pool)
+    await inventory.migrate()
+    return { sagas, inventory }
+  })
+  const close = async (): Promise<void> => {
+    await listener.end().catch(() => {})
+    await opened.close()
+  }
+  return { ...opened, close }
 }
 
 async function openReadModel(url: string, events: EventStore<OrderEvent>): Promise<Opened<OrdersReadModel>> {

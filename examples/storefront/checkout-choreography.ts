@@ -1,4 +1,4 @@
-import { MemoryEventBus, type DeliveryContext, type MessageOf } from 'holdfast/messaging'
+import { MemoryEventBus, type DeliveryContext, type EventBus, type MessageOf } from 'holdfast/messaging'
 import { exponential } from 'holdfast/resilience'
 import { reasonOf, type Basket, type Checkout, type CheckoutsView, type Services } from './checkout.js'
 import { CheckoutTrails } from './checkout-trail.js'
@@ -12,7 +12,7 @@ interface Failed {
 }
 
 /** Everything the services say to each other. A message tells what happened; whoever cares does the next thing. */
-interface ShopMessages {
+export interface ShopMessages {
   'order.accepted': Basket
   'payment.completed': Basket
   /** `unknown`: nobody can say whether the money moved. */
@@ -40,13 +40,19 @@ const untilItWorks = { attempts: 1_000_000, backoff: exponential({ initialMs: 20
  */
 export class ChoreographedCheckout implements Checkout {
   readonly kind = 'choreographed'
-  readonly #bus = new MemoryEventBus<ShopMessages>()
   readonly #trails = new CheckoutTrails(this.kind, ['payment', 'stock', 'shipping'])
 
-  private constructor(private readonly services: Services) {}
+  private constructor(
+    private readonly services: Services,
+    private readonly bus: EventBus<ShopMessages>,
+  ) {}
 
-  static async open(services: Services): Promise<ChoreographedCheckout> {
-    const checkout = new ChoreographedCheckout(services)
+  /** @param bus what the services talk over; it is closed with the checkout */
+  static async open(
+    services: Services,
+    bus: EventBus<ShopMessages> = new MemoryEventBus<ShopMessages>(),
+  ): Promise<ChoreographedCheckout> {
+    const checkout = new ChoreographedCheckout(services, bus)
     await Promise.all([checkout.#orders(), checkout.#payment(), checkout.#inventory(), checkout.#shipping()])
     await checkout.#watch()
     return checkout
@@ -72,7 +78,7 @@ export class ChoreographedCheckout implements Checkout {
   }
 
   async close(): Promise<void> {
-    await this.#bus.close()
+    await this.bus.close()
   }
 
   /** Writes down what became of the order, and cancels it when a service says that it can't. */
@@ -137,14 +143,14 @@ export class ChoreographedCheckout implements Checkout {
       'payment.completed': async (basket) => {
         const { orderId, items } = basket
         try {
-          inventory.reserve(orderId, items)
+          await inventory.reserve(orderId, items)
         } catch (error) {
           return this.#tell('inventory.failed', { orderId, ...reasonOf(error) })
         }
         await this.#tell('inventory.reserved', basket)
       },
       'order.cancelled': async ({ orderId }) => {
-        if (inventory.release(orderId)) await this.#tell('inventory.released', { orderId })
+        if (await inventory.release(orderId)) await this.#tell('inventory.released', { orderId })
       },
     })
   }
@@ -186,7 +192,7 @@ export class ChoreographedCheckout implements Checkout {
 
   async #tell<T extends MessageType>(type: T, data: ShopMessages[T]): Promise<void> {
     // The key keeps the messages about one order in their order. Those about others overtake.
-    await this.#bus.publish({ type, key: data.orderId, data } as unknown as MessageOf<ShopMessages>)
+    await this.bus.publish({ type, key: data.orderId, data } as unknown as MessageOf<ShopMessages>)
   }
 
   /** One service: a group of its own on the bus, a handler per message it cares for. */
@@ -194,7 +200,7 @@ export class ChoreographedCheckout implements Checkout {
     group: string,
     handlers: { readonly [T in MessageType]?: (data: ShopMessages[T], context: DeliveryContext) => unknown },
   ): Promise<void> {
-    await this.#bus.subscribe({
+    await this.bus.subscribe({
       group,
       types: Object.keys(handlers) as MessageType[],
       concurrency: 64,

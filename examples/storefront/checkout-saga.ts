@@ -1,9 +1,17 @@
 import { isHoldfastError, isRejectedError } from 'holdfast'
 import { exponential } from 'holdfast/resilience'
-import { MemorySagaStore, saga, SagaOrchestrator, type SagaEvents } from 'holdfast/saga'
+import {
+  MemorySagaStore,
+  saga,
+  SagaOrchestrator,
+  type SagaEvents,
+  type SagaStore,
+  type SagaSummary,
+  type SagaView,
+} from 'holdfast/saga'
 import { reasonOf, type Basket, type Checkout, type CheckoutsView, type Services, type StepState } from './checkout.js'
 import { CheckoutTrails } from './checkout-trail.js'
-import { OutOfStock } from './inventory.js'
+import { OutOfStock, StockRoomLocked } from './inventory.js'
 import { OrderRefusal } from './order.js'
 import { PaymentDeclined, PaymentUnavailable } from './payment-client.js'
 
@@ -13,10 +21,10 @@ const untilItWorks = { attempts: 1_000_000, backoff: exponential({ initialMs: 20
 /**
  * Checkout with a conductor: one definition says what is done, in which order, and how each step is undone. Stock is set
  * aside before money is taken, because putting it back costs nothing and a refund costs fees and patience: what is cheap to
- * undo comes first. Handing over the parcel is the pivot: before it everything can be undone, after it nothing is.
+ * undo comes first. The order that says "shipped" is the pivot: before it everything can be undone, after it nothing is.
  */
 function checkoutSaga(
-  { commands, payments, inventory, carrier }: Services,
+  { commands, payments, inventory, carrier, oneDatabase = false }: Services,
   failureOf: (id: string) => Promise<unknown>,
 ) {
   return saga<Basket>('checkout', { version: 1 })
@@ -28,17 +36,28 @@ function checkoutSaga(
         commands.send('CancelOrder', { orderId, ...reasonOf(await failureOf(sagaId)) }),
       compensateRetry: untilItWorks,
     })
-    .step('stock', {
-      async run({ input: { orderId, items } }) {
-        inventory.reserve(orderId, items)
-        await commands.send('RecordStock', { orderId })
+    // Shelves, the event about them and the progress of the saga: all of it or nothing, where one database has all three.
+    .transaction('stock', {
+      async run({ input: { orderId, items }, tx }) {
+        const shared = oneDatabase ? tx : undefined
+        await inventory.reserve(orderId, items, shared)
+        try {
+          await commands.send('RecordStock', { orderId, tx: shared })
+        } catch (error) {
+          if (!shared) await inventory.release(orderId) // in memory nothing is rolled back
+          throw error
+        }
       },
-      uncertain: (error) => !(error instanceof OutOfStock), // set aside, but the events could not be written
-      async compensate({ input: { orderId } }) {
-        inventory.release(orderId)
-        await commands.send('RecordRelease', { orderId })
+      retry: { attempts: 5, when: (error) => oneDatabase && !(error instanceof OutOfStock) },
+      timeoutMs: 5_000,
+      async compensate({ input: { orderId }, tx }) {
+        const shared = oneDatabase ? tx : undefined
+        await inventory.release(orderId, shared)
+        await commands.send('RecordRelease', { orderId, tx: shared })
       },
-      compensateRetry: untilItWorks,
+      compensateTimeoutMs: 5_000,
+      // A locked door does not open by knocking: somebody has to decide.
+      compensateRetry: { ...untilItWorks, when: (error) => !(error instanceof StockRoomLocked) },
     })
     .step('payment', {
       async run({ input: { orderId, cents }, signal }) {
@@ -62,6 +81,10 @@ function checkoutSaga(
       // Only the order itself can say no. While its events can't be written, nobody knows whether it is shipped.
       retry: { ...untilItWorks, when: (error) => !(error instanceof OrderRefusal) },
     })
+    .step('pickup', {
+      run: () => carrier.pickUp(),
+      retry: { attempts: 3, backoff: exponential({ initialMs: 100 }) },
+    })
     .build()
 }
 
@@ -69,7 +92,8 @@ const isNoCharge = (error: unknown): boolean =>
   error instanceof PaymentDeclined || error instanceof PaymentUnavailable || isRejectedError(error)
 
 /** How the page calls what the orchestrator says of a step. */
-const states: Readonly<Record<SagaEvents['node']['status'], StepState>> = {
+const states: Readonly<Record<SagaView['nodes'][number]['status'], StepState>> = {
+  pending: 'waiting',
   running: 'running',
   waiting: 'running',
   done: 'done',
@@ -78,7 +102,29 @@ const states: Readonly<Record<SagaEvents['node']['status'], StepState>> = {
   unknown: 'unknown',
   compensating: 'done',
   compensated: 'undone',
-  stuck: 'done',
+  stuck: 'stuck',
+}
+
+/** What an operator can do about a parked checkout. */
+export interface OperatorOrder {
+  readonly verb: 'retry' | 'skip' | 'resolve' | 'redrive'
+  /** The step it is about: of `redrive` the one to begin with, of `retry` none. */
+  readonly path: string
+  readonly who: string
+  readonly why: string
+}
+
+/** How long a checkout may be silent before it is asked how it stands: another process may have it. */
+const SILENT_MS = 1_500
+const LOOK_MS = 500
+const LOOKS = 20
+
+/** Where the sagas are. */
+export interface OrchestratedOptions {
+  /** @defaultValue this process's memory */
+  readonly store?: SagaStore | undefined
+  /** Milliseconds after which those of a process that vanished are taken over. @defaultValue 3_000 */
+  readonly leaseMs?: number | undefined
 }
 
 /** The orchestrated checkout: a saga per order, under the order's id. */
@@ -87,21 +133,26 @@ export class OrchestratedCheckout implements Checkout {
   readonly #services: Services
   readonly #definition: ReturnType<typeof checkoutSaga>
   readonly #orchestrator: SagaOrchestrator
-  readonly #trails = new CheckoutTrails(this.kind, ['order', 'stock', 'payment', 'parcel', 'shipping'])
+  readonly #trails = new CheckoutTrails(this.kind, ['order', 'stock', 'payment', 'parcel', 'shipping', 'pickup'])
+  readonly #looking: NodeJS.Timeout
 
-  constructor(services: Services) {
+  constructor(services: Services, { store, leaseMs = 3_000 }: OrchestratedOptions = {}) {
     this.#services = services
     this.#definition = checkoutSaga(services, async (id) => (await this.#orchestrator.get(id))?.failure?.error)
     this.#orchestrator = new SagaOrchestrator({
-      store: new MemorySagaStore({ retainMs: 60_000 }),
+      store: store ?? new MemorySagaStore({ retainMs: 60_000 }),
       sagas: [this.#definition],
+      leaseMs,
       concurrency: 256,
       graceMs: 1_000,
     })
-    this.#orchestrator.on('node', ({ id, path, status }) => {
-      if (status === 'failed' || status === 'unknown' || status === 'compensating') this.#trails.turnBack(id)
-      this.#trails.mark(id, path, states[status])
+    this.#orchestrator.on('node', (event) => this.#moved(event))
+    this.#orchestrator.on('settled', ({ id, status }) => {
+      if (status === 'parked') this.#trails.park(id)
     })
+    this.#looking = setInterval(() => {
+      for (const id of this.#trails.silent(SILENT_MS, LOOKS)) void this.#look(id)
+    }, LOOK_MS).unref()
     this.#orchestrator.start()
   }
 
@@ -123,7 +174,42 @@ export class OrchestratedCheckout implements Checkout {
     return this.#trails.view(limit)
   }
 
+  /** One saga as it stands, wherever it runs. */
+  saga(id: string): Promise<SagaView | undefined> {
+    return this.#orchestrator.get(id)
+  }
+
+  /** Sagas that wait for an operator. */
+  parked(limit: number): Promise<readonly SagaSummary[]> {
+    return this.#orchestrator.list({ status: 'parked', limit })
+  }
+
+  /** Carries out what an operator has decided. @throws NotFoundError; SagaConflictError when it does not fit: nothing was done */
+  async operate(id: string, { verb, path, ...by }: OperatorOrder): Promise<void> {
+    if (verb === 'retry') await this.#orchestrator.retry(id, by)
+    else if (verb === 'skip') await this.#orchestrator.skip(id, path, by)
+    else if (verb === 'resolve') await this.#orchestrator.resolve(id, path, null, by)
+    else await this.#orchestrator.redrive(id, { from: path, by })
+  }
+
   close(): Promise<void> {
+    clearInterval(this.#looking)
     return this.#orchestrator.close()
+  }
+
+  #moved({ id, path, status }: SagaEvents['node']): void {
+    if (this.#trails.begin(id)) void this.#look(id) // somebody else had it
+    const back = status === 'compensating' || status === 'compensated' || status === 'stuck'
+    // what fails after the pivot turns nothing back
+    if (back || (path !== 'pickup' && (status === 'failed' || status === 'unknown'))) this.#trails.turnBack(id)
+    this.#trails.mark(id, path, states[status])
+  }
+
+  /** Asks how a saga stands: it may have been redriven, or have gone on elsewhere. */
+  async #look(id: string): Promise<void> {
+    const view = await this.#orchestrator.get(id).catch(() => undefined) // the page shows what was known last
+    if (!view) return
+    const steps = view.nodes.map(({ path, status }) => [path, states[status]] as const)
+    this.#trails.set(id, { steps, turnedBack: view.failure !== undefined, parked: view.status === 'parked' })
   }
 }

@@ -1,7 +1,7 @@
 import type { CommandBus } from 'holdfast/cqrs'
 import type { Item } from './catalogue.js'
 import type { ShopCommands } from './commands.js'
-import type { Inventory } from './inventory.js'
+import type { StockRoom } from './inventory.js'
 import type { CancelReason } from './order.js'
 import type { PaymentClient } from './payment-client.js'
 import type { Carrier } from './shipping.js'
@@ -22,8 +22,10 @@ export interface Basket {
 export interface Services {
   readonly commands: CommandBus<ShopCommands>
   readonly payments: PaymentClient
-  readonly inventory: Inventory
+  readonly inventory: StockRoom
   readonly carrier: Carrier
+  /** Events, stock and sagas are in one database, so that one transaction can change all three. @defaultValue false */
+  readonly oneDatabase?: boolean | undefined
 }
 
 /** Takes orders to one of two ends: all done, or all undone. There is no third. */
@@ -53,10 +55,11 @@ export interface CheckoutView {
   readonly steps: readonly { readonly name: string; readonly state: StepState }[]
 }
 
-export type CheckoutStatus = 'running' | 'completed' | 'compensating' | 'compensated'
+/** `parked`: it waits for somebody to decide. */
+export type CheckoutStatus = 'running' | 'completed' | 'compensating' | 'compensated' | 'parked'
 
-/** `unknown`: it got no answer, so it must be undone like one that is done. */
-export type StepState = 'waiting' | 'running' | 'done' | 'failed' | 'unknown' | 'undone'
+/** `unknown`: it got no answer, so it must be undone like one that is done. `stuck`: it could not be undone. */
+export type StepState = 'waiting' | 'running' | 'done' | 'failed' | 'unknown' | 'undone' | 'stuck'
 
 const reasons: Readonly<Record<string, CancelReason>> = {
   OutOfStock: 'out-of-stock',

@@ -16,16 +16,21 @@ interface About {
   readonly orderId: string
 }
 
+interface InTransaction {
+  /** What is recorded holds only if this transaction of the log's database commits. */
+  readonly tx?: unknown
+}
+
 /** Everything that can be told to the write model, by the outside and by the services of a checkout. */
 export interface ShopCommands {
   PlaceOrder: { in: About & { userId: string; items: readonly Item[]; shipTo: string }; out: Done }
   RequestCancel: { in: About & { detail: string; expectedVersion?: number | undefined }; out: Done }
   AcceptOrder: { in: About & { checkout: string }; out: Done }
-  RecordStock: { in: About; out: Done }
+  RecordStock: { in: About & InTransaction; out: Done }
   RecordPayment: { in: About; out: Done }
   ShipOrder: { in: About & { tracking: string }; out: Done }
   CancelOrder: { in: About & { reason: CancelReason; detail: string }; out: Done }
-  RecordRelease: { in: About; out: Done }
+  RecordRelease: { in: About & InTransaction; out: Done }
   RecordRefund: { in: About; out: Done }
 }
 
@@ -48,7 +53,9 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
         if (order.status === 'new') throw new NotFoundError(`there is no order ${orderId}`)
         decide(order, input)
       }
-      const { version, position } = await orders.handle(orderId, run, { metadata, expectedVersion: expected?.(input) })
+      const { tx } = input as InTransaction
+      const options = { metadata, expectedVersion: expected?.(input), tx }
+      const { version, position } = await orders.handle(orderId, run, options)
       return { version, position }
     })
   }

@@ -5,10 +5,13 @@ import { Hono, type Context } from 'hono'
 import { bodyLimit } from 'hono/body-limit'
 import { methodNotAllowed } from 'hono/method-not-allowed'
 import { secureHeaders } from 'hono/secure-headers'
+import { NotFoundError } from 'holdfast'
+import type { SagaView } from 'holdfast/saga'
 import { honoErrorHandler, honoRateLimit, ProblemError, problemResponse } from 'holdfast/http'
 import {
   cancelBody,
   eventsQuery,
+  operatorBody,
   orderBody,
   orderQuery,
   historyQuery,
@@ -109,6 +112,23 @@ export function createApp(shop: Shop): Hono<Env> {
     c.header('Location', `/orders/${orderId}?atLeast=${position}`)
     return c.json({ id: orderId, status: 'cancelling', version, position }, 202)
   })
+
+  // Sagas, for those who look after the shop: a parked one waits for them.
+  const { orchestrated } = shop.checkouts
+  app.get('/sagas/parked', async (c) => c.json({ sagas: await orchestrated.parked(100) }))
+  app.get('/sagas/:id', async (c) => c.json(await sagaOf(c.req.param('id'))))
+  app.post('/sagas/:id/orders', async (c) => {
+    const id = c.req.param('id')
+    const { verb, path = '', why } = validated(operatorBody, await readJson(c), 'the order')
+    const who = validated(userIdHeader, c.req.header('x-user-id') ?? 'anonymous', 'X-User-Id')
+    await orchestrated.operate(id, { verb, path, who, why })
+    return c.json({ id, verb }, 202)
+  })
+  const sagaOf = async (id: string): Promise<SagaView> => {
+    const saga = await orchestrated.saga(id)
+    if (!saga) throw new NotFoundError(`there is no saga ${id}`)
+    return saga
+  }
 
   app.get('/health', async (c) =>
     c.json({ status: 'ok', ...(await shop.about()), breaker: shop.payments.breaker.state }),

@@ -8,6 +8,7 @@ export interface StorefrontOptions {
   readonly redis: string | undefined
   readonly postgres: string | undefined
   readonly readPostgres: string | undefined
+  readonly paymentUrl: string | undefined
   readonly checkout: CheckoutKind
   readonly load: boolean
   readonly ordersPerSecond: number
@@ -20,10 +21,11 @@ export const help = `A small shop at work on the primitives of holdfast.
   --port N           where the page and the API are served (default 3000; the next free one when it is taken)
   --host NAME        the address to listen on (default 127.0.0.1: this machine only)
   --redis URL        keep the rate limiter's buckets and the cache's second level in Redis: redis://localhost:6379
-  --postgres URL     keep the events in PostgreSQL: postgres://user:password@localhost:5432/name
+  --postgres URL     keep events, sagas and stock in PostgreSQL: postgres://user:password@localhost:5432/name
   --read-postgres URL
                      keep the read model in that PostgreSQL (default with --postgres: the same one; either way in the
                      schema storefront_read)
+  --payment URL      use the payment provider there (default: one of its own)
   --checkout KIND    ${checkoutKinds.join(' or ')} (default ${checkoutKinds[0]}; the page can switch)
   --rate N           orders per second of the built-in load, 1 to 200 (default 5)
   --no-load          no built-in load: you are the only customer
@@ -51,6 +53,7 @@ export function readOptions(args: readonly string[]): StorefrontOptions | 'help'
     redis: urlOf('--redis', values.redis, ['redis:', 'rediss:']),
     postgres,
     readPostgres,
+    paymentUrl: urlOf('--payment', values.payment, ['http:', 'https:']),
     checkout: kind,
     load: !values['no-load'],
     ordersPerSecond: numberOf('--rate', rate, 1, 200),
@@ -66,6 +69,7 @@ function parse(args: readonly string[]) {
     redis: string,
     postgres: string,
     'read-postgres': string,
+    payment: string,
     checkout: string,
     rate: string,
     'no-load': flag,

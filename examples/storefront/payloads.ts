@@ -26,6 +26,8 @@ export const switchesBody = z
   .strictObject({
     payment: z.enum(behaviours),
     stock: z.enum(['ok', 'out']),
+    /** `undo`: stock can't be put back; `pickup`: the van does not come, after the point of no return. Either parks sagas. */
+    broken: z.enum(['nothing', 'undo', 'pickup']),
     checkout: z.enum(checkoutKinds),
     load: z.boolean(),
     ordersPerSecond: z.number().min(1).max(200),
@@ -34,6 +36,19 @@ export const switchesBody = z
 
 /** The switches of the page, as they stand. */
 export type Switches = Required<z.output<typeof switchesBody>>
+
+/** What an operator decides about a parked saga. */
+export const operatorBody = z
+  .strictObject({
+    verb: z.enum(['retry', 'skip', 'resolve', 'redrive']),
+    /** The step it is about; of `redrive` the one to begin with. */
+    path: z.string().min(1).max(200).optional(),
+    why: z.string().max(200).default(''),
+  })
+  .refine(({ verb, path }) => (verb === 'retry') === (path === undefined), {
+    path: ['path'],
+    message: 'a step for all but retry',
+  })
 
 const count = z.coerce.number().pipe(z.int())
 

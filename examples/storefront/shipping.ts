@@ -3,9 +3,16 @@ export class Undeliverable extends Error {
   override readonly name = 'Undeliverable'
 }
 
+/** The van has broken down: nothing was picked up. */
+export class VanBroken extends Error {
+  override readonly name = 'VanBroken'
+}
+
 /** The carrier's booking desk. As in the stock room, calls may come twice and in the wrong order. */
 export class Carrier {
   readonly #parcels = new Map<string, { readonly tracking: string | undefined; readonly withdrawn: boolean }>()
+  /** A switch of the page: nothing is picked up. */
+  broken = false
   #booked = 0
 
   /** How many parcels are booked and not withdrawn. */
@@ -23,6 +30,11 @@ export class Carrier {
     this.#parcels.set(orderId, { tracking, withdrawn: false })
     this.#booked++
     return tracking
+  }
+
+  /** Sends the van. @throws VanBroken */
+  pickUp(): void {
+    if (this.broken) throw new VanBroken('the van has broken down')
   }
 
   /** Withdraws the parcel. @returns whether one was ever booked */

@@ -2,13 +2,14 @@ import { CacheManager } from 'holdfast/cache'
 import { MemoryCheckpoints, Repository, subscribe, type Recorded } from 'holdfast/event-sourcing'
 import { perSecond, RateLimiter } from 'holdfast/rate-limit'
 import type { Backends } from './backends.js'
-import type { Checkout, CheckoutKind } from './checkout.js'
-import { ChoreographedCheckout } from './checkout-choreography.js'
+import type { EventBus } from 'holdfast/messaging'
+import { Adoption } from './adoption.js'
+import type { CheckoutKind } from './checkout.js'
+import { ChoreographedCheckout, type ShopMessages } from './checkout-choreography.js'
 import { OrchestratedCheckout } from './checkout-saga.js'
 import { priceOf } from './catalogue.js'
 import { createCommands, type Done, type ShopCommands } from './commands.js'
 import { EventFeed } from './event-feed.js'
-import { Inventory } from './inventory.js'
 import { Live } from './live.js'
 import { Metrics } from './metrics.js'
 import { Order, type OrderEvent } from './order.js'
@@ -26,6 +27,8 @@ export interface ShopParts {
   readonly paymentUrl: string
   readonly payment?: PaymentClientOptions | undefined
   readonly checkout: CheckoutKind
+  /** What a choreographed checkout talks over. @defaultValue one in memory */
+  readonly bus?: EventBus<ShopMessages> | undefined
   /** The built-in load, as far as the switches of the page reach. */
   readonly load: { on: boolean; ordersPerSecond: number }
 }
@@ -33,8 +36,8 @@ export interface ShopParts {
 export type Shop = Awaited<ReturnType<typeof openShop>>
 
 /** The one place where everything is made and put together, from the bottom up. */
-export async function openShop({ backends, paymentUrl, payment, checkout, load }: ShopParts) {
-  const { events: store, readModel: view } = backends
+export async function openShop({ backends, paymentUrl, payment, checkout, load, bus }: ShopParts) {
+  const { events: store, readModel: view, inventory, oneDatabase } = backends
   const metrics = new Metrics()
 
   // Write side: commands decide on orders, orders are rebuilt from their events.
@@ -66,12 +69,11 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
   const queries = createQueries({ view, cache, store, orders, payments }, following)
 
   // Services, and the two ways to let them work together.
-  const inventory = new Inventory()
   const carrier = new Carrier()
-  const services = { commands, payments, inventory, carrier }
-  const checkouts: Record<CheckoutKind, Checkout> = {
-    orchestrated: new OrchestratedCheckout(services),
-    choreographed: await ChoreographedCheckout.open(services),
+  const services = { commands, payments, inventory, carrier, oneDatabase }
+  const checkouts = {
+    orchestrated: new OrchestratedCheckout(services, { store: backends.sagas }),
+    choreographed: await ChoreographedCheckout.open(services, bus),
   }
   let current = checkout
 
@@ -80,6 +82,9 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
   for (const { id: orderId, items, shipTo, cents, checkout: kind } of open) {
     await checkouts[(kind as CheckoutKind) ?? current].start({ orderId, items, shipTo, cents })
   }
+
+  /** And so does what another process took in and died before it began with it. */
+  const adoption = oneDatabase ? new Adoption(view, checkouts.orchestrated) : undefined
 
   const limiter = new RateLimiter({
     limits: perSecond(10, { burst: 20, name: 'per-user' }),
@@ -94,15 +99,20 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
     async change(wanted: Partial<Switches>): Promise<Switches> {
       if (wanted.payment) await payments.misbehave(wanted.payment)
       if (wanted.stock) inventory.empty = wanted.stock === 'out'
+      if (wanted.broken) {
+        inventory.locked = wanted.broken === 'undo'
+        carrier.broken = wanted.broken === 'pickup'
+      }
       state.payment = wanted.payment ?? state.payment
       state.stock = wanted.stock ?? state.stock
+      state.broken = wanted.broken ?? state.broken
       current = wanted.checkout ?? current
       load.on = wanted.load ?? load.on
       load.ordersPerSecond = wanted.ordersPerSecond ?? load.ordersPerSecond
       return switches.read()
     },
   }
-  const state: Pick<Switches, 'payment' | 'stock'> = { payment: 'ok', stock: 'ok' }
+  const state: Pick<Switches, 'payment' | 'stock' | 'broken'> = { payment: 'ok', stock: 'ok', broken: 'nothing' }
   const snapshots = new Snapshots({
     view,
     cache,
@@ -156,6 +166,7 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load }
     async close(): Promise<void> {
       live.close()
       feed.close()
+      await adoption?.close()
       await Promise.all([checkouts.orchestrated.close(), checkouts.choreographed.close()])
       await Promise.all([following.stop(), projection.stop()])
       await cache.close()

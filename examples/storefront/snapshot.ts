@@ -4,6 +4,7 @@ import type { CircuitState } from 'holdfast/resilience'
 import type { About } from './backends.js'
 import { catalogue } from './catalogue.js'
 import type { Checkout, CheckoutKind, CheckoutsView } from './checkout.js'
+import type { OrchestratedCheckout } from './checkout-saga.js'
 import type { Metrics } from './metrics.js'
 import type { PaymentClient } from './payment-client.js'
 import type { Switches } from './payloads.js'
@@ -12,6 +13,7 @@ import type { OrderCounts, OrdersView, OrderView } from './read-model.js'
 
 const SHOWN_ORDERS = 12
 const SHOWN_CHECKOUTS = 11
+const SHOWN_PARKED = 8
 const SECONDS = 60
 
 interface Watched {
@@ -19,7 +21,7 @@ interface Watched {
   readonly cache: CacheManager<OrderCache>
   readonly limiter: RateLimiter
   readonly payments: PaymentClient
-  readonly checkouts: Readonly<Record<CheckoutKind, Checkout>>
+  readonly checkouts: Readonly<Record<CheckoutKind, Checkout>> & { readonly orchestrated: OrchestratedCheckout }
   readonly metrics: Metrics
   readonly switches: { read(): Switches }
   readonly about: About
@@ -30,6 +32,7 @@ export class Snapshots {
   readonly #breaker: { readonly state: CircuitState; readonly at: number }[] = [{ state: 'closed', at: Date.now() }]
   readonly #refused = new Map<string, number>()
   #storeFailedAt = -Infinity
+  #waiting: readonly string[] = []
   #read: { readonly counts: OrderCounts; readonly orders: readonly OrderView[] } = {
     counts: { placed: 0, shipped: 0, cancelled: 0 },
     orders: [],
@@ -52,7 +55,11 @@ export class Snapshots {
     const { cache, payments, metrics, switches, about } = this.watched
     const { l1Hits, l2Hits, loads } = cache.stats()
     const { completed, cancelled, refused } = metrics.total
-    const [readModelFailed, provider] = await Promise.all([this.#readModelFails(), payments.ledger()])
+    const [readModelFailed, provider, parked] = await Promise.all([
+      this.#readModelFails(),
+      payments.ledger(),
+      this.#parked(),
+    ])
     return {
       now: Date.now(),
       about,
@@ -62,6 +69,7 @@ export class Snapshots {
       orders: this.#read.orders.map(orderLine),
       readModelFailed,
       checkouts: this.#checkouts(),
+      parked,
       breaker: { ...this.#breakerNow(), timeline: this.#breaker.filter((_, i) => this.#isRecent(i)) },
       cache: { l1: l1Hits, l2: l2Hits, loads },
       limiter: { refused, ...this.#limiter() },
@@ -79,6 +87,16 @@ export class Snapshots {
     } catch {
       return true
     }
+  }
+
+  /** Ids of sagas that wait for an operator. */
+  async #parked(): Promise<readonly string[]> {
+    try {
+      this.#waiting = (await this.watched.checkouts.orchestrated.parked(SHOWN_PARKED)).map(({ id }) => id)
+    } catch {
+      // what was known last
+    }
+    return this.#waiting
   }
 
   #checkouts(): CheckoutsView {

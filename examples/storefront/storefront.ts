@@ -1,5 +1,7 @@
 import { openBackends, type About } from './backends.js'
+import type { EventBus } from 'holdfast/messaging'
 import type { CheckoutKind } from './checkout.js'
+import type { ShopMessages } from './checkout-choreography.js'
 import { createApp } from './http.js'
 import { Load } from './load.js'
 import type { PaymentClientOptions } from './payment-client.js'
@@ -14,6 +16,10 @@ export interface StartOptions {
   readonly redis?: string | undefined
   readonly postgres?: string | undefined
   readonly readPostgres?: string | undefined
+  /** A payment provider that runs elsewhere. @defaultValue one is started */
+  readonly paymentUrl?: string | undefined
+  /** What a choreographed checkout talks over; closed with the shop. @defaultValue one in memory */
+  readonly bus?: EventBus<ShopMessages> | undefined
   readonly checkout: CheckoutKind
   readonly load: boolean
   readonly ordersPerSecond: number
@@ -36,18 +42,22 @@ export interface Storefront {
  * @throws BackendError when a server that was asked for can't be used; what the system says when the port can't be had
  */
 export async function startStorefront(options: StartOptions, tell: (line: string) => void): Promise<Storefront> {
-  const { host, port, redis, postgres, readPostgres, checkout, load: on, ordersPerSecond, payment } = options
+  const { host, port, redis, postgres, readPostgres, checkout, load: on, ordersPerSecond, payment, bus } = options
   const opened: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
     for (const one of opened.splice(0).toReversed()) await one()
   }
+  const openProvider = async (): Promise<string> => {
+    const provider = await startPaymentProvider()
+    opened.push(() => provider.close())
+    return provider.url
+  }
   try {
     const backends = await openBackends({ redis, postgres, readPostgres })
     opened.push(() => backends.close())
-    const provider = await startPaymentProvider()
-    opened.push(() => provider.close())
+    const paymentUrl = options.paymentUrl ?? (await openProvider())
     const load = new Load({ on, ordersPerSecond })
-    const shop = await openShop({ backends, paymentUrl: provider.url, payment, checkout, load })
+    const shop = await openShop({ backends, paymentUrl, payment, checkout, load, bus })
     opened.push(() => shop.close())
     const server = await listen(createApp(shop).fetch, { host, port }, (wanted, got) =>
       tell(`storefront: port ${wanted} is taken, so it is ${got}`),
@@ -58,7 +68,7 @@ export async function startStorefront(options: StartOptions, tell: (line: string
     })
     load.start(server.url)
     opened.push(() => load.close())
-    return { url: server.url, paymentUrl: provider.url, about: backends.about, shop, close }
+    return { url: server.url, paymentUrl, about: backends.about, shop, close }
   } catch (error) {
     await close()
     throw error

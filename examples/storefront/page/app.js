@@ -3,6 +3,7 @@
 import { drawSwitches } from './controls.js'
 import { at, count, pill, write } from './dom.js'
 import { drawBreaker, drawCache, drawLimiter, drawTraffic } from './primitives.js'
+import { drawParked } from './saga.js'
 import { drawCheckouts, drawOrders } from './tables.js'
 
 function draw(snapshot) {
@@ -12,11 +13,12 @@ function draw(snapshot) {
   write(at('open'), count.format(totals.open))
   write(
     at('about'),
-    `Events in ${about.events}, the read model in ${about.readModel}, rate limit buckets in ${about.buckets}, the cache’s second level in ${about.cache}, everything else in memory.`,
+    `Events in ${about.events}, sagas and stock in ${about.sagas}, the read model in ${about.readModel}, rate limit buckets in ${about.buckets}, the cache’s second level in ${about.cache}, everything else in memory.`,
   )
   drawSwitches(snapshot.switches)
   drawOrders(snapshot.orders, snapshot.readModelFailed)
   drawCheckouts(snapshot.checkouts)
+  drawParked(snapshot.parked)
   drawBreaker(snapshot.breaker, snapshot.provider, snapshot.now)
   drawTraffic(snapshot.series)
   drawCache(snapshot.cache)

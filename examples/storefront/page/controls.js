@@ -4,11 +4,12 @@ import { at, write } from './dom.js'
 const form = at('switches')
 let touchedAt = 0 // what the user has just set is not overwritten by a snapshot that was on its way
 
-export function drawSwitches({ payment, stock, checkout, load, ordersPerSecond }) {
+export function drawSwitches({ payment, stock, broken, checkout, load, ordersPerSecond }) {
   if (performance.now() - touchedAt < 800) return
   const { elements } = form
   elements.payment.value = payment
   elements.stock.value = stock
+  elements.broken.value = broken
   elements.checkout.value = checkout
   elements.load.checked = load
   elements.ordersPerSecond.value = ordersPerSecond

@@ -45,6 +45,12 @@ export function drawOrders(orders, readModelFailed) {
   )
 }
 
+/** A saga can be asked how it stands; of a choreography nobody is in charge. */
+function nameOf(orderId, kind) {
+  const text = orderId.slice(-8)
+  return kind === 'orchestrated' ? make('a', { text, href: `#${new URLSearchParams({ saga: orderId })}` }) : text
+}
+
 export function drawCheckouts({ counts, recent }) {
   const names = Object.keys(counts)
   keep(
@@ -60,7 +66,7 @@ export function drawCheckouts({ counts, recent }) {
     make(
       'li',
       {},
-      make('code', { text: orderId.slice(-8), title: kind }),
+      make('code', { title: kind }, nameOf(orderId, kind)),
       make('div', { class: 'steps' }),
       make('span', { class: 'pill' }),
     )
