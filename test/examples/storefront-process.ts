@@ -26,7 +26,7 @@ export async function start(...args: string[]): Promise<Running> {
   })
   const url = await until(
     () => /open (http:\S+)/.exec(output)?.[1] ?? (child.exitCode === null ? undefined : output),
-    20_000,
+    60_000,
   )
   return { child, url, output: () => output, ended }
 }

@@ -169,6 +169,30 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     expect(errors.filter((error) => !error.includes('404'))).toEqual([])
   })
 
+  test('draws a saga as it stands; a parked one can be retried, and its history says who and why', async () => {
+    const { url } = await start('--port', '0', '--no-load')
+    const { page, errors } = await openPage(url)
+    await page.getByRole('radio', { name: 'van broken' }).check()
+    await page.getByRole('button', { name: 'Place an order' }).press('Enter')
+    await page.locator('#parked a').click()
+    await page.locator('#saga-status[data-state="parked"]').waitFor()
+    const graph = page.locator('#saga-graph')
+    expect(await graph.getAttribute('aria-label')).toBe(
+      'order done, stock done, payment done, parcel done, shipping done, pickup failed',
+    )
+    expect(await graph.locator('rect').count()).toBe(6)
+    expect(await page.locator('#saga-blocked').textContent()).toContain('pickup: VanBroken: the van has broken down')
+
+    await page.getByRole('radio', { name: 'no', exact: true }).check()
+    await page.getByLabel('why').fill('the van is mended')
+    await page.getByRole('button', { name: 'Retry' }).press('Enter')
+    await page.locator('#saga-status[data-state="completed"]').waitFor()
+    await page.getByText(/retry by you: the van is mended$/).waitFor()
+    await page.locator('#parked-none').waitFor()
+    expect(await page.getByRole('button', { name: 'Retry' }).isVisible()).toBe(false)
+    expect(errors).toEqual([])
+  })
+
   test.each([
     ['wide', { viewport: { width: 1400, height: 900 } }],
     ['narrow', { viewport: { width: 360, height: 740 }, colorScheme: 'dark' }],
@@ -178,6 +202,8 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     await page.locator('#orders tr').nth(8).waitFor()
     await page.locator('#orders a').first().click()
     await page.locator('#state').waitFor()
+    await page.locator('#checkouts a').first().click()
+    await page.locator('#saga-graph rect').first().waitFor()
     expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0)
   })
 })
