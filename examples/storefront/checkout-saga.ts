@@ -27,65 +27,67 @@ function checkoutSaga(
   { commands, payments, inventory, carrier, oneDatabase = false }: Services,
   failureOf: (id: string) => Promise<unknown>,
 ) {
-  return saga<Basket>('checkout', { version: 1 })
-    .step('order', {
-      run: ({ input: { orderId } }) => commands.send('AcceptOrder', { orderId, checkout: 'orchestrated' }),
-      uncertain: () => true, // whatever came: an order that can't begin must still end
-      // Undone last: who reads "cancelled" can rely on everything else being undone.
-      compensate: async ({ input: { orderId }, sagaId }) =>
-        commands.send('CancelOrder', { orderId, ...reasonOf(await failureOf(sagaId)) }),
-      compensateRetry: untilItWorks,
-    })
-    // Shelves, the event about them and the progress of the saga: all of it or nothing, where one database has all three.
-    .transaction('stock', {
-      async run({ input: { orderId, items }, tx }) {
-        const shared = oneDatabase ? tx : undefined
-        await inventory.reserve(orderId, items, shared)
-        try {
-          await commands.send('RecordStock', { orderId, tx: shared })
-        } catch (error) {
-          if (!shared) await inventory.release(orderId) // in memory nothing is rolled back
-          throw error
-        }
-      },
-      retry: { attempts: 5, when: (error) => oneDatabase && !(error instanceof OutOfStock) },
-      timeoutMs: 5_000,
-      async compensate({ input: { orderId }, tx }) {
-        const shared = oneDatabase ? tx : undefined
-        await inventory.release(orderId, shared)
-        await commands.send('RecordRelease', { orderId, tx: shared })
-      },
-      compensateTimeoutMs: 5_000,
-      // A locked door does not open by knocking: somebody has to decide.
-      compensateRetry: { ...untilItWorks, when: (error) => !(error instanceof StockRoomLocked) },
-    })
-    .step('payment', {
-      async run({ input: { orderId, cents }, signal }) {
-        await payments.charge(orderId, cents, signal)
-        await commands.send('RecordPayment', { orderId })
-      },
-      // Only a clear no means that no money moved. Anything else is refunded: the refund names the charge by its key.
-      uncertain: (error) => !isNoCharge(error),
-      async compensate({ input: { orderId }, signal }) {
-        await payments.refund(orderId, signal)
-        await commands.send('RecordRefund', { orderId })
-      },
-      compensateRetry: { ...untilItWorks, when: (error) => !(error instanceof PaymentDeclined) },
-    })
-    .step('parcel', {
-      run: ({ input: { orderId, shipTo } }) => carrier.book(orderId, shipTo),
-      compensate: ({ input: { orderId } }) => carrier.withdraw(orderId),
-    })
-    .pivot('shipping', {
-      run: ({ input: { orderId }, results }) => commands.send('ShipOrder', { orderId, tracking: results.parcel }),
-      // Only the order itself can say no. While its events can't be written, nobody knows whether it is shipped.
-      retry: { ...untilItWorks, when: (error) => !(error instanceof OrderRefusal) },
-    })
-    .step('pickup', {
-      run: () => carrier.pickUp(),
-      retry: { attempts: 3, backoff: exponential({ initialMs: 100 }) },
-    })
-    .build()
+  return (
+    saga<Basket>('checkout', { version: 1 })
+      .step('order', {
+        run: ({ input: { orderId } }) => commands.send('AcceptOrder', { orderId, checkout: 'orchestrated' }),
+        uncertain: () => true, // whatever came: an order that can't begin must still end
+        // Undone last: who reads "cancelled" can rely on everything else being undone.
+        compensate: async ({ input: { orderId }, sagaId }) =>
+          commands.send('CancelOrder', { orderId, ...reasonOf(await failureOf(sagaId)) }),
+        compensateRetry: untilItWorks,
+      })
+      // Shelves, the event about them and the progress of the saga: all of it or nothing, where one database has all three.
+      .transaction('stock', {
+        async run({ input: { orderId, items }, tx }) {
+          const shared = oneDatabase ? tx : undefined
+          await inventory.reserve(orderId, items, shared)
+          try {
+            await commands.send('RecordStock', { orderId, tx: shared })
+          } catch (error) {
+            if (!shared) await inventory.release(orderId) // in memory nothing is rolled back
+            throw error
+          }
+        },
+        retry: { attempts: 5, when: (error) => oneDatabase && !(error instanceof OutOfStock) },
+        timeoutMs: 5_000,
+        async compensate({ input: { orderId }, tx }) {
+          const shared = oneDatabase ? tx : undefined
+          await inventory.release(orderId, shared)
+          await commands.send('RecordRelease', { orderId, tx: shared })
+        },
+        compensateTimeoutMs: 5_000,
+        // A locked door does not open by knocking: somebody has to decide.
+        compensateRetry: { ...untilItWorks, when: (error) => !(error instanceof StockRoomLocked) },
+      })
+      .step('payment', {
+        async run({ input: { orderId, cents }, signal }) {
+          await payments.charge(orderId, cents, signal)
+          await commands.send('RecordPayment', { orderId })
+        },
+        // Only a clear no means that no money moved. Anything else is refunded: the refund names the charge by its key.
+        uncertain: (error) => !isNoCharge(error),
+        async compensate({ input: { orderId }, signal }) {
+          await payments.refund(orderId, signal)
+          await commands.send('RecordRefund', { orderId })
+        },
+        compensateRetry: { ...untilItWorks, when: (error) => !(error instanceof PaymentDeclined) },
+      })
+      .step('parcel', {
+        run: ({ input: { orderId, shipTo } }) => carrier.book(orderId, shipTo),
+        compensate: ({ input: { orderId } }) => carrier.withdraw(orderId),
+      })
+      .pivot('shipping', {
+        run: ({ input: { orderId }, results }) => commands.send('ShipOrder', { orderId, tracking: results.parcel }),
+        // Only the order itself can say no. While its events can't be written, nobody knows whether it is shipped.
+        retry: { ...untilItWorks, when: (error) => !(error instanceof OrderRefusal) },
+      })
+      .step('pickup', {
+        run: () => carrier.pickUp(),
+        retry: { attempts: 3, backoff: exponential({ initialMs: 100 }) },
+      })
+      .build()
+  )
 }
 
 const isNoCharge = (error: unknown): boolean =>

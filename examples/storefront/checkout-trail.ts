@@ -42,7 +42,11 @@ export class CheckoutTrails {
   begin(orderId: string): boolean {
     if (this.#trails.has(orderId)) return false
     const steps = new Map<string, StepState>(this.steps.map((name, i) => [name, i === 0 ? 'running' : 'waiting']))
-    this.#trails.set(orderId, { ...{ at: Date.now(), steps, status: 'running', movedAt: performance.now() }, turnedBack: false, parked: false })
+    this.#trails.set(orderId, {
+      ...{ at: Date.now(), steps, status: 'running', movedAt: performance.now() },
+      turnedBack: false,
+      parked: false,
+    })
     this.#counts.running++
     for (const [oldest, { status }] of this.#trails) {
       if (this.#trails.size <= KEPT) break
@@ -122,5 +126,7 @@ function statusOf({ steps, turnedBack, parked }: Trail): CheckoutStatus {
   if (parked) return 'parked'
   const states = [...steps.values()]
   if (!turnedBack) return states.every((state) => state === 'done') ? 'completed' : 'running'
-  return states.some((state) => state === 'done' || state === 'unknown' || state === 'stuck') ? 'compensating' : 'compensated'
+  return states.some((state) => state === 'done' || state === 'unknown' || state === 'stuck')
+    ? 'compensating'
+    : 'compensated'
 }

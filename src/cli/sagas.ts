@@ -19,7 +19,7 @@ export const SAGAS_HELP = `Usage: holdfast sagas [options]                      
   --database-url URL   PostgreSQL with the sagas (default: DATABASE_URL). Needs pg installed
   --schema NAME        schema of its tables (default: holdfast)
   --redis-url URL      Redis with the sagas, instead. Needs ioredis installed
-  --prefix PREFIX      what its keys begin with
+  --prefix PREFIX      what its keys begin with (default: holdfast:{saga}:)
   --json               one JSON object per line
 
 List:

@@ -4,6 +4,7 @@ import { RedisEventStore } from '../event-sourcing/redis.js'
 import { messageOf } from '../kernel/errors.js'
 import type { SagaStore } from '../saga/index.js'
 import { PostgresSagaStore } from '../saga/postgres.js'
+import { RedisSagaStore } from '../saga/redis.js'
 import { UsageError, type Terminal } from './terminal.js'
 
 type Opened<Store> = { readonly store: Store } & AsyncDisposable
@@ -39,14 +40,13 @@ export async function openStore(
 
 /** Opens the sagas that the options name. @throws UsageError when they name none, or two. */
 export async function openSagas(values: Place, terminal: Terminal): Promise<Opened<SagaStore>> {
-  const { schema } = values
+  const { schema, prefix } = values
   const opened = await connect(placeOf(values, { what: 'sagas', prefix: 'prefix' }, terminal))
-  return { store: sagasOf(opened, schema), [Symbol.asyncDispose]: () => opened.close() }
-}
-
-function sagasOf(opened: Awaited<ReturnType<typeof connect>>, schema: string | undefined): SagaStore {
-  if (opened.kind === 'redis') throw new UsageError('sagas on Redis can not be shown yet')
-  return new PostgresSagaStore(opened.pool, { schema, notify: true }) // orchestrators hear of an order at once
+  const store =
+    opened.kind === 'redis'
+      ? new RedisSagaStore(opened.client, { prefix })
+      : new PostgresSagaStore(opened.pool, { schema, notify: true }) // orchestrators hear of an order at once
+  return { store, [Symbol.asyncDispose]: () => opened.close() }
 }
 
 /** The one server that the options name. */

@@ -1,7 +1,9 @@
+import { Redis } from 'ioredis'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { run } from '../../src/cli/run.js'
 import { saga, SagaOrchestrator, signal } from '../../src/saga/index.js'
 import type { PostgresSagaStore } from '../../src/saga/postgres.js'
+import { RedisSagaStore } from '../../src/saga/redis.js'
 import { openPool, openStore } from '../saga/database.js'
 
 const pool = openPool()
@@ -158,6 +160,29 @@ nodes
   expect(Math.max(...narrow.lines.map((line) => line.length))).toBe(30)
 })
 
+test('sagas on Redis', async () => {
+  Object.assign(broken, { charge: true, release: true, notify: true })
+  const redis = new Redis(inject('redisUrl'))
+  const prefix = `cli:${crypto.randomUUID()}:`
+  const store = new RedisSagaStore(redis, { prefix })
+  const orchestrator = new SagaOrchestrator({ store, sagas: [order], pollMs: 20 })
+  onTestFinished(async () => {
+    await orchestrator.close()
+    redis.disconnect()
+  })
+  orchestrator.start()
+  await (await orchestrator.run(order, { sku: 'rope' }, { id: 'order-1' })).settled()
+  const sagas = (...args: string[]) =>
+    holdfast(['sagas', ...args, '--redis-url', inject('redisUrl'), '--prefix', prefix], { env: {} })
+  expect((await sagas('--status', 'parked')).lines).toEqual([
+    expect.stringMatching(/^order-1 {2}order@1 {2}parked {2}/),
+  ])
+  expect((await sagas('order-1')).lines.join('\n')).toContain('parked       reserve: its compensation failed')
+  expect((await sagas('skip', 'order-1', 'reserve', ...BY)).lines[0]).toMatch(/^skip: taken; order-1 is/)
+  await expect.poll(async () => (await store.read('order-1'))?.status).toBe('compensated')
+  expect((await sagas('order-1')).lines.at(-1)).toMatch(/skip reserve {2}by ada {2}carried out/)
+})
+
 test('--mermaid draws what the journal knows, branches too', async () => {
   const shop = await openShop()
   await parked(shop)
@@ -292,6 +317,7 @@ test('mistakes are told in one line and with the right code, and change nothing'
     [['redrive', 'order-1', '--from', 'checks/credit', ...BY], 2, '--from: a node of the top level'],
     [['resolve', 'order-1', 'reserve', '--result', '{', ...BY], 2, '--result: expected JSON, got "{"'],
     [['--what'], 2, "Unknown option '--what'"],
+    [['--redis-url', 'redis://localhost', '--schema', 'x'], 2, '--schema goes without --redis-url'],
     [['--prefix', 'x'], 2, '--prefix goes with --redis-url'],
     [['gone', ...at], 1, 'there is no saga "gone"'],
     [['retry', 'gone', ...BY, ...at], 1, 'there is no saga "gone"'],

@@ -31,21 +31,27 @@ test('a saga whose stock can not be put back parks, and is undone when somebody 
   expect((await shop.get(`/orders/${id}`)).body.status).toBe('placed')
 
   await shop.switch({ broken: 'nothing' })
-  expect(await order(id, { verb: 'retry', why: 'unlocked' })).toMatchObject({ status: 202, body: { id, verb: 'retry' } })
+  expect(await order(id, { verb: 'retry', why: 'unlocked' })).toMatchObject({
+    status: 202,
+    body: { id, verb: 'retry' },
+  })
   expect((await saga(id, 'compensated')).history).toMatchObject([{ verb: 'retry', why: 'unlocked', applied: true }])
   expect(await shop.ended(id)).toMatchObject({ status: 'cancelled', reason: 'undeliverable' })
   expect(shop.storefront.shop.inventory.held).toBe(held)
   await until(() => shop.storefront.shop.checkouts.orchestrated.view(1).counts.parked === 0 || undefined)
 })
 
-test.each(['skip', 'resolve'] as const)('a pick-up that fails after the pivot parks, and %s completes it', async (verb) => {
-  await shop.switch({ broken: 'pickup' })
-  const id = await shop.place()
-  expect(await saga(id, 'parked')).toMatchObject({ blocked: ['pickup'], nodes: { length: 6 } })
-  expect((await shop.ended(id)).status).toBe('shipped')
-  expect(await order(id, { verb, path: 'pickup', why: 'by bike' })).toMatchObject({ status: 202 })
-  expect((await saga(id, 'completed')).history).toMatchObject([{ verb, path: 'pickup', why: 'by bike' }])
-})
+test.each(['skip', 'resolve'] as const)(
+  'a pick-up that fails after the pivot parks, and %s completes it',
+  async (verb) => {
+    await shop.switch({ broken: 'pickup' })
+    const id = await shop.place()
+    expect(await saga(id, 'parked')).toMatchObject({ blocked: ['pickup'], nodes: { length: 6 } })
+    expect((await shop.ended(id)).status).toBe('shipped')
+    expect(await order(id, { verb, path: 'pickup', why: 'by bike' })).toMatchObject({ status: 202 })
+    expect((await saga(id, 'completed')).history).toMatchObject([{ verb, path: 'pickup', why: 'by bike' }])
+  },
+)
 
 test('a compensated saga can be redriven, but its order stays cancelled: it turns back again', async () => {
   const id = await shop.place({ shipTo: 'Atlantis' })

@@ -41,7 +41,13 @@ function draw({ id, name, version, status, nodes, failure, blocked, history }) {
     errors,
     ({ path }) => path,
     ({ path }) =>
-      make('li', {}, make('span'), orderButton('Skip', { verb: 'skip', path }), orderButton('Resolve', { verb: 'resolve', path })),
+      make(
+        'li',
+        {},
+        make('span'),
+        orderButton('Skip', { verb: 'skip', path }),
+        orderButton('Resolve', { verb: 'resolve', path }),
+      ),
     ({ firstChild }, { path, error }) => {
       write(firstChild, error ? `${path}: ${error.name}: ${error.message}` : path)
     },
