@@ -40,21 +40,25 @@ function checkoutSaga(
       // Shelves, the event about them and the progress of the saga: all of it or nothing, where one database has all three.
       .transaction('stock', {
         async run({ input: { orderId, items }, tx }) {
-          const shared = oneDatabase ? tx : undefined
-          await inventory.reserve(orderId, items, shared)
+          if (oneDatabase) {
+            await commands.send('RecordStock', { orderId, tx })
+            await inventory.reserve(orderId, items, tx) // last, because all who order the same wait at this shelf
+            return
+          }
+          await inventory.reserve(orderId, items)
           try {
-            await commands.send('RecordStock', { orderId, tx: shared })
+            await commands.send('RecordStock', { orderId })
           } catch (error) {
-            if (!shared) await inventory.release(orderId) // in memory nothing is rolled back
+            await inventory.release(orderId) // in memory nothing is rolled back
             throw error
           }
         },
         retry: { attempts: 5, when: (error) => oneDatabase && !(error instanceof OutOfStock) },
         timeoutMs: 5_000,
         async compensate({ input: { orderId }, tx }) {
-          const shared = oneDatabase ? tx : undefined
-          await inventory.release(orderId, shared)
-          await commands.send('RecordRelease', { orderId, tx: shared })
+          if (oneDatabase) await commands.send('RecordRelease', { orderId, tx })
+          await inventory.release(orderId, oneDatabase ? tx : undefined)
+          if (!oneDatabase) await commands.send('RecordRelease', { orderId })
         },
         compensateTimeoutMs: 5_000,
         // A locked door does not open by knocking: somebody has to decide.
@@ -116,17 +120,17 @@ export interface OperatorOrder {
   readonly why: string
 }
 
+/** After so long others take over the sagas of a process that vanished. In memory there are no others. */
+const LEASE_MS = 3_000
 /** How long a checkout may be silent before it is asked how it stands: another process may have it. */
 const SILENT_MS = 1_500
 const LOOK_MS = 500
-const LOOKS = 20
+const LOOKS = 5
 
 /** Where the sagas are. */
 export interface OrchestratedOptions {
   /** @defaultValue this process's memory */
   readonly store?: SagaStore | undefined
-  /** Milliseconds after which those of a process that vanished are taken over. @defaultValue 3_000 */
-  readonly leaseMs?: number | undefined
 }
 
 /** The orchestrated checkout: a saga per order, under the order's id. */
@@ -138,13 +142,13 @@ export class OrchestratedCheckout implements Checkout {
   readonly #trails = new CheckoutTrails(this.kind, ['order', 'stock', 'payment', 'parcel', 'shipping', 'pickup'])
   readonly #looking: NodeJS.Timeout
 
-  constructor(services: Services, { store, leaseMs = 3_000 }: OrchestratedOptions = {}) {
+  constructor(services: Services, { store }: OrchestratedOptions = {}) {
     this.#services = services
     this.#definition = checkoutSaga(services, async (id) => (await this.#orchestrator.get(id))?.failure?.error)
     this.#orchestrator = new SagaOrchestrator({
       store: store ?? new MemorySagaStore({ retainMs: 60_000 }),
       sagas: [this.#definition],
-      leaseMs,
+      leaseMs: store ? LEASE_MS : undefined,
       concurrency: 256,
       graceMs: 1_000,
     })

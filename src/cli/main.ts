@@ -19,9 +19,11 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 /** On standard error, so that what was asked for can go elsewhere. */
 async function ask(question: string): Promise<string> {
-  const lines = createInterface({ input: process.stdin, output: process.stderr })
+  // no terminal of its own: Ctrl-C is to reach this process as ever
+  const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: false })
+  const left = new Promise<string>((resolve) => lines.once('close', () => resolve('')))
   try {
-    return await lines.question(question, { signal: stopping.signal })
+    return await Promise.race([lines.question(question, { signal: stopping.signal }), left])
   } finally {
     lines.close()
   }

@@ -36,9 +36,13 @@ const LOOK_MS = 50
  */
 export async function give(store: SagaStore, wish: Wish, terminal: Terminal): Promise<void> {
   const { id, verb, path, who, why, result } = wish
-  const before = await read(store, id)
+  let before = await read(store, id)
   refuseMisfit(before, wish)
-  await confirm(before, wish, terminal)
+  if (!wish.yes) {
+    await confirm(before, wish, terminal)
+    before = await read(store, id) // people take their time
+    refuseMisfit(before, wish)
+  }
   const value = verb === 'resolve' ? { value: jsonCodec.encode(result) } : {}
   const payload = JSON.stringify({ who, ...(why === undefined ? {} : { why }), ...value } satisfies Order)
   const message: NewMessage = { sagaId: id, kind: verb, name: path, payload }
@@ -111,8 +115,7 @@ function refuseMisfit(saga: StoredSaga, { verb, path }: Wish): void {
   }
 }
 
-async function confirm(saga: StoredSaga, { verb, path, yes, who }: Wish, { ask }: Terminal): Promise<void> {
-  if (yes) return
+async function confirm(saga: StoredSaga, { verb, path, who }: Wish, { ask }: Terminal): Promise<void> {
   if (!ask) throw new UsageError('nobody is there to be asked: give --yes')
   const { state } = accountOf(saga)
   const about = `${word(saga.id)} (${word(saga.name)}@${saga.version}, ${saga.status})`

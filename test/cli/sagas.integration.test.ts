@@ -286,7 +286,17 @@ test('an order is confirmed first: what it is about is told, and any answer but 
   )
   expect((await shop.store.read('order-1'))?.lastMessage).toBe(0)
   expect((await holdfast(args)).complaints).toBe('holdfast sagas: nobody is there to be asked: give --yes')
-  expect((await holdfast(args, { ask: say('Yes') })).code).toBe(0)
+  const settles = async (): Promise<string> => {
+    await shop.orchestrator.skip('order-1', 'reserve', 'eve')
+    await expect.poll(async () => (await shop.store.read('order-1'))?.status).toBe('compensated')
+    return 'y'
+  }
+  expect((await holdfast(args, { ask: settles })).complaints).toBe(
+    'holdfast sagas: "order-1" is compensated: skip needs a parked saga',
+  )
+  await parked(shop, 'order-2')
+  const other = args.map((arg) => (arg === 'order-1' ? 'order-2' : arg))
+  expect((await holdfast(other, { ask: say('Yes') })).code).toBe(0)
 })
 
 test('mistakes are told in one line and with the right code, and change nothing', async () => {

@@ -267,7 +267,7 @@ describe('the process', { timeout: 60_000 }, () => {
   })
 })
 
-describe('on real servers', { timeout: 60_000 }, () => {
+describe('on real servers', { timeout: 120_000 }, () => {
   test('keeps its events in PostgreSQL and its buckets in Redis, and goes on where it stopped', async () => {
     const pool = new Pool({ connectionString: inject('postgresUrl') })
     onTestFinished(async () => {
@@ -278,10 +278,10 @@ describe('on real servers', { timeout: 60_000 }, () => {
     const servers = ['--redis', inject('redisUrl'), '--postgres', inject('postgresUrl')]
     const first = await start('--port', '0', '--rate', '10', ...servers)
     expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis, cache in Redis')
-    expect(first.output()).toContain('read model in PostgreSQL')
+    expect(first.output()).toContain('sagas in PostgreSQL, read model in PostgreSQL')
     const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
       ((await (await fetch(`${url}/health`)).json()) as { orders: never }).orders
-    await until(async () => (await health(first.url)).shipped >= 10 || undefined)
+    await until(async () => (await health(first.url)).shipped >= 10 || undefined, 60_000)
     await until(async () => {
       const greedy = { headers: { 'x-user-id': 'greedy-one' } }
       const many = Array.from({ length: 40 }, () => fetch(`${first.url}/orders`, greedy))
@@ -296,7 +296,7 @@ describe('on real servers', { timeout: 60_000 }, () => {
     const second = await start('--port', '0', '--no-load', ...servers)
     const before = await health(second.url)
     expect(before.shipped).toBeGreaterThanOrEqual(10)
-    await until(async () => (await health(second.url)).placed === 0 || undefined)
+    await until(async () => (await health(second.url)).placed === 0 || undefined, 30_000)
   })
 })
 
