@@ -318,7 +318,7 @@ async function answersOf(page: string): Promise<{ said: (string | undefined)[]; 
 
 test.each([
   ['README.md', 1],
-  ['docs/storefront.md', 7],
+  ['docs/storefront.md', 8],
 ])('the commands of %s do what the page says', { timeout: 60_000 }, async (page, least) => {
   const { said, came } = await answersOf(page)
   expect(said.length).toBeGreaterThanOrEqual(least)
