@@ -108,14 +108,18 @@ async function openCheckout(url: string): Promise<Opened<Pick<Backends, 'sagas' 
   const { Client } = (await import('pg')).default
   const listener = new Client({ connectionString: url, connectionTimeoutMillis: 3_000 })
   listener.on('error', () => {}) // it is cut: orchestrators look by themselves, only less often
-  const opened = await openPostgres(url, async (pool) => {
-    await listener.connect()
-    const sagas = new PostgresSagaStore(pool, { schema: 'storefront', listener })
-    await sagas.migrate()
-    const inventory = new PostgresInventory(pool)
-    await inventory.migrate()
-    return { sagas, inventory }
-  })
+  const opened = await openPostgres(
+    url,
+    async (pool) => {
+      await listener.connect()
+      const sagas = new PostgresSagaStore(pool, { schema: 'storefront', listener })
+      await sagas.migrate()
+      const inventory = new PostgresInventory(pool)
+      await inventory.migrate()
+      return { sagas, inventory }
+    },
+    20,
+  )
   const close = async (): Promise<void> => {
     await listener.end().catch(() => {})
     await opened.close()
@@ -135,9 +139,9 @@ async function openReadModel(url: string, events: EventStore<OrderEvent>): Promi
   })
 }
 
-async function openPostgres<T>(url: string, make: (pool: Pool) => Promise<T>): Promise<Opened<T>> {
+async function openPostgres<T>(url: string, make: (pool: Pool) => Promise<T>, max = 10): Promise<Opened<T>> {
   const { Pool } = (await import('pg')).default
-  const pool = new Pool({ connectionString: url, connectionTimeoutMillis: 3_000 })
+  const pool = new Pool({ connectionString: url, connectionTimeoutMillis: 3_000, max })
   pool.on('error', () => {}) // an idle connection was cut: the next query makes another
   try {
     return { store: await make(pool), about: 'PostgreSQL', close: () => pool.end() }

@@ -122,6 +122,8 @@ export interface OperatorOrder {
 
 /** After so long others take over the sagas of a process that vanished. In memory there are no others. */
 const LEASE_MS = 3_000
+/** As many as a database serves well: what comes faster waits in the store, instead of everything for everything. */
+const CONCURRENCY = 16
 /** How long a checkout may be silent before it is asked how it stands: another process may have it. */
 const SILENT_MS = 1_500
 const LOOK_MS = 500
@@ -149,7 +151,7 @@ export class OrchestratedCheckout implements Checkout {
       store: store ?? new MemorySagaStore({ retainMs: 60_000 }),
       sagas: [this.#definition],
       leaseMs: store ? LEASE_MS : undefined,
-      concurrency: 256,
+      concurrency: store ? CONCURRENCY : 256,
       graceMs: 1_000,
     })
     this.#orchestrator.on('node', (event) => this.#moved(event))

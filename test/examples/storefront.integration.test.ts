@@ -276,7 +276,7 @@ describe('on real servers', { timeout: 120_000 }, () => {
     })
     await pool.query('drop schema if exists storefront, storefront_read cascade')
     const servers = ['--redis', inject('redisUrl'), '--postgres', inject('postgresUrl')]
-    const first = await start('--port', '0', '--rate', '10', ...servers)
+    const first = await start('--port', '0', '--rate', '4', ...servers)
     expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis, cache in Redis')
     expect(first.output()).toContain('sagas in PostgreSQL, read model in PostgreSQL')
     const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
