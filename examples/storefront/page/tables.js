@@ -62,6 +62,7 @@ export function drawCheckouts({ counts, recent }) {
       write(item.lastChild, count.format(counts[name]))
     },
   )
+  if (isHeld(at('checkouts'))) return
   const build = ({ orderId, kind }) =>
     make(
       'li',

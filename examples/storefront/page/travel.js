@@ -90,7 +90,8 @@ function goTo(version) {
   slider.max = versions.length
   slider.value = Math.min(version, versions.length)
   const address = new URLSearchParams({ order: id, ...(slider.value < versions.length && { version: slider.value }) })
-  history.replaceState(null, '', `#${address}`)
+  // an address that somebody has just chosen is not overwritten
+  if (!new URLSearchParams(location.hash.slice(1)).has('saga')) history.replaceState(null, '', `#${address}`)
   draw()
 }
 
