@@ -146,6 +146,7 @@ test('a claim never sees a journal without what its last owner wrote', async () 
     over = true
   }
   const claim = async (): Promise<void> => {
+    // oxlint-disable-next-line no-unmodified-loop-condition -- write() does
     while (!over) {
       const { claimed } = await store.claim({ known, limit: 5, leaseMs: 60_000 })
       for (const { saga: of } of claimed) {
