@@ -6,7 +6,10 @@ export class Committer {
   readonly #writes: Grouped<Transition, Fenced>
 
   constructor(store: Pick<SagaStore, 'commit'>) {
-    this.#writes = new Grouped((transitions) => store.commit(transitions))
+    this.#writes = new Grouped(async (transitions) => {
+      const answers = await store.commit(transitions)
+      return transitions.map((_, i) => answers[i] ?? 'fenced') // what a store says nothing of must not count
+    })
   }
 
   /** Rejects with what the store threw: it may or may not have been written. */
