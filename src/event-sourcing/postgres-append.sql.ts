@@ -1,3 +1,4 @@
+import * as marks from '../kernel/postgres-marks.js'
 import { sqlLiteral } from '../kernel/postgres-schema.js'
 
 const NOW = `date_trunc('milliseconds', clock_timestamp())`
@@ -48,9 +49,9 @@ end $holdfast$`
 export const millis = (column: string): string => `(date_part('epoch', ${column}) * 1000)::bigint`
 
 /** The sequence's oid: the class of this log's advisory locks. It is this log's own, whatever else the database holds. */
-export const lockClass = (s: string): string => `${sqlLiteral(`${s}.es_pos`)}::regclass::oid`
-export const lastPosition = (s: string): string =>
-  `select case when is_called then last_value else 0 end from ${s}.es_pos`
+export const lockClass = (s: string): string => marks.lockClass(`${s}.es_pos`)
+/** The position drawn last, 0 before the first. */
+export const lastPosition = (s: string): string => marks.lastDrawn(`${s}.es_pos`)
 
 /**
  * Marks this transaction as a writer, once, before it draws its first position: a shared lock, which never waits, whose
