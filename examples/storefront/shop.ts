@@ -152,8 +152,11 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load, 
     /** Asks for an order to be undone: the checkout that has it turns back. */
     async cancel(input: ShopCommands['RequestCancel']['in']): Promise<Done> {
       const done = await commands.send('RequestCancel', input)
-      const { state: order } = await orders.load(input.orderId)
-      await checkouts[(order.checkout as CheckoutKind | undefined) ?? current].cancel(input.orderId)
+      const { orderId } = input
+      const { checkout: kind } = (await orders.load(orderId)).state
+      if (kind) await checkouts[kind as CheckoutKind].cancel(orderId)
+      // Nothing has begun, and nothing will: an order that is asked to be cancelled is accepted no more.
+      else await commands.send('CancelOrder', { orderId, reason: 'customer', detail: '' })
       return done
     },
 
