@@ -10,8 +10,7 @@ test('an order that is cancelled before the first step of its checkout has begun
   const place = (orderId: string) =>
     shop.place({ orderId, userId: 'ada', items: [{ sku: 'rope', quantity: 1 }], shipTo: 'Arco' })
   await Promise.all(ids.map(place))
-  const statusOf = async (orderId: string): Promise<string> =>
-    (await shop.queries.send('GetOrder', { orderId })).status
+  const statusOf = async (orderId: string): Promise<string> => (await shop.queries.send('GetOrder', { orderId })).status
   await shop.cancel({ orderId: 'o-19', detail: 'too heavy' })
   await until(async () => (await statusOf('o-19')) === 'cancelled' || undefined)
   await shop.switches.change({ payment: 'ok' })
