@@ -259,7 +259,7 @@ function applyToNode(
       node.status = 'done'
       node.value = entry.value
       node.error = undefined
-      if (entry.emitted) state.outbox.push(...entry.emitted)
+      for (const event of entry.emitted ?? []) state.outbox.push(event) // as arguments of one call they may be too many
       if (kind === 'pivot') state.pivoted = true
       return
     case 'retrying':
@@ -292,7 +292,7 @@ function applyToNode(
       return
     case 'compensated':
       node.status = 'compensated'
-      if (entry.emitted) state.outbox.push(...entry.emitted)
+      for (const event of entry.emitted ?? []) state.outbox.push(event)
       return
     case 'stuck':
       node.status = 'stuck'

@@ -151,9 +151,13 @@ export class Turn implements SagaDecision {
       case 'published':
         return this.write({ type: 'published', count: input.count })
       case 'interrupted':
-        for (const [path, { status, at }] of state.nodes)
-          if ((status === 'running' || status === 'compensating') && at <= this.moment.now)
+        for (const [path, { status, at, delayMs = 0 }] of state.nodes) {
+          const { now } = this.moment
+          // later than it can have been planned: the store's clock was set back, and nobody knows whether it began
+          const isOdd = at > now + delayMs
+          if ((status === 'running' || status === 'compensating') && (at <= now || isOdd))
             this.write({ type: 'interrupted', path })
+        }
         return
       case 'succeeded': {
         const type = state.nodes.get(input.path)?.status === 'compensating' ? 'compensated' : 'done'

@@ -55,7 +55,7 @@ interface Row extends DefinitionKey {
 const MOST_DRIFTED = 100
 const finished = (status: SagaStatus): boolean => status === 'completed' || status === 'compensated'
 
-/** Sagas in this process's memory: as durable as the process. Never throws. */
+/** Sagas in this process's memory: as durable as the process. Its time begins as the wall clock's, and goes on evenly when that is set. Never throws. */
 export class MemorySagaStore implements SagaStore {
   readonly #rows = new Map<string, Row>()
   readonly #due = new DueQueue<Row>()
@@ -66,12 +66,15 @@ export class MemorySagaStore implements SagaStore {
   readonly #listeners = new Set<{ readonly call: (wake: SagaWake) => void }>()
   readonly #retainMs: number
   readonly #clock: Clock
+  /** What makes the time of its clock an epoch: the wall clock may be set while sagas run, and their leases must not notice. */
+  readonly #epochOffset: number
 
   /** @throws InvalidOptionError when an option is wrong. */
   constructor(options: MemorySagaStoreOptions = {}) {
     const { retainMs = 3_600_000, clock = systemClock } = checkObject('options', options)
     this.#retainMs = checkNumber('retainMs', retainMs, 0)
-    this.#clock = checkMethods('clock', clock, ['epochMs'])
+    this.#clock = checkMethods('clock', clock, ['now', 'epochMs'])
+    this.#epochOffset = clock.epochMs() - clock.now()
   }
 
   /** How many sagas are kept. */
@@ -275,7 +278,7 @@ export class MemorySagaStore implements SagaStore {
   }
 
   #now(): number {
-    return this.#clock.epochMs()
+    return Math.floor(this.#clock.now() + this.#epochOffset)
   }
 }
 

@@ -10,7 +10,8 @@ import type { SagaNode } from './definition.js'
 import type { JournalEntry, SagaState, SagaStatus } from './journal.js'
 import { mayTurn, type SagaInput, type SagaMachine } from './machine.js'
 import { AGAIN, publishStored } from './publish.js'
-import type { InboxMessage, SagaStore, StoredSaga, Transition } from './store.js'
+import type { InboxMessage, SagaStore, Transition } from './store.js'
+import type { Taken } from './taken.js'
 
 /** What all runs of an orchestrator share. */
 export interface RunHost {
@@ -26,18 +27,6 @@ export interface RunHost {
   /** The run has ended: it let its saga go, or lost it. */
   dropped(run: SagaRun, lost: boolean): void
   failed(doing: 'commit' | 'publish' | 'read' | 'run', error: unknown): void
-}
-
-/** A saga as it was taken. */
-export interface Taken {
-  /** As the store had it when it was claimed. */
-  readonly saga: StoredSaga
-  /** The bodies that its last owner had started may have run. */
-  readonly expired: boolean
-  /** Monotonic milliseconds of this process at which the lease ends. */
-  readonly leaseUntil: number
-  /** What to add to this process's monotonic clock to get the store's, at most. */
-  readonly clockOffset: number
 }
 
 /** A saga while this process owns it. */
@@ -58,6 +47,7 @@ export class SagaRun {
   #busy = false
   #again = false
   #over = false
+  #writing = false
   #closing = false
   #publishing = false
   #reading = false
@@ -137,7 +127,7 @@ export class SagaRun {
         this.#seen = Math.max(this.#seen, saga.lastMessage)
         // a wait that begins later finds its signal by itself: a flood of them must not cost a decision each
         if (this.#pauses() || fresh.some((m) => m.kind !== 'signal')) this.proceed()
-      } else this.lose()
+      } else this.fenced()
     } catch (error) {
       this.host.failed('read', error) // the next renewal tells of the message again
     } finally {
@@ -156,6 +146,11 @@ export class SagaRun {
     this.proceed()
   }
 
+  /** The store says that it is not owned here. Not so when a write is under way: it may have let the saga go, and its answer tells. */
+  fenced(): void {
+    if (!this.#writing) this.lose()
+  }
+
   /** Somebody else owns the saga, or will: bodies are told to stop, and nothing more is written. */
   lose(): void {
     if (this.#over) return
@@ -170,7 +165,9 @@ export class SagaRun {
     while (this.#again && !this.#over && !this.#transaction) {
       const transition = this.#decide()
       if (transition) {
+        this.#writing = true
         if (!(await this.#commit(transition))) return this.lose()
+        this.#writing = false
         this.#recorded(transition)
       }
       this.#goOn()
@@ -319,13 +316,16 @@ export class SagaRun {
         if (this.#over) return giveUp(lost(this.id))
         begin(resolve, tx)
         this.#transaction = { giveUp, stop: (reason) => this.#bodies.get(path)?.stop(reason) }
+        this.#hurry() // something may have come while it waited for a connection
       })
       if (end.type === 'failed') throw end.error // rolls back
     }
     const record = (): Transition | undefined => {
       if (this.#over || !end) return undefined
       this.#inputs.push(end)
-      return (transition = this.#decide())
+      transition = this.#decide()
+      this.#writing = transition !== undefined
+      return transition
     }
     const sentAt = clock.now()
     try {
@@ -345,6 +345,7 @@ export class SagaRun {
       this.#inputs.push(end.type === 'failed' ? end : { type: 'failed', path, error, maybe: false, final: false })
       this.#again = true
     }
+    this.#writing = false
     this.#transaction = undefined
     if (transition) this.#recorded(transition)
     if (transition) this.#goOn()

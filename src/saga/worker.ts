@@ -3,10 +3,11 @@ import type { SagaDefinition } from './definition.js'
 import { SagaDefinitionDriftError } from './errors.js'
 import { SagaMachine } from './machine.js'
 import { visibleNodes } from './results.js'
-import { SagaRun, type RunHost, type Taken } from './run.js'
+import { SagaRun, type RunHost } from './run.js'
 import type { SagaNode } from './definition.js'
 import type { JournalEntry } from './journal.js'
 import type { DefinitionKey, SagaWake } from './store.js'
+import type { Taken } from './taken.js'
 
 /** What a {@link Worker} is made of. */
 export interface WorkerOptions extends Omit<RunHost, 'recorded' | 'dropped' | 'failed'> {
@@ -55,6 +56,7 @@ export class Worker implements RunHost {
   #claimTimer: { readonly at: number; readonly keepAlive: boolean; readonly cancel: () => void } | undefined
   #cancelRenewTimer: (() => void) | undefined
   #onEmpty: (() => void) | undefined
+  #waitsForCalls = true
 
   constructor(private readonly options: WorkerOptions) {
     this.store = options.store
@@ -106,6 +108,7 @@ export class Worker implements RunHost {
     this.#reservations.add(place)
     return () => {
       if (this.#reservations.delete(place) && this.#starved) this.claimSoon()
+      this.#tellIfEmpty()
     }
   }
 
@@ -115,7 +118,12 @@ export class Worker implements RunHost {
     const known = this.find(saga)
     if (!known) return // its lease runs out and somebody who knows it takes it
     this.#runs.get(saga.id)?.lose() // ours until a moment ago
-    const run = new SagaRun(known.machine, known.visible, this, taken)
+    let run: SagaRun
+    try {
+      run = new SagaRun(known.machine, known.visible, this, taken)
+    } catch (error) {
+      return this.failed('read', error) // it must not hold up the others
+    }
     this.#runs.set(saga.id, run)
     this.#armRenewal()
     if (this.#state === 'closed') run.close()
@@ -142,14 +150,21 @@ export class Worker implements RunHost {
     if (timer && timer.keepAlive !== this.options.isAwaited()) this.#setClaimTimer(timer.at)
   }
 
-  /** Lets every saga go. Resolves when none is owned any more. */
+  /** Lets every saga go. Resolves when none is owned any more, and no call is under way that may bring one. */
   async close(): Promise<void> {
     this.#state = 'closed'
     this.#claimTimer?.cancel()
     this.#claimTimer = undefined
     const empty = new Promise<void>((resolve) => (this.#onEmpty = resolve))
     for (const run of [...this.#runs.values()]) run.close()
-    if (this.#runs.size > 0) await empty
+    const giveUp = (): void => {
+      this.#waitsForCalls = false // the store hangs: what it gives out then waits for the lease
+      this.#tellIfEmpty()
+    }
+    const cancel = this.clock.setTimer(giveUp, this.graceMs, { keepAlive: true })
+    this.#tellIfEmpty()
+    await empty
+    cancel()
     this.#cancelRenewTimer?.()
   }
 
@@ -162,8 +177,8 @@ export class Worker implements RunHost {
     if (this.#runs.size === 0) {
       this.#cancelRenewTimer?.()
       this.#cancelRenewTimer = undefined
-      if (this.#state === 'closed') this.#onEmpty?.()
     }
+    this.#tellIfEmpty()
     if (lost) {
       this.events.emit('lost', { id: run.id, epoch: run.epoch })
       this.#claimIn(this.leaseMs) // it may have been ours alone
@@ -174,6 +189,11 @@ export class Worker implements RunHost {
 
   failed(doing: WorkerEvents['error']['doing'], error: unknown): void {
     this.events.emit('error', { doing, error })
+  }
+
+  #tellIfEmpty(): void {
+    const isBusy = this.#waitsForCalls && (this.#claiming || this.#reservations.size > 0)
+    if (this.#runs.size === 0 && !isBusy) this.#onEmpty?.()
   }
 
   #room(): number {
@@ -211,6 +231,7 @@ export class Worker implements RunHost {
       nextMs = this.options.pollMs
     } finally {
       this.#claiming = false
+      this.#tellIfEmpty()
     }
     this.#claimIn(Math.max(1, this.store.onWake ? nextMs : Math.min(nextMs, this.options.pollMs)))
   }
@@ -224,11 +245,16 @@ export class Worker implements RunHost {
       if (limit <= 0 || this.#state !== 'started') return Infinity
       const sentAt = this.clock.now()
       const known = [...this.#known.values()].map(({ key }) => key)
-      const { claimed, drifted, now, nextDueMs } = await this.store.claim({ known, limit, leaseMs: this.leaseMs })
+      const { claimed, unreadable, drifted, now, nextDueMs } = await this.store.claim({
+        known,
+        limit,
+        leaseMs: this.leaseMs,
+      })
       const clockOffset = now - this.clock.now()
       const leaseUntil = sentAt + this.leaseMs
       for (const { saga, expired } of claimed) this.adopt({ saga, expired, leaseUntil, clockOffset })
       for (const saga of drifted) this.#tellDrift(saga)
+      for (const error of unreadable ?? []) this.failed('read', error)
       if (claimed.length < limit && !this.#claimAgain) return nextDueMs
     }
   }
@@ -263,7 +289,7 @@ export class Worker implements RunHost {
       const answers = await this.store.renew(leases, this.leaseMs)
       for (const [i, run] of old.entries()) {
         const answer = answers[i]
-        if (answer === undefined || answer === 'fenced') run.lose()
+        if (answer === undefined || answer === 'fenced') run.fenced()
         else {
           run.leaseUntil = Math.max(run.leaseUntil, now + this.leaseMs)
           if (answer.lastMessage > run.seen) void run.readInbox()
