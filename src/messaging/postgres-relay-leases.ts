@@ -1,4 +1,4 @@
-import { systemClock } from '../kernel/clock.js'
+import { settledWithin, systemClock } from '../kernel/clock.js'
 import type { SqlRow } from '../kernel/postgres.js'
 import type { Owned } from './postgres-relay-window.js'
 
@@ -49,10 +49,14 @@ export class RelayLeases {
     this.#asking = this.#tick()
   }
 
-  /** Gives all to others. Never rejects. */
+  /** Gives all to others. Waits no longer than the lease for a database that does not answer: then it is over in any case. Never rejects. */
   async leave(): Promise<void> {
     this.#over = true
     this.#cancel()
+    await settledWithin(this.leaseMs, this.#giveAll())
+  }
+
+  async #giveAll(): Promise<void> {
     await this.#asking
     this.#owned.clear()
     await this.ask('leave', [this.id]).catch(() => {}) // then the leases run out

@@ -1,6 +1,6 @@
 import type { Backoff } from '../kernel/backoff.js'
 import { checkFunction, checkInteger, checkNumber, checkPositive } from '../kernel/check.js'
-import { systemClock } from '../kernel/clock.js'
+import { settledWithin, systemClock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { familyOf, isHoldfastError } from '../kernel/errors.js'
 import type { SqlRow } from '../kernel/postgres.js'
@@ -70,8 +70,8 @@ export interface OutboxRelay {
   /** How much waits in the outbox, of all partitions, and for how long. @throws StoreError */
   stats(): Promise<OutboxStats>
   /**
-   * Begins no other batch, waits up to `graceMs` for the one that is being published, and gives its partitions to others. Never
-   * rejects. Calling it again gives the same promise.
+   * Begins no other batch, waits up to `graceMs` for the one that is being published, and gives its partitions to others; a database
+   * that does not answer is waited for no longer than `leaseMs`. Never rejects. Calling it again gives the same promise.
    */
   close(): Promise<void>
   /** {@link close} */
@@ -173,13 +173,7 @@ export class PostgresRelay implements OutboxRelay {
 
   async #close(): Promise<void> {
     this.#endRest?.(0)
-    await new Promise<void>((resolve) => {
-      const cancel = systemClock.setTimer(resolve, this.#graceMs, { keepAlive: true })
-      void this.#running.then(() => {
-        cancel()
-        resolve()
-      })
-    })
+    await settledWithin(this.#graceMs, this.#running)
     await this.#leases.leave()
     this.port.left()
   }
@@ -262,12 +256,14 @@ export class PostgresRelay implements OutboxRelay {
         thrown = error
       }
       let what: 'publish' | 'park' = 'publish'
-      if (this.#isForGood(thrown)) {
-        if (items.length > 1) {
-          const half = items.length >> 1
-          // oxlint-disable-next-line no-await-in-loop -- in order
-          return (await this.#publish(items.slice(0, half))) && this.#publish(items.slice(half))
-        }
+      const forGood = this.#isForGood(thrown)
+      // Which of them it will never take, and how many there is room for, shows in smaller parts.
+      if (items.length > 1 && (forGood || isHoldfastError(thrown, 'BACKLOG_FULL'))) {
+        const half = items.length >> 1
+        // oxlint-disable-next-line no-await-in-loop -- in order
+        return (await this.#publish(items.slice(0, half))) && this.#publish(items.slice(half))
+      }
+      if (forGood) {
         try {
           // oxlint-disable-next-line no-await-in-loop
           await this.#park(first, thrown)

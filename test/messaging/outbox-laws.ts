@@ -189,10 +189,39 @@ export function outboxLaws(adapter: string, db: () => SqlDatabase): void {
     expect(bus.ids).toEqual(['a', 'b', 'c'])
     expect(failed).toEqual([
       ['publish', 10],
-      ['publish', 10],
-      ['publish', 10],
+      ['publish', 10], // of one message: how many there is room for is found out at once
     ])
     expect(await outbox.parked.list()).toEqual([])
+  })
+
+  law('more messages than the bus has room for come as there is room', async () => {
+    const { outbox, relay } = await open()
+    const bus = new MemoryEventBus({ maxBacklog: 3 })
+    const seen: string[] = []
+    await bus.subscribe({ group: 'g', types: '*', handle: ({ id }) => void seen.push(id) })
+    const ids = Array.from({ length: 20 }, (_, i) => `m${i}`)
+    await put(outbox, ...ids)
+    relay(bus, { backoff: () => 1 })
+    await expect.poll(() => seen, { timeout: 10_000 }).toEqual(ids)
+    await bus.close()
+  })
+
+  law('a message that can no longer be read is parked, and the others are published and listed', async () => {
+    const { outbox, relay, schema } = await open()
+    const bus = new Recorder()
+    await transaction(db(), (tx) =>
+      outbox.put(tx, [
+        { id: 'a', type: 't', key: 'k', data: new Date(0) },
+        { id: 'b', type: 't', key: 'k', data: 1 },
+      ]),
+    )
+    await db().query(`update "${schema}".outbox_messages set text = replace(text, 'Date', 'Of a newer version')`)
+    relay(bus)
+    await bus.until(1)
+    expect(bus.ids).toEqual(['b'])
+    expect(await outbox.parked.list()).toMatchObject([
+      { id: 'a', reason: { code: 'CORRUPT_DATA' }, message: { type: 't', key: 'k', data: undefined, headers: {} } },
+    ])
   })
 
   law('close waits for the batch that is being published, and another relay goes on', async () => {

@@ -246,6 +246,13 @@ test('a database that is gone for a while is waited for', async () => {
   expect(first).toEqual(Array.from({ length: 200 }, (_, i) => `m${i}`))
 })
 
+test('close does not wait for a database that never answers longer than the lease', async () => {
+  const silent = new PostgresOutbox({ query: () => new Promise(() => {}) })
+  const running = silent.relay(new Recorder(), { graceMs: 20, leaseMs: 50 })
+  await running.close()
+  expect(running.partitions).toEqual([])
+})
+
 test('what is malformed is refused by name, and nothing is written', async () => {
   const { outbox } = await open()
   expect(() => new PostgresOutbox({} as never)).toThrow(/^db/)
