@@ -156,7 +156,12 @@ export class RedisGroup implements DeliverySource, Employer {
     const { attempts, message } = delivery
     const lastError = failureOf(error)
     const { firstError = lastError } = delivery
-    this.#end('dead', delivery, nameOf(message.id), jsonCodec.encode({ reason, attempts, firstError, lastError }))
+    this.#end(
+      'dead',
+      delivery,
+      nameOf(message.id),
+      jsonCodec.encode({ id: message.id, reason, attempts, firstError, lastError }),
+    )
     tellDeath(this.settings.events, this.name, delivery, { reason, error })
   }
 
