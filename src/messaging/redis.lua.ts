@@ -147,7 +147,8 @@ if redis.pcall('XPENDING', g.stream, 'holdfast', '-', '+', 1, 'back').err then
   rebuild()
   return { 'lost' }
 end
-if not redis.call('ZSCORE', consumers, me) then return { 'lost' } end
+local until_when = redis.call('ZSCORE', consumers, me)
+if not until_when then return { 'lost' } end
 
 local taken = {}
 local function next_due()
@@ -209,7 +210,17 @@ if leave == '1' then
   return { 'left' }
 end
 
-for _, who in ipairs(redis.call('ZRANGEBYSCORE', consumers, '-inf', now, 'LIMIT', 0, 10)) do release(who) end
+-- Where my own lease was over as well and nobody has noticed, it may be that nobody could reach the server. So the others get
+-- another lease, once: the half marks it.
+local mine_too = tonumber(until_when) <= now
+local late = redis.call('ZRANGEBYSCORE', consumers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, mine_too and -1 or 10)
+for at = 1, #late, 2 do
+  if mine_too and late[at + 1] % 1 == 0 then
+    redis.call('ZADD', consumers, now + lease + 0.5, late[at])
+  else
+    release(late[at])
+  end
+end
 local rested = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 1000)
 if #rested > 0 then
   redis.call('ZREM', due, unpack(rested))
