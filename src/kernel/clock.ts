@@ -74,10 +74,10 @@ export function sleepOn(clock: Pick<Clock, 'setTimer'>, ms: number, signal?: Abo
   })
 }
 
-/** Resolves when `work` has settled, or after `ms` milliseconds of this process's clock. Never rejects. */
-export function settledWithin(ms: number, work: Promise<unknown>): Promise<void> {
+/** Resolves when `work` has settled, or after `ms` milliseconds. Never rejects. */
+export function settledWithin(clock: Clock, ms: number, work: Promise<unknown>): Promise<void> {
   return new Promise((resolve) => {
-    const cancel = systemClock.setTimer(resolve, ms, { keepAlive: true })
+    const cancel = clock.setTimer(resolve, ms, { keepAlive: true })
     const end = (): void => {
       cancel()
       resolve()

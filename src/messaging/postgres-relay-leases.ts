@@ -53,7 +53,7 @@ export class RelayLeases {
   async leave(): Promise<void> {
     this.#over = true
     this.#cancel()
-    await settledWithin(this.leaseMs, this.#giveAll())
+    await settledWithin(systemClock, this.leaseMs, this.#giveAll())
   }
 
   async #giveAll(): Promise<void> {

@@ -173,7 +173,7 @@ export class PostgresRelay implements OutboxRelay {
 
   async #close(): Promise<void> {
     this.#endRest?.(0)
-    await settledWithin(this.#graceMs, this.#running)
+    await settledWithin(systemClock, this.#graceMs, this.#running)
     await this.#leases.leave()
     this.port.left()
   }

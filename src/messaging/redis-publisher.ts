@@ -1,3 +1,4 @@
+import { invalid } from '../kernel/check.js'
 import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { textOf } from '../kernel/redis-names.js'
@@ -13,6 +14,9 @@ const script = defineScript(publishLua)
 /** Messages, and characters of them, in one script call: longer ones would hold up the server's other clients. */
 const MOST_MESSAGES = 256
 const MOST_SIZE = 1_000_000
+/** The same for one `publish`, which is never parted. */
+const MOST_AT_ONCE = 10_000
+const MOST_SIZE_AT_ONCE = 100_000_000
 /** How long the server remembers what it answered, for the case that the client sends a call again. */
 const KEPT_MS = 86_400_000
 
@@ -60,8 +64,15 @@ export class RedisPublisher {
     private readonly settings: PublisherSettings,
   ) {}
 
-  /** @throws BacklogFullError, UnroutedError: nothing was stored. StoreError: all may or may not have been stored. */
+  /**
+   * @throws InvalidOptionError for more than one script call can be asked for, BacklogFullError, UnroutedError: nothing was stored.
+   * StoreError: all may or may not have been stored.
+   */
   publish(messages: readonly StoredMessage[]): Promise<Reached> {
+    if (messages.length > MOST_AT_ONCE)
+      invalid('messages', `at most ${MOST_AT_ONCE} at once, for all or none are stored`, messages.length)
+    const size = messages.reduce((sum, { text }) => sum + text.length, 0)
+    if (size > MOST_SIZE_AT_ONCE) invalid('messages', `at most ${MOST_SIZE_AT_ONCE} characters at once`, size)
     return new Promise((resolve, reject) => {
       this.#queue.push({ messages, resolve, reject })
       this.#sending ??= this.#sendAll()

@@ -341,6 +341,83 @@ test('a message that somebody has trimmed from the log is told of, and holds bac
   expect(errors).toMatchObject([{ code: 'CORRUPT_DATA' }])
 })
 
+test('a message that can no longer be read is a dead letter, and hides no other; of a trimmed one it is told', async () => {
+  const { bus, redis, key } = await open()
+  const one = bus()
+  const retry = { attempts: 2, backoff: () => 1 }
+  await (await one.subscribe({ group: 'g', types: '*', retry, handle: () => {} })).close()
+  await one.publish([{ id: 'a', type: 'work', key: 'k', data: new Date(0) }, { id: 'b', ...work(1, 'k') }, work(2)])
+  const log = await redis.xrange(key('log'), '-', '+')
+  await redis.del(key('log'))
+  for (const [id, fields] of log)
+    await redis.xadd(key('log'), id, ...fields.map((field) => field.replace('"Date"', '"of a newer version"')))
+  const seen: Message[] = []
+  const handle = (m: Message): void => {
+    if (m.id === 'b') throw new Error('poison')
+    seen.push(m)
+  }
+  await one.subscribe({ group: 'g', types: '*', retry, handle })
+  await until(async () => (await one.stats())[0]?.dead === 2)
+  expect(numbers(seen)).toEqual([2])
+  const letters = await one.deadLetters('g').list()
+  expect(letters).toMatchObject([
+    { id: 'a', attempts: 2, lastError: { code: 'CORRUPT_DATA' }, message: { id: 'a', key: 'k', data: undefined } },
+    { id: 'b', attempts: 2, lastError: { message: 'poison' }, message: { data: { n: 1 } } },
+  ])
+  await redis.xdel(key('log'), log[0]![0])
+  const errors: unknown[] = []
+  one.on('error', ({ error }) => errors.push(error))
+  expect(await one.deadLetters('g').list()).toMatchObject([{ id: 'b' }])
+  expect(errors).toMatchObject([{ code: 'CORRUPT_DATA', message: expect.stringContaining('"a"') }])
+  await one.deadLetters('g').drop('a')
+})
+
+test('a Redis that was away for longer than the leases takes nothing from those who live; those who died are replaced', async () => {
+  const { bus, pid, redis, worker: start } = await open()
+  const ended: string[] = []
+  const lost: unknown[] = []
+  const stop = new AbortController()
+  const handle = async ({ data }: Message, { attempt }: { attempt: number }): Promise<void> => {
+    if (attempt === 1) await new Promise((resolve) => stop.signal.addEventListener('abort', resolve))
+    ended.push(`${(data as { n: number }).n} at ${attempt}`)
+  }
+  const child = await start({ handleMs: 60_000, concurrency: 1, leaseMs: 600 })
+  const [one, two] = [bus({ leaseMs: 600 }), bus({ leaseMs: 600 })]
+  await one.publish(work(0))
+  await until(async () => (await redis.llen('begun')) === 1)
+  for (const each of [one, two]) {
+    each.on('lost', (event) => lost.push(event))
+    await each.subscribe({ group: 'g', types: ['work'], concurrency: 2, handle })
+  }
+  await one.publish([work(1), work(2), work(3)])
+  await until(async () => (await one.stats())[0]?.running === 4)
+  process.kill(pid, 'SIGSTOP')
+  child.kill('SIGKILL')
+  await systemClock.sleep(1_000)
+  process.kill(pid, 'SIGCONT')
+  await until(() => ended.includes('0 at 2'))
+  stop.abort()
+  await until(() => ended.length === 4)
+  expect(ended.toSorted()).toEqual(['0 at 2', '1 at 1', '2 at 1', '3 at 1'])
+  expect(lost).toEqual([])
+})
+
+test('neither a subscriber that is away nor a silent Redis keeps subscribe and close waiting for good', async () => {
+  const { bus, pid } = await open()
+  const away = new Redis(1, { retryStrategy: () => 50, maxRetriesPerRequest: null })
+  away.on('error', () => {})
+  onTestFinished(() => away.disconnect())
+  const one = bus({ subscriber: away, leaseMs: 200 })
+  const seen: Message[] = []
+  await one.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
+  await one.publish(work(0))
+  await until(() => seen.length === 1)
+  process.kill(pid, 'SIGSTOP')
+  one.publish(work(1)).catch(() => {})
+  await one.close()
+  process.kill(pid, 'SIGCONT')
+})
+
 test('when Redis is killed and comes back empty, the groups are made again, and it is told', async () => {
   const { bus, port, pid } = await open()
   const one = bus()
@@ -414,6 +491,16 @@ test('other processes count: order and types of a group, and its deletion', asyn
   await until(() => seen.length === 1)
   await until(async () => (await one.deadLetters('g').list()).length === 1)
   expect(await one.deadLetters('g').list()).toMatchObject([{ id: 'old', reason: 'unhandled', attempts: 0 }])
+})
+
+test('more than one script call can be asked for is refused, and nothing is stored', async () => {
+  const { bus } = await open()
+  const one = bus()
+  await (await one.subscribe({ group: 'g', types: '*', handle: () => {} })).close()
+  const many = Array.from({ length: 10_001 }, (_, n) => work(n))
+  await expect(one.publish(many)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  await one.publish(many.slice(1))
+  expect(await one.stats()).toMatchObject([{ waiting: 10_000 }])
 })
 
 test('what no group takes is told of, or refused with all that came with it', async () => {
