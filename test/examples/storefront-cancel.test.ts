@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest'
+import { test } from 'vitest'
 import { MemorySagaStore } from 'holdfast/saga'
 import { openShopOn } from './open-shop.js'
 import { until } from './storefront-client.js'
