@@ -16,7 +16,8 @@ import type { EventBus } from './event-bus.js'
 import { completeMessage, type MessageOf, type OutgoingMessage, type OutgoingMessageOf } from './message.js'
 import { MOST_IN_BATCH, outboxStatements, outboxSteps, USUAL_PARTITIONS } from './postgres-outbox.sql.js'
 import { storedOf } from './postgres-outbox-rows.js'
-import { PostgresRelay, type OutboxRelay, type OutboxStats, type RelayOptions } from './postgres-relay.js'
+import type { OutboxRelay, OutboxStats, RelayOptions } from './postgres-relay-options.js'
+import { PostgresRelay } from './postgres-relay.js'
 import { sealMessage, showMessage } from './stored-message.js'
 
 /** Where a {@link PostgresOutbox} keeps its tables, and how its relays hear of new messages. */

@@ -224,6 +224,50 @@ export function outboxLaws(adapter: string, db: () => SqlDatabase): void {
     ])
   })
 
+  law(
+    'a publish that never settles is tried again; what it does late is one delivery more, never the first',
+    async () => {
+      const { outbox, relay } = await open()
+      const bus = new Recorder()
+      let release = (_?: unknown): void => {}
+      let isFirst = true
+      bus.refuse = () => {
+        if (!isFirst) return undefined
+        isFirst = false
+        return new Promise((resolve) => (release = resolve))
+      }
+      const failed: unknown[] = []
+      relay(bus, { publishTimeoutMs: 30, backoff: () => 1 }).on('failed', ({ what, error }) =>
+        failed.push([what, error]),
+      )
+      await put(outbox, 'a', 'b')
+      await bus.until(2)
+      expect(failed[0]).toMatchObject(['publish', { code: 'TIMEOUT', timeoutMs: 30 }])
+      await put(outbox, 'c')
+      await bus.until(3)
+      release()
+      await bus.until(5)
+      expect(bus.ids.slice(0, 3)).toEqual(['a', 'b', 'c'])
+      expect(bus.ids.slice(-2)).toEqual(['a', 'b'])
+    },
+  )
+
+  law('a publish that succeeds after its time is over counts: a slow bus gets on', async () => {
+    const { outbox, relay, schema } = await open()
+    const bus = new Recorder()
+    let release = (_?: unknown): void => {}
+    bus.refuse = () => new Promise((resolve) => (release = resolve))
+    let failures = 0
+    relay(bus, { publishTimeoutMs: 20, backoff: () => 600_000 }).on('failed', () => failures++)
+    await put(outbox, 'a', 'b')
+    await expect.poll(() => failures, { timeout: 10_000 }).toBe(1)
+    release()
+    await expect
+      .poll(() => tablesOf(db(), schema), { timeout: 10_000 })
+      .toEqual({ outbox_messages: 0, outbox_commits: 0 })
+    expect(bus.ids).toEqual(['a', 'b'])
+  })
+
   law('close waits for the batch that is being published, and another relay goes on', async () => {
     const { outbox, relay } = await open()
     const bus = new Recorder()
