@@ -93,7 +93,11 @@ export class RelayLeases {
       const lost = [...this.#owned.keys()].filter((partition) => !still.has(partition))
       for (const partition of lost) this.#owned.delete(partition)
       const share = Number(rows[0]?.['share'])
-      for (const [i, partition] of this.partitions.entries()) this.#owned.get(partition)!.giving = i >= share
+      for (const [i, partition] of this.partitions.entries()) {
+        const owned = this.#owned.get(partition)!
+        if (owned.giving && i < share) gained = true // what was passed over meanwhile is to be read
+        owned.giving = i >= share
+      }
       if (this.#owned.size > share) nextMs = Math.min(nextMs, GIVING_MS)
       // Whoever has died is replaced when its lease ends, not a third of one later.
       const others = rows[0]?.['next_ms']

@@ -268,6 +268,39 @@ export function outboxLaws(adapter: string, db: () => SqlDatabase): void {
     expect(bus.ids).toEqual(['a', 'b'])
   })
 
+  law('a partition that is to be given, and then is not, loses no message', async () => {
+    const { outbox, relay, schema } = await open({ partitions: 2 })
+    const bus = new Recorder()
+    const gates: (() => void)[] = []
+    bus.refuse = () => new Promise<void>((resolve) => gates.push(resolve))
+    const leaseMs = 1_000
+    /** When the first relay has asked twice more, and so knows of who is there. */
+    const asked = async (): Promise<void> => {
+      const read = async (): Promise<number> => {
+        const { rows } = await db().query(`select max(until)::float8 as until from "${schema}".outbox_partitions`)
+        return (rows[0] as { until: number }).until
+      }
+      for (let i = 0; i < 2; i++) {
+        const before = await read()
+        await expect.poll(read, { timeout: 10_000, interval: 5 }).toBeGreaterThan(before)
+      }
+    }
+    const ids = Array.from({ length: 40 }, (_, i) => `m${i}`)
+    for (const id of ids) await transaction(db(), (tx) => outbox.put(tx, { id, type: 't', key: id, data: id }))
+    relay(bus, { leaseMs, batchSize: 8, publishTimeoutMs: 60_000 })
+    await expect.poll(() => gates.length, { timeout: 10_000 }).toBe(1)
+    const other = relay(new Recorder(), { leaseMs })
+    await asked()
+    gates[0]!()
+    await expect.poll(() => gates.length, { timeout: 10_000 }).toBe(2) // what it reads now is of one partition
+    await other.close()
+    await asked()
+    bus.refuse = () => undefined
+    gates[1]!()
+    await bus.until(40)
+    expect(new Set(bus.ids)).toEqual(new Set(ids))
+  })
+
   law('close waits for the batch that is being published, and another relay goes on', async () => {
     const { outbox, relay } = await open()
     const bus = new Recorder()
