@@ -229,7 +229,7 @@ export function outboxLaws(adapter: string, db: () => SqlDatabase): void {
     async () => {
       const { outbox, relay } = await open()
       const bus = new Recorder()
-      let release = (_?: unknown): void => {}
+      let release: (value?: unknown) => void = () => {}
       let isFirst = true
       bus.refuse = () => {
         if (!isFirst) return undefined
@@ -255,7 +255,7 @@ export function outboxLaws(adapter: string, db: () => SqlDatabase): void {
   law('a publish that succeeds after its time is over counts: a slow bus gets on', async () => {
     const { outbox, relay, schema } = await open()
     const bus = new Recorder()
-    let release = (_?: unknown): void => {}
+    let release: (value?: unknown) => void = () => {}
     bus.refuse = () => new Promise((resolve) => (release = resolve))
     let failures = 0
     relay(bus, { publishTimeoutMs: 20, backoff: () => 600_000 }).on('failed', () => failures++)
