@@ -107,9 +107,12 @@ interface ForCheckout extends Pick<Backends, 'sagas' | 'inventory' | 'carrier' |
   readonly messages: string
 }
 
+/** What is said, and what was done about it, ends with the process. */
+const talkInMemory = () => ({ talk: new Talk(), messages: 'memory', notes: new MemoryPaymentNotes() })
+
 const checkoutInMemory = (): ForCheckout => ({
-  ...{ sagas: undefined, inventory: new Inventory(), carrier: new Carrier(), notes: new MemoryPaymentNotes() },
-  ...{ talk: new Talk(), messages: 'memory', books: new MemoryPaymentBooks() },
+  ...{ sagas: undefined, inventory: new Inventory(), carrier: new Carrier(), books: new MemoryPaymentBooks() },
+  ...talkInMemory(),
 })
 
 // The drivers are loaded when they are wanted: the library itself needs neither.
@@ -144,11 +147,11 @@ async function openCheckout(url: string, broker: string | undefined): Promise<Op
     const [inventory, carrier] = [new PostgresInventory(pool), new PostgresCarrier(pool)]
     const [notes, books] = [new PostgresPaymentNotes(pool), new PostgresPaymentBooks(pool)]
     for (const tables of [inventory, carrier, notes, books]) await tables.migrate()
-    const services = { sagas, inventory, carrier, notes, books }
-    if (!broker) return { ...services, talk: new Talk(), messages: 'memory' }
+    const services = { sagas, inventory, carrier, books }
+    if (!broker) return { ...services, ...talkInMemory() }
     const opened = await openTalk(pool, broker, listener)
     closeTalk = () => opened.close()
-    return { ...services, talk: opened.talk, messages: opened.messages }
+    return { ...services, notes, talk: opened.talk, messages: opened.messages }
   }
   try {
     const { store, about, close: closePool } = await openPostgres(url, make, 20)

@@ -3,7 +3,7 @@ import { reasonOf, type Basket, type Checkout, type CheckoutsView, type Services
 import { CheckoutTrails } from './checkout-trail.js'
 import { OutOfStock } from './inventory.js'
 import { OrderRefusal, type CancelReason, type OrderEvent } from './order.js'
-import { PaymentDeclined, PaymentUncertain } from './payment-client.js'
+import { PaymentUncertain } from './payment-client.js'
 import { MemoryPaymentNotes } from './payment-notes.js'
 import { orderIdOf } from './read-model.js'
 import { Undeliverable } from './shipping.js'
@@ -136,15 +136,15 @@ export class ChoreographedCheckout implements Checkout {
     return this.talk.serve('payment', {
       'order.accepted': async (basket, { signal, once }) => {
         const { orderId, cents } = basket
-        const again = await notes.begin(orderId)
+        if (!(await notes.begin(orderId))) return
         try {
           await payments.charge(orderId, cents, signal)
         } catch (error) {
           if (signal.aborted) throw error // somebody else's now
-          // Of a charge that was begun before and never answered, only a clear no says that no money moved.
-          const unknown = error instanceof PaymentUncertain || (again && !(error instanceof PaymentDeclined))
           return once(async (say, tx) => {
-            await notes.write(orderId, unknown ? 'unknown' : 'refused', tx)
+            let unknown = error instanceof PaymentUncertain
+            if (unknown) await notes.write(orderId, 'unknown', tx)
+            else unknown = (await notes.refuse(orderId, tx)) === 'unknown'
             await say('payment.failed', { orderId, ...reasonOf(error), unknown })
           })
         }

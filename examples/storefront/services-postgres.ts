@@ -11,13 +11,26 @@ export class PostgresPaymentNotes implements PaymentNotes {
   migrate(): Promise<void> {
     return makeTables(
       this.pool,
-      `create table if not exists ${SCHEMA}.payments (order_id text primary key, state text not null)`,
+      `create table if not exists ${SCHEMA}.payments (order_id text primary key, state text not null, asks int not null)`,
     )
   }
 
   async begin(orderId: string): Promise<boolean> {
-    const insert = `insert into ${SCHEMA}.payments values ($1, 'asked') on conflict do nothing returning 1`
-    return (await this.pool.query(insert, [orderId])).rows.length === 0
+    const { rows } = await this.pool.query<{ state: ChargeState }>(
+      `insert into ${SCHEMA}.payments values ($1, 'asked', 1)
+       on conflict (order_id) do update set asks = payments.asks + 1 returning state`,
+      [orderId],
+    )
+    return rows[0]?.state === 'asked'
+  }
+
+  async refuse(orderId: string, tx: SqlQueryable = this.pool): Promise<ChargeState> {
+    const { rows } = await tx.query(
+      `update ${SCHEMA}.payments set state = case asks when 1 then 'refused' else 'unknown' end
+       where order_id = $1 returning state`,
+      [orderId],
+    )
+    return (rows[0] as { readonly state: ChargeState }).state
   }
 
   async write(orderId: string, state: ChargeState, tx: SqlQueryable = this.pool): Promise<void> {

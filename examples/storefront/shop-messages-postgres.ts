@@ -16,6 +16,8 @@ import { inTransaction, makeTables, SCHEMA } from './transaction.js'
 
 /** After so long others publish what a process that vanished has left. */
 const LEASE_MS = 3_000
+/** Messages of a service in hand at once: as many as a database serves well. */
+const CONCURRENCY = 16
 
 /**
  * Talk that survives: a service's own rows, its answer (outbox) and the fact that it has handled the message (inbox) are one transaction,
@@ -49,7 +51,7 @@ export class LastingTalk implements Conversation {
   }
 
   serve(group: string, handlers: Handlers): Promise<void> {
-    return serveOn(this.bus, { group, handlers }, (id) => async (work) => {
+    return serveOn(this.bus, { group, handlers, concurrency: CONCURRENCY }, (id) => async (work) => {
       await this.#inbox.once(group, id, async (tx) => void (await work(this.#sayIn(tx), tx)))
     })
   }
@@ -72,7 +74,7 @@ export class LastingTalk implements Conversation {
 export async function nameOfLog(pool: Pool): Promise<string> {
   await makeTables(
     pool,
-    `create table if not exists ${SCHEMA}.log_name (only boolean primary key default true check (only), name text not null)`,
+    `create table if not exists ${SCHEMA}.log_name (one boolean primary key default true check (one), name text not null)`,
     `insert into ${SCHEMA}.log_name (name) values ('${randomUUID()}') on conflict do nothing`,
   )
   const { rows } = await pool.query<{ name: string }>(`select name from ${SCHEMA}.log_name`)

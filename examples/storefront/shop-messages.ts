@@ -69,13 +69,17 @@ const untilItWorks = { attempts: 1_000_000, backoff: exponential({ initialMs: 20
 /** Subscribes a service. */
 export async function serveOn(
   bus: EventBus<ShopMessages>,
-  { group, handlers }: { readonly group: string; readonly handlers: Handlers },
+  {
+    group,
+    handlers,
+    concurrency,
+  }: { readonly group: string; readonly handlers: Handlers; readonly concurrency: number },
   onceFor: (messageId: string) => Turn['once'],
 ): Promise<void> {
   await bus.subscribe({
     group,
     types: Object.keys(handlers) as MessageType[],
-    concurrency: 64,
+    concurrency,
     retry: untilItWorks,
     graceMs: 1_000,
     handle: ({ id, type, data }, context: DeliveryContext) => {
@@ -105,7 +109,7 @@ export class Talk implements Conversation {
   }
 
   serve(group: string, handlers: Handlers): Promise<void> {
-    return serveOn(this.bus, { group, handlers }, () => (work) => this.begin(work))
+    return serveOn(this.bus, { group, handlers, concurrency: 64 }, () => (work) => this.begin(work))
   }
 
   ready(): void {}

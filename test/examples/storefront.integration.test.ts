@@ -271,17 +271,19 @@ describe('on real servers', { timeout: 120_000 }, () => {
   test('keeps its events in PostgreSQL and its buckets in Redis, and goes on where it stopped', async () => {
     const pool = new Pool({ connectionString: inject('postgresUrl') })
     onTestFinished(async () => {
-      await pool.query('drop schema if exists storefront, storefront_read cascade')
+      await pool.query('drop schema if exists storefront, storefront_read, storefront_payment cascade')
       await pool.end()
     })
-    await pool.query('drop schema if exists storefront, storefront_read cascade')
+    await pool.query('drop schema if exists storefront, storefront_read, storefront_payment cascade')
     const servers = ['--redis', inject('redisUrl'), '--postgres', inject('postgresUrl')]
     const first = await start('--port', '0', '--rate', '4', ...servers)
     expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis, cache in Redis')
     expect(first.output()).toContain('sagas in PostgreSQL, read model in PostgreSQL')
+    const ask = async (url: string, path: string): Promise<any> => (await fetch(url + path)).json()
     const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
-      ((await (await fetch(`${url}/health`)).json()) as { orders: never }).orders
+      (await ask(url, '/health')).orders
     await until(async () => (await health(first.url)).shipped >= 10 || undefined, 60_000)
+    const [paid] = (await ask(first.url, '/orders?status=shipped&limit=1')).orders
     await until(async () => {
       const greedy = { headers: { 'x-user-id': 'greedy-one' } }
       const many = Array.from({ length: 40 }, () => fetch(`${first.url}/orders`, greedy))
@@ -296,6 +298,7 @@ describe('on real servers', { timeout: 120_000 }, () => {
     const second = await start('--port', '0', '--no-load', ...servers)
     const before = await health(second.url)
     expect(before.shipped).toBeGreaterThanOrEqual(10)
+    expect(await ask(second.url, `/orders/${paid.id}/receipt`)).toMatchObject({ state: 'charged' }) // in books that outlive a provider
     await until(async () => (await health(second.url)).placed === 0 || undefined, 30_000)
   })
 })
