@@ -13,7 +13,7 @@ import type { Taken } from './taken.js'
 export interface WorkerOptions extends Omit<RunHost, 'recorded' | 'dropped' | 'failed'> {
   readonly concurrency: number
   readonly pollMs: number
-  /** Whether somebody waits for a saga's end: timers then keep the process alive. */
+  /** Whether somebody waits for the end of a saga that does not run here: timers then keep the process alive. */
   readonly isAwaited: () => boolean
   readonly recorded: RunHost['recorded']
   /** A saga is not owned here any more. */
@@ -48,7 +48,7 @@ export class Worker implements RunHost {
   readonly #known = new Map<string, Known & { readonly key: DefinitionKey }>()
   readonly #runs = new Map<string, SagaRun>()
   readonly #drifted = new Set<string>()
-  readonly #reservations = new Set<object>()
+  #reserved = 0
   #state: 'idle' | 'started' | 'closed' = 'idle'
   #claiming = false
   #claimAgain = false
@@ -100,16 +100,18 @@ export class Worker implements RunHost {
     this.claimSoon()
   }
 
-  /** Keeps a place for a saga to be created. @returns gives it back; `undefined`: there is none */
-  reserve({ name, version, hash }: DefinitionKey): (() => void) | undefined {
-    if (this.#state !== 'started' || this.#room() <= 0) return undefined
-    if (this.find({ name, version })?.machine.definition.hash !== hash) return undefined
-    const place = {}
-    this.#reservations.add(place)
-    return () => {
-      if (this.#reservations.delete(place) && this.#starved) this.claimSoon()
-      this.#tellIfEmpty()
-    }
+  /** Keeps a place for a saga to be created, until {@link giveBack}. @returns whether there is one */
+  reserve(key: DefinitionKey): boolean {
+    if (this.#state !== 'started' || this.#room() <= 0) return false
+    if (this.find(key)?.machine.definition.hash !== key.hash) return false
+    this.#reserved++
+    return true
+  }
+
+  giveBack(): void {
+    this.#reserved--
+    if (this.#starved) this.claimSoon()
+    this.#tellIfEmpty()
   }
 
   /** Runs a saga that the store says is ours. */
@@ -174,10 +176,6 @@ export class Worker implements RunHost {
 
   dropped(run: SagaRun, lost: boolean): void {
     if (this.#runs.get(run.id) === run) this.#runs.delete(run.id)
-    if (this.#runs.size === 0) {
-      this.#cancelRenewTimer?.()
-      this.#cancelRenewTimer = undefined
-    }
     this.#tellIfEmpty()
     if (lost) {
       this.events.emit('lost', { id: run.id, epoch: run.epoch })
@@ -192,12 +190,12 @@ export class Worker implements RunHost {
   }
 
   #tellIfEmpty(): void {
-    const isBusy = this.#waitsForCalls && (this.#claiming || this.#reservations.size > 0)
+    const isBusy = this.#waitsForCalls && (this.#claiming || this.#reserved > 0)
     if (this.#runs.size === 0 && !isBusy) this.#onEmpty?.()
   }
 
   #room(): number {
-    return this.options.concurrency - this.#runs.size - this.#reservations.size
+    return this.options.concurrency - this.#runs.size - this.#reserved
   }
 
   #claimIn(ms: number): void {

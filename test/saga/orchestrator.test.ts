@@ -1,5 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
+import type { Clock } from '../../src/kernel/clock.js'
 import { TimeoutError } from '../../src/kernel/errors.js'
 import { constant, saga, signal, SagaOrchestrator, MemorySagaStore, type RunContext } from '../../src/saga/index.js'
 import { SagaMachine } from '../../src/saga/machine.js'
@@ -328,6 +329,40 @@ describe('who may begin', () => {
     await clock.advance(2_000)
     expect((await (await o.run(keyed, 2, { id: '1' })).settled()).status).toBe('completed')
     expect(new Set(keys).size).toBe(2)
+  })
+
+  test('timers keep the process alive while it waits for a saga that another one runs, and no longer', async () => {
+    const { clock, orchestrator } = lab()
+    const alive = new Set<object>()
+    const watched: Clock = {
+      now: () => clock.now(),
+      epochMs: () => clock.epochMs(),
+      sleep: (ms, s) => clock.sleep(ms, s),
+      setTimer(fn, ms, { keepAlive = false } = {}) {
+        const timer = { keepAlive }
+        if (keepAlive) alive.add(timer)
+        const cancel = clock.setTimer(fn, ms)
+        return () => {
+          alive.delete(timer)
+          cancel()
+        }
+      },
+    }
+    let open!: () => void
+    const gate = new Promise<void>((resolve) => (open = resolve))
+    const held = saga<number>('held', { version: 1 })
+      .step('a', { run: () => gate })
+      .build()
+    await orchestrator([held]).run(held, 1, { id: '1' })
+    const handle = await orchestrator([held], { clock: watched }).run(held, 1, { id: '1' })
+    await rest()
+    expect(alive.size).toBe(0)
+    const ended = handle.settled()
+    await rest()
+    expect(alive.size).toBe(1)
+    open()
+    expect(await ended).toMatchObject({ status: 'completed' })
+    expect(alive.size).toBe(0)
   })
 })
 
