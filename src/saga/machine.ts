@@ -111,6 +111,13 @@ export class SagaMachine {
     return found
   }
 
+  /** Whether a signal could move it on. */
+  waitsForSignal(state: SagaState): boolean {
+    for (const [path, { status }] of state.nodes)
+      if (status === 'waiting' && this.nodes.get(path)?.kind === 'wait') return true
+    return false
+  }
+
   /** Epoch milliseconds at which time alone moves the saga on; `Infinity`: never. */
   dueAt(state: SagaState, { live }: Pick<Moment, 'live'>): number {
     if (state.status === 'completed' || state.status === 'compensated' || state.status === 'parked') return Infinity

@@ -15,11 +15,11 @@ import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
 import { systemRandom } from '../kernel/random.js'
-import { validate } from '../kernel/schema.js'
+import { validate, validateNow } from '../kernel/schema.js'
 import { orAbort } from '../kernel/signal.js'
-import { Committer } from './committer.js'
 import { everyNode, type SagaDefinition } from './definition.js'
 import { SagaConflictError } from './errors.js'
+import { Grouped } from './grouped.js'
 import { SAGA_STATUSES, type JournalEntry, type SagaStatus } from './journal.js'
 import { SagaMachine } from './machine.js'
 import type { Order } from './operators.js'
@@ -58,7 +58,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     this.#leaseMs = checkPositive('leaseMs', leaseMs)
     this.#worker = new Worker({
       store,
-      committer: new Committer(store),
+      writes: new Grouped((transitions) => store.commit(transitions)),
       clock,
       random: checkFunction('random', random),
       leaseMs,
@@ -101,7 +101,8 @@ export class SagaOrchestrator implements AsyncDisposable {
     checkDefinition('definition', definition, this.#store)
     const id = checkString('id', checkObject('options', options).id)
     const { name, version, hash, deadlineMs } = definition
-    const text = jsonCodec.encode(await validate(definition.input, input, `input of saga '${name}'`))
+    const valid = validateNow(definition.input, input, `input of saga '${name}'`)
+    const text = jsonCodec.encode(valid instanceof Promise ? await valid : valid)
     const key = { name, version, hash }
     const runsHere = this.#worker.reserve(key)
     let createdAt: number
@@ -328,7 +329,8 @@ export class SagaOrchestrator implements AsyncDisposable {
   }
 
   #tellWaiters(id: string, outcome?: SagaOutcome<unknown>): void {
-    for (const tell of this.#waiters.get(id) ?? []) tell(outcome)
+    const waiters = this.#waiters.get(id)
+    if (waiters) for (const tell of waiters) tell(outcome)
   }
 
   #recorded({ id, state, machine }: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void {

@@ -39,13 +39,14 @@ const REMEMBERED_DRIFTS = 1_000
 export class Worker implements RunHost {
   readonly events = new Emitter<WorkerEvents>()
   readonly store
-  readonly committer
+  readonly writes
   readonly clock
   readonly random
   readonly leaseMs
   readonly graceMs
   readonly bus
-  readonly #known = new Map<string, Known & { readonly key: DefinitionKey }>()
+  /** Every version, by name. */
+  readonly #known = new Map<string, (Known & { readonly key: DefinitionKey })[]>()
   readonly #runs = new Map<string, SagaRun>()
   readonly #drifted = new Set<string>()
   #reserved = 0
@@ -60,7 +61,7 @@ export class Worker implements RunHost {
 
   constructor(private readonly options: WorkerOptions) {
     this.store = options.store
-    this.committer = options.committer
+    this.writes = options.writes
     this.clock = options.clock
     this.random = options.random
     this.leaseMs = options.leaseMs
@@ -71,16 +72,14 @@ export class Worker implements RunHost {
   learn(definition: SagaDefinition): void {
     const { name, version, hash } = definition
     const machine = new SagaMachine(definition)
-    this.#known.set(`${version} ${name}`, {
-      machine,
-      visible: visibleNodes(definition.nodes),
-      key: { name, version, hash },
-    })
+    const versions = this.#known.get(name) ?? []
+    this.#known.set(name, versions)
+    versions.push({ machine, visible: visibleNodes(definition.nodes), key: { name, version, hash } })
   }
 
   /** What is known of this name and version, whatever its hash. */
   find({ name, version }: Pick<DefinitionKey, 'name' | 'version'>): Known | undefined {
-    return this.#known.get(`${version} ${name}`)
+    return this.#known.get(name)?.find(({ key }) => key.version === version)
   }
 
   /** Whether it runs here and, as far as is known, goes on. */
@@ -242,7 +241,7 @@ export class Worker implements RunHost {
       this.#starved = limit <= 0
       if (limit <= 0 || this.#state !== 'started') return Infinity
       const sentAt = this.clock.now()
-      const known = [...this.#known.values()].map(({ key }) => key)
+      const known = [...this.#known.values()].flat().map(({ key }) => key)
       const { claimed, unreadable, drifted, now, nextDueMs } = await this.store.claim({
         known,
         limit,

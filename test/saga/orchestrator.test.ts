@@ -4,7 +4,7 @@ import type { Clock } from '../../src/kernel/clock.js'
 import { TimeoutError } from '../../src/kernel/errors.js'
 import { constant, saga, signal, SagaOrchestrator, MemorySagaStore, type RunContext } from '../../src/saga/index.js'
 import { SagaMachine } from '../../src/saga/machine.js'
-import { lab, rest } from './lab.js'
+import { lab, line, rest } from './lab.js'
 
 const fail = (message = 'no'): never => {
   throw new Error(message)
@@ -329,6 +329,19 @@ describe('who may begin', () => {
     await clock.advance(2_000)
     expect((await (await o.run(keyed, 2, { id: '1' })).settled()).status).toBe('completed')
     expect(new Set(keys).size).toBe(2)
+  })
+
+  test('a write of which the store says nothing does not count', async () => {
+    const { store, orchestrator } = lab()
+    const run = vi.fn()
+    const two = saga('two', { version: 1 }).step('a', { run: vi.fn() }).step('b', { run }).build()
+    const o = orchestrator([two], { store: { ...line(store).store, commit: async () => [] } })
+    const lost = vi.fn()
+    o.on('lost', lost)
+    await o.run(two, undefined, { id: '1' })
+    await rest()
+    expect(lost).toHaveBeenCalledExactlyOnceWith({ id: '1', epoch: 1 })
+    expect(run).not.toHaveBeenCalled()
   })
 
   test('timers keep the process alive while it waits for a saga that another one runs, and no longer', async () => {
