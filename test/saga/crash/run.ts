@@ -197,7 +197,7 @@ interface Stopping {
 
 /** Waits until it is so, or until it is late. */
 async function until(isSo: () => boolean): Promise<void> {
-  const late = performance.now() + LATE_MS
+  const late = performance.now() + 3 * LATE_MS // each of them may have to wait for a process to start
   // oxlint-disable-next-line no-await-in-loop
   while (!isSo() && performance.now() < late) await systemClock.sleep(10)
 }
