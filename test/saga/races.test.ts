@@ -178,3 +178,45 @@ test('a cancel that comes while a transaction waits for its connection is told t
   connected()
   await expect.poll(() => seen).toEqual([true])
 })
+
+test('of a store that hangs no lease is believed in for longer than it lasts; when it answers again all go on', async () => {
+  const clock = new ManualClock()
+  const memory = new MemorySagaStore({ clock })
+  let hangs = false
+  const waiting: (() => void)[] = []
+  const answer = async <T>(call: () => Promise<T>): Promise<T> => {
+    if (hangs) await new Promise<void>((go) => waiting.push(go))
+    return call()
+  }
+  const store: SagaStore = {
+    ...line(memory).store,
+    claim: (r) => answer(() => memory.claim(r)),
+    commit: (t) => answer(() => memory.commit(t)),
+    renew: (l, ms) => answer(() => memory.renew(l, ms)),
+    read: (id) => answer(() => memory.read(id)),
+  }
+  const aborted: boolean[] = []
+  const long = saga<number>('long', { version: 1 })
+    .step('a', { run: ({ input }) => input === 1 && clock.sleep(5_000) })
+    .step('b', {
+      run: async ({ signal: stop }) => {
+        await clock.sleep(20_000)
+        aborted.push(stop.aborted)
+      },
+    })
+    .build()
+  const o = new SagaOrchestrator({ store, sagas: [long], clock, random: seededRandom(1) })
+  o.start()
+  await Promise.all([o.run(long, 1, { id: '1' }), o.run(long, 2, { id: '2' })])
+  await rest()
+  hangs = true // one is about to write, the other in a body
+  await clock.advance(19_000)
+  expect(aborted).toEqual([])
+  await clock.advance(1_000)
+  expect(aborted).toEqual([true])
+  hangs = false
+  for (const go of waiting.splice(0)) go()
+  await clock.advance(60_000)
+  const sagas = await memory.list({ limit: 9 })
+  expect(sagas.map(({ status }) => status)).toEqual(['completed', 'completed'])
+})
