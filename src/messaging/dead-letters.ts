@@ -25,7 +25,7 @@ export interface DeadLetter<M = unknown> {
    */
   readonly message: M
   /**
-   * `'attempts'`: the last attempt failed. `'rejected'`: `retryOn` said that trying again is no use. `'invalid'`: the data
+   * `'attempts'`: the last attempt failed, or a broker has handed it out so often that it must be what ends its handlers. `'rejected'`: `retryOn` said that trying again is no use. `'invalid'`: the data
    * did not fit the subscription's schema. `'unhandled'`: it waited for the group, whose subscriptions no longer take its type.
    */
   readonly reason: 'attempts' | 'rejected' | 'invalid' | 'unhandled'

@@ -63,6 +63,11 @@ export interface RedisEventBusOptions<Messages extends object = Record<string, u
    */
   readonly maxBacklog?: number | undefined
   /**
+   * How often a message is handed out, and its handler killed, closed or too late, before it is a dead letter: the end of messages that
+   * end processes. What runs beside one counts too, so be generous. At least `retry.attempts`. Integer ≥ 1. @defaultValue 200
+   */
+  readonly deliveryLimit?: number | undefined
+  /**
    * What `publish` does with a message that no group takes: `'accept'` forgets it, as nobody asked for it; `'reject'`
    * throws an UnroutedError. @defaultValue 'accept'
    */
@@ -97,6 +102,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     readonly random: Random
     readonly leaseMs: number
     readonly pollMs: number
+    readonly deliveryLimit: number
   }
   #closing: Promise<void> | undefined
   #closed = false
@@ -113,6 +119,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
       pollMs = subscriber ? 1_000 : 100,
       leaseMs = 10_000,
       maxBacklog = 100_000,
+      deliveryLimit = 200,
       unrouted = 'accept',
       schema = {},
       clock = systemClock,
@@ -127,6 +134,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
       clock,
       random: checkFunction('random', random),
       leaseMs: checkInteger('leaseMs', leaseMs, 100),
+      deliveryLimit: checkInteger('deliveryLimit', deliveryLimit, 1),
       pollMs: checkNumber('pollMs', pollMs, 1, 2 ** 31),
     }
     this.#publisher = new RedisPublisher(client, this.#names, {

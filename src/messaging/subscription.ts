@@ -75,6 +75,11 @@ export class Subscription implements BusSubscription {
     return this.source.name
   }
 
+  /** Deliveries before a failing message becomes a dead letter. */
+  get attempts(): number {
+    return this.#attempts
+  }
+
   /** How many handlers run. */
   get running(): number {
     return this.#running.size

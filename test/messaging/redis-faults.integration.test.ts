@@ -32,7 +32,7 @@ interface Bench {
   readonly pid: number
   readonly namespace: string
   readonly redis: Redis
-  bus(options?: RedisEventBusOptions, port?: number): RedisEventBus
+  bus(options?: RedisEventBusOptions, at?: number | Redis): RedisEventBus
   worker(options?: Partial<Job>): Promise<ChildProcess>
   key(kind: string): string
 }
@@ -48,9 +48,10 @@ async function open(settings: Record<string, string> = {}): Promise<Bench> {
     namespace,
     redis,
     key: (kind) => `${namespace}${kind}`,
-    bus: (options = {}, at = port) => {
-      const client = connect(at)
-      const bus = new RedisEventBus(client, { namespace, subscriber: connect(at), ...options })
+    bus: (options = {}, at: number | Redis = port) => {
+      const client = typeof at === 'number' ? connect(at) : at
+      const subscriber = typeof at === 'number' ? connect(at) : undefined
+      const bus = new RedisEventBus(client, { namespace, subscriber, ...options })
       onTestFinished(() => bus.close())
       return bus
     },
@@ -370,6 +371,33 @@ test('a message that can no longer be read is a dead letter, and hides no other;
   expect(await one.deadLetters('g').list()).toMatchObject([{ id: 'b' }])
   expect(errors).toMatchObject([{ code: 'CORRUPT_DATA', message: expect.stringContaining('"a"') }])
   await one.deadLetters('g').drop('a')
+})
+
+test('a message that ends its process each time is a dead letter some day', async () => {
+  const { bus, port } = await open()
+  const [options, retry] = [{ leaseMs: 300, deliveryLimit: 3 }, { attempts: 2 }]
+  const publisher = bus(options)
+  const attempts: number[] = []
+  for (const life of [1, 2, 3]) {
+    const client = connect(port)
+    const one = bus(options, client)
+    const handle = (_: Message, { attempt }: { attempt: number }): Promise<never> => {
+      attempts.push(attempt)
+      return new Promise(() => {})
+    }
+    await one.subscribe({ group: 'g', types: ['work'], retry, handle, graceMs: 0 }) // oxlint-disable-line no-await-in-loop
+    if (life === 1) await publisher.publish(work(0, 'k')) // oxlint-disable-line no-await-in-loop
+    await until(() => attempts.length >= life) // oxlint-disable-line no-await-in-loop
+    client.disconnect()
+  }
+  await publisher.publish(work(1, 'k'))
+  const seen: Message[] = []
+  await publisher.subscribe({ group: 'g', types: ['work'], retry, handle: (m) => void seen.push(m) })
+  await until(() => seen.length === 1)
+  expect(numbers(seen)).toEqual([1])
+  expect(attempts).toEqual([1, 2, 3])
+  const last = { message: expect.stringMatching(/^handed out 3 times/) }
+  expect(await publisher.deadLetters('g').list()).toMatchObject([{ attempts: 3, reason: 'attempts', lastError: last }])
 })
 
 test('a Redis that was away for longer than the leases takes nothing from those who live; those who died are replaced', async () => {
