@@ -197,7 +197,7 @@ test('of a store that hangs no lease is believed in for longer than it lasts; wh
   }
   const aborted: boolean[] = []
   const long = saga<number>('long', { version: 1 })
-    .step('a', { run: ({ input }) => input === 1 && clock.sleep(5_000) })
+    .step('a', { run: async ({ input }) => void (input === 1 && (await clock.sleep(5_000))) })
     .step('b', {
       run: async ({ signal: stop }) => {
         await clock.sleep(20_000)
