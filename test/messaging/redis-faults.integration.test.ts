@@ -254,6 +254,18 @@ test('a full group refuses, stores nothing, and takes again when it has caught u
   await one.publish([work(5), work(6)])
 })
 
+test('what other groups hold does not count, and of what is published at once each call is taken while there is room', async () => {
+  const { bus, redis, key } = await open()
+  const one = bus({ maxBacklog: 5 })
+  await (await one.subscribe({ group: 'g', types: ['a'], handle: () => {} })).close()
+  await (await one.subscribe({ group: 'other', types: ['b'], handle: () => {} })).close()
+  await one.publish(['b', 'b'].map((type) => ({ type, data: 1 })))
+  const calls = [2, 2, 2, 1].map((count) => one.publish(Array.from({ length: count }, () => ({ type: 'a', data: 1 }))))
+  const ended = (await Promise.allSettled(calls)).map(({ status }) => status)
+  expect(ended).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
+  expect(await redis.xlen(key('log'))).toBe(7)
+})
+
 test('when the memory of Redis is full, publish fails, and consumers go on and make room', async () => {
   const { bus, redis, key } = await open()
   const one = bus()
