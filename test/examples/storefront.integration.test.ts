@@ -204,6 +204,9 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     await page.locator('#state').waitFor()
     await page.locator('#checkouts a').first().click()
     await page.locator('#saga-graph rect').first().waitFor()
+    const [box, frame] = ['[data-current]', '[aria-label="Graph"]'].map((it) => page.locator(`section.saga ${it}`))
+    const right = async (it: typeof box): Promise<number> => it?.boundingBox().then((b) => b!.x + b!.width) ?? NaN
+    await until(async () => (await right(box)) <= (await right(frame)) + 1 || undefined) // where the saga is is in sight
     expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0)
   })
 })
