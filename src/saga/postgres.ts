@@ -1,7 +1,7 @@
 import { checkBoolean, checkNumber, checkPositive } from '../kernel/check.js'
 import { systemClock } from '../kernel/clock.js'
 import type { Unsubscribe } from '../kernel/emitter.js'
-import { isHoldfastError } from '../kernel/errors.js'
+import { isHoldfastError, StoreError } from '../kernel/errors.js'
 import {
   checkDatabase,
   fromSqlText,
@@ -109,9 +109,14 @@ export class PostgresSagaStore implements SagaStore {
 
   /**
    * Makes the schema and its tables, or brings them up to date. Needed once; harmless at every start, in many processes
-   * at the same time. @throws StoreError: nothing was changed.
+   * at the same time. @throws StoreError: nothing was changed; also when the database's encoding is not UTF8: some results could not be
+   * stored, and their steps would run again and again.
    */
   async migrate(): Promise<void> {
+    const [row] = await this.#ask('show server_encoding', [])
+    const encoding = row?.['server_encoding']
+    if (encoding !== 'UTF8' && encoding !== 'SQL_ASCII')
+      throw new StoreError(`PostgreSQL: sagas need a database with the encoding UTF8, not ${String(encoding)}`)
     await migrate(this.#db, this.#schema, 'saga', steps(this.#s))
   }
 

@@ -1,5 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises'
+import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
+import { randomId } from '../../src/kernel/random.js'
 import { saga, SagaOrchestrator, type NewSaga, type SagaWake, type Transition } from '../../src/saga/index.js'
 import { PostgresSagaStore } from '../../src/saga/postgres.js'
 import { openListener, openPool, openStore } from './database.js'
@@ -257,4 +259,20 @@ test('a saga whose record can not be read is given out with no other, and told o
   expect(claimed.map(({ saga: { id } }) => id).toSorted()).toEqual(['a', 'c'])
   const code = 'CORRUPT_DATA'
   expect(unreadable).toEqual([expect.objectContaining({ code, message: expect.stringContaining('"b"') as string })])
+})
+
+test('a database that can not hold every result is refused', async () => {
+  const name = `latin1_${randomId().replaceAll('-', '')}`
+  await pool.query(`create database ${name} encoding 'LATIN1' lc_collate 'C' lc_ctype 'C' template template0`)
+  const url = new URL(inject('postgresUrl'))
+  url.pathname = `/${name}`
+  const latin1 = new pg.Pool({ connectionString: url.href, max: 1 })
+  onTestFinished(async () => {
+    await latin1.end()
+    await pool.query(`drop database ${name}`)
+  })
+  await expect(new PostgresSagaStore(latin1).migrate()).rejects.toMatchObject({
+    code: 'STORE_FAILED',
+    message: expect.stringContaining('not LATIN1') as string,
+  })
 })
