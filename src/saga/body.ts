@@ -26,7 +26,10 @@ export interface BodyContext<Input, Results> {
   readonly key: string
   /** The `key` of this node's `run`; in `run` itself the same as `key`. */
   readonly runKey: string
-  /** Grows with each change of owner. A callee that keeps the highest it has seen may refuse a smaller one. Integer ≥ 1. */
+  /**
+   * Grows with each change of owner. A callee that keeps the highest it has seen of this saga may refuse a smaller one. Integer ≥ 1; a new
+   * saga under an old id begins at 1 again.
+   */
   readonly fence: number
   /** Which start of this body this is, from 1; starts that a crash cut short count too. */
   readonly attempt: number
