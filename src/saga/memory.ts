@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util'
 import { checkMethods, checkNumber, checkObject } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { notify, type Unsubscribe } from '../kernel/emitter.js'
@@ -224,7 +225,7 @@ export class MemorySagaStore implements SagaStore {
   #commitOne({ id, epoch, position, record, status, consumed, seen, next }: Transition, now: number): Fenced {
     const row = this.#rows.get(id)
     if (!row || row.epoch !== epoch) return 'fenced'
-    if (row.journal.length > position) return 'ok' // written before, and the answer was lost
+    if (row.journal.length > position) return isDeepStrictEqual(row.journal[position], record) ? 'ok' : 'fenced' // sent again
     if (!row.leased || row.journal.length < position) return 'fenced'
     row.journal.push({ at: record.at, entries: record.entries.slice() }) // without the room that arrays keep to grow
     row.status = status

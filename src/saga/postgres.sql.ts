@@ -160,7 +160,10 @@ export const statements = (s: string) => ({
       delete from ${s}.saga_inbox i using fits f, unnest($9::int[], $10::int[]) as c (o, number)
       where c.o = f.o and i.no = f.no and i.number = c.number
     )
-    select t.o::int as o, fits.o is not null or (held.epoch = t.epoch and held.records > t.position) as ok, fits.wake_at - fits.now as due_in
+    select t.o::int as o, fits.wake_at - fits.now as due_in,
+      fits.o is not null or (held.epoch = t.epoch and held.records > t.position and exists ( -- sent again
+        select from ${s}.saga_records r where r.no = held.no and r.position = t.position and r.record = t.record
+      )) as ok
     from t left join held on held.key = t.key left join fits on fits.o = t.o`,
 
   list: `

@@ -177,7 +177,9 @@ local function written(one)
   local saga, due, a = one.saga, one.due, one.a
   local position, status, lease, at = ARGV[a + 1], ARGV[a + 3], ARGV[a + 5], ARGV[a + 6]
   if one.epoch ~= ARGV[a] then return '' end
-  if tonumber(one.records) > tonumber(position) then return 'ok' end -- sent again
+  if tonumber(one.records) > tonumber(position) then
+    return redis.call('HGET', saga, 'j:' .. position) == ARGV[a + 2] and 'ok' or '' -- sent again
+  end
   if one.leased ~= '1' or one.records ~= position then return '' end
   local name = nameOf(saga)
   redis.call('HSET', saga, 'j:' .. position, ARGV[a + 2], 'status', status, 'updated', nowText, 'records', exact(position + 1),

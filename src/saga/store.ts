@@ -196,7 +196,8 @@ export interface SagaStore {
   renew(leases: readonly Lease[], leaseMs: number): Promise<readonly Renewed[]>
   /**
    * Writes transitions, each wholly or not at all, each on its own. Answers in their order. One that was written before
-   * (same epoch and position) is `'ok'` and changes nothing, so that a call whose answer was lost may be made again.
+   * (same epoch, position and record) is `'ok'` and changes nothing, so that a call whose answer was lost may be made again. Another record for
+   * a position that is taken is `'fenced'`, also under one epoch, which a database that has forgotten a claim can give out twice.
    * A saga that is let go while its inbox has a message above `seen` is due at once.
    */
   commit(transitions: readonly Transition[]): Promise<readonly Fenced[]>
