@@ -144,10 +144,10 @@ export class RedisConsumer {
         this.#dueMs = answer.nextDueMs
         if (answer.rows.length > 0) this.#waitMs = FIRST_WAIT_MS
         this.employer.deliver(answer.rows)
-      } else if (answer?.kind === 'gone' || answer?.kind === 'lost') {
+      } else if (!call.leave && (answer?.kind === 'gone' || answer?.kind === 'lost')) {
         await this.#startAnew(answer.kind === 'gone' ? 'group' : 'lease')
       } else {
-        this.#joined = false // has left, or can't say so
+        this.#joined = false // has left (a leave that was sent again finds nobody), or can't say so
         this.#id = randomId()
         if (!this.employer.isEmpty) await this.#startAnew('lease')
       }

@@ -533,6 +533,25 @@ test('other processes count: order and types of a group, and its deletion', asyn
   expect(await one.deadLetters('g').list()).toMatchObject([{ id: 'old', reason: 'unhandled', attempts: 0 }])
 })
 
+test('a group that is left while the answer to it is lost is left, not lost', async () => {
+  const { redis, namespace } = await open()
+  const kinds: unknown[] = []
+  const client = {
+    async call(...args: [string, ...(string | number | Buffer)[]]): Promise<unknown> {
+      const answer = await redis.call(...args)
+      kinds.push(Array.isArray(answer) ? answer[0] : answer)
+      if (kinds.at(-1) === 'left') throw new Error('the line was cut')
+      return answer
+    },
+  }
+  const one = new RedisEventBus(client, { namespace })
+  const lost: unknown[] = []
+  one.on('lost', (event) => lost.push(event))
+  await (await one.subscribe({ group: 'g', types: '*', handle: () => {} })).close()
+  expect(kinds.slice(-2)).toEqual(['left', 'lost']) // the second time nobody is there who could leave
+  expect(lost).toEqual([])
+})
+
 test('more than one script call can be asked for is refused, and nothing is stored', async () => {
   const { bus } = await open()
   const one = bus()
