@@ -19,8 +19,9 @@ const MOST_AT_ONCE = 10_000
 const MOST_SIZE_AT_ONCE = 100_000_000
 
 /** Who takes what, as the server had it last. */
-interface Route {
+export interface Route {
   readonly group: string
+  readonly order: 'k' | 'n'
   /** `undefined` takes all. */
   readonly types: ReadonlySet<string> | undefined
   readonly keys: readonly string[]
@@ -45,8 +46,8 @@ export interface Reached {
 export interface PublisherSettings {
   readonly maxBacklog: number
   readonly rejectUnrouted: boolean
-  /** Makes those of the bus's own groups again that the server no longer knows. @returns whether it had to */
-  readonly restore: (known: ReadonlySet<string>) => Promise<boolean>
+  /** Makes those of the bus's own groups again that the server no longer knows, and those that went when it lost everything. */
+  readonly restore: (known: ReadonlySet<string>, gone: readonly Route[]) => Promise<void>
 }
 
 /** Sends what is published: one script call at a time, so that calls keep their order, with all that has come meanwhile. */
@@ -171,22 +172,24 @@ export class RedisPublisher {
   }
 
   async #learn(flat: readonly string[]): Promise<void> {
-    this.#taken.clear()
-    this.#version = ''
+    let version = ''
     const routes: Route[] = []
     for (let i = 0; i < flat.length; i += 2) {
       const [name, value] = [flat[i]!, flat[i + 1]!]
-      if (name === 'v') this.#version = value
+      if (name === 'v') version = value
       else routes.push(this.#routeOf(name, value))
     }
+    // Only now are they known: if this fails, the next call finds them out of date as well.
+    await this.settings.restore(new Set(routes.map(({ group }) => group)), flat.length === 0 ? this.#routes : [])
+    this.#taken.clear()
+    this.#version = version
     this.#routes = routes
-    await this.settings.restore(new Set(routes.map(({ group }) => group)))
   }
 
   #routeOf(name: string, meta: string): Route {
     const group = textOf(name)
     const order = meta[0] as 'k' | 'n'
     const types = meta.length > 1 ? new Set(JSON.parse(meta.slice(1)) as string[]) : undefined
-    return { group, types, keys: this.names.published(group, order), about: [this.names.channel(group), order] }
+    return { group, order, types, keys: this.names.published(group, order), about: [this.names.channel(group), order] }
   }
 }

@@ -11,8 +11,8 @@ import {
 import { settledWithin, systemClock, type Clock } from '../kernel/clock.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
-import { ClosedError, NotFoundError } from '../kernel/errors.js'
-import { systemRandom, type Random } from '../kernel/random.js'
+import { ClosedError, isHoldfastError, NotFoundError } from '../kernel/errors.js'
+import { randomId, systemRandom, type Random } from '../kernel/random.js'
 import { hashTagged, textOf } from '../kernel/redis-names.js'
 import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-subscriber.js'
 import { sendRedis, type RedisClient } from '../kernel/redis.js'
@@ -26,8 +26,8 @@ import type { RedisEventBusEvents } from './redis-events.js'
 import { RedisGroup } from './redis-group.js'
 import { RedisLink } from './redis-link.js'
 import { BusNames } from './redis-names.js'
-import { RedisPublisher } from './redis-publisher.js'
-import { readMessage } from './redis-rows.js'
+import { RedisPublisher, type Route } from './redis-publisher.js'
+import { metaOf, readMessage } from './redis-rows.js'
 import { showMessage } from './stored-message.js'
 import { Subscription } from './subscription.js'
 
@@ -140,7 +140,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     this.#publisher = new RedisPublisher(client, this.#names, {
       maxBacklog: checkInteger('maxBacklog', maxBacklog, 1),
       rejectUnrouted: checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject',
-      restore: (known) => this.#restore(known),
+      restore: (known, gone) => this.#restore(known, gone),
     })
   }
 
@@ -276,11 +276,20 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     })
   }
 
-  async #restore(known: ReadonlySet<string>): Promise<boolean> {
+  async #restore(known: ReadonlySet<string>, gone: readonly Route[]): Promise<void> {
     const missing = [...this.#groups.values()].filter(
       ({ name, subscriptions }) => subscriptions.length > 0 && !known.has(name),
     )
     await Promise.all(missing.map((group) => group.restore()))
-    return missing.length > 0
+    // What is published before their consumers are back would go nowhere.
+    const others = gone.filter(({ group }) => !missing.some(({ name }) => name === group))
+    await Promise.all(
+      others.map(({ group, order, types }) => {
+        const meta = metaOf(order === 'k' ? 'key' : 'none', types)
+        return new RedisLink(this.#client, this.#names, group).join(meta, randomId(), 1).catch((error: unknown) => {
+          if (isHoldfastError(error, 'STORE_FAILED')) throw error // else they are back, and another one by now
+        })
+      }),
+    )
   }
 }

@@ -479,6 +479,23 @@ test('when Redis is killed and comes back empty, the groups are made again, and 
   expect(lost.length).toBeLessThanOrEqual(1)
 })
 
+test('when Redis comes back empty before the consumers do, a publisher that knew their groups loses nothing', async () => {
+  const { bus, port, pid } = await open()
+  const [publisher, client] = [bus(), connect(port)]
+  const seen: Message[] = []
+  await bus({}, client).subscribe({ group: 'g', types: ['work'], handle: (m) => void seen.push(m) })
+  await publisher.publish(work(0))
+  await until(() => seen.length === 1)
+  client.disconnect()
+  process.kill(pid, 'SIGKILL')
+  await systemClock.sleep(100)
+  await servers.redis({ port: `${port}` })
+  await publisher.publish([work(1, 'k'), { type: 'other', data: 0 }, work(2, 'k')])
+  await client.connect()
+  await until(() => seen.length === 3)
+  expect(numbers(seen)).toEqual([0, 1, 2])
+})
+
 test('cut and silent connections: each message is stored once and handled, in order', async () => {
   const { bus, port, redis, key } = await open()
   const proxy = await Proxy.to(port)
