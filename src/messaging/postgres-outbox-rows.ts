@@ -18,6 +18,8 @@ export interface PageRow extends SqlRow {
 
 /** What the messages of one commit share. */
 export interface CommitPlace {
+  /** As the row has it. */
+  readonly text: string
   readonly pos: number
   readonly batch: number
   readonly partition: number
@@ -25,7 +27,7 @@ export interface CommitPlace {
   readonly lagMs: number
 }
 
-export function placeOf(commit: string): CommitPlace {
-  const [pos, batch, partition, lagMs] = commit.split(' ').map(Number) as [number, number, number, number]
-  return { pos, batch, partition, lagMs }
+export function placeOf(text: string): CommitPlace {
+  const [pos, batch, partition, lagMs] = text.split(' ').map(Number) as [number, number, number, number]
+  return { text, pos, batch, partition, lagMs }
 }

@@ -62,6 +62,7 @@ interface Reading {
 }
 
 const START: Place = { pos: 0, nth: 0 }
+const NOWHERE: CommitPlace = { text: '', pos: 0, batch: 0, partition: 0, lagMs: 0 }
 
 /**
  * Which messages have been read, published, deleted. A read begins where all is settled and known, and gives what has not been read: positions
@@ -99,13 +100,11 @@ export class RelayWindow {
     const items: Item[] = []
     const last = rows.length >= limit ? rows.at(-1) : undefined
     let cut = last && { pos: placeOf(last.commit).pos, nth: last.nth ?? Infinity }
-    let shared = ''
-    let place = placeOf('')
+    let place = NOWHERE
     let commit: Commit | undefined
     for (const row of rows) {
-      if (row.commit !== shared) {
-        shared = row.commit
-        place = placeOf(shared)
+      if (row.commit !== place.text) {
+        place = placeOf(row.commit)
         commit = owned.get(place.partition)!.commits.get(place.pos)
       }
       const { nth } = row

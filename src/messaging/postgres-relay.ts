@@ -67,11 +67,11 @@ export class PostgresRelay implements OutboxRelay {
     options: RelayOptions,
   ) {
     const { batchSize = 500, leaseMs = 10_000, pollMs = 1_000, graceMs = 10_000 } = options
-    const { publishTimeoutMs = checkPositive('leaseMs', leaseMs) / 2 } = options
+    const { publishTimeoutMs = leaseMs / 2 } = options
     this.#batchSize = checkInteger('batchSize', batchSize, 1, 1_000)
     this.#pollMs = checkPositive('pollMs', pollMs)
     this.#graceMs = checkNumber('graceMs', graceMs, 0)
-    this.#leases = new RelayLeases(this.#id, leaseMs, (...args) => port.ask(...args), {
+    this.#leases = new RelayLeases(this.#id, checkPositive('leaseMs', leaseMs), (...args) => port.ask(...args), {
       changed: (gained) => {
         if (gained) this.#window.rewind()
         this.wake()

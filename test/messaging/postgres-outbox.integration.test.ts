@@ -277,6 +277,8 @@ test('what is malformed is refused by name, and nothing is written', async () =>
   expect(() => new PostgresOutbox(pool, { listener: {} as never })).toThrow(/^listener/)
   expect(() => outbox.relay({} as never)).toThrow(/^bus/)
   expect(() => outbox.relay(new Recorder(), { batchSize: 0 })).toThrow(/^batchSize/)
+  expect(() => outbox.relay(new Recorder(), { leaseMs: 0, publishTimeoutMs: 1 })).toThrow(/^leaseMs/)
+  expect(() => outbox.relay(new Recorder(), { publishTimeoutMs: 0 })).toThrow(/^publishTimeoutMs/)
   await expect(outbox.put({} as never, message('a'))).rejects.toThrow(/^tx/)
   await expect(outbox.put(pool, [message('a'), { type: '', data: 1 }])).rejects.toThrow(/^message.type/)
   await expect(outbox.put(pool, [message('a'), { type: 't', data: () => 1 }])).rejects.toMatchObject({
