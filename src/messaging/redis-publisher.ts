@@ -29,6 +29,12 @@ export interface Route {
   readonly about: readonly string[]
 }
 
+/** Who takes messages of one type. */
+interface Takers {
+  readonly routes: readonly Route[]
+  readonly groups: ReadonlySet<string>
+}
+
 interface Waiting {
   readonly messages: readonly StoredMessage[]
   readonly resolve: (reached: Reached) => void
@@ -125,48 +131,52 @@ export class RedisPublisher {
       for (const [i, { messages, resolve, reject }] of batch.entries()) {
         const full = routes[answers[i]! - 1]
         const targets = routed[i]!
-        const nobody = messages.filter((_, n) => targets[n]!.length === 0)
+        const nobody = messages.filter((_, n) => targets[n]!.routes.length === 0)
         if (full) reject(new BacklogFullError(full.group, this.settings.maxBacklog))
         else if (this.settings.rejectUnrouted && nobody[0]) reject(new UnroutedError(nobody[0].type))
-        else resolve({ groups: new Set(targets.flat().map(({ group }) => group)), nobody })
+        else resolve({ groups: reached(targets), nobody })
       }
       return
     }
   }
 
   #callOf(batch: readonly Waiting[]) {
-    const involved = new Map<Route, number>()
-    const routed = batch.map(({ messages }) => messages.map(({ type }) => this.#takers(type)))
-    const calls: RedisArg[] = []
-    for (const [i, { messages }] of batch.entries()) {
-      const targets = routed[i]!
-      const isWhole = !this.settings.rejectUnrouted || targets.every(({ length }) => length > 0)
-      // A call for nobody is sent all the same, empty: the routes may be out of date.
-      const sent = isWhole ? targets.reduce((sum, { length }) => sum + Math.min(1, length), 0) : 0
-      calls.push(sent)
-      if (sent === 0) continue
-      for (const [n, message] of messages.entries()) {
-        if (targets[n]!.length === 0) continue
-        const numbers = targets[n]!.map((route) => {
-          if (!involved.has(route)) involved.set(route, involved.size + 1)
-          return involved.get(route)
-        })
-        calls.push(...messageFields(message), numbers.join(' '))
+    const routes: Route[] = []
+    const numbers = new Map<Takers, string>()
+    const numbersOf = (takers: Takers): string => {
+      let text = numbers.get(takers)
+      if (text === undefined) {
+        for (const route of takers.routes) if (!routes.includes(route)) routes.push(route)
+        text = takers.routes.map((route) => routes.indexOf(route) + 1).join(' ')
+        numbers.set(takers, text)
       }
+      return text
     }
-    const routes = [...involved.keys()]
+    const calls: RedisArg[] = []
+    const routed = batch.map(({ messages }) => {
+      const targets = messages.map(({ type }) => this.#takers(type))
+      const count = targets.reduce((sum, takers) => sum + Math.min(1, takers.routes.length), 0)
+      // A call for nobody is sent all the same, empty: the routes may be out of date.
+      const sent = this.settings.rejectUnrouted && count < messages.length ? 0 : count
+      calls.push(sent)
+      for (let n = 0; sent > 0 && n < messages.length; n++) {
+        if (targets[n]!.routes.length > 0) calls.push(...messageFields(messages[n]!), numbersOf(targets[n]!))
+      }
+      return targets
+    })
     const keys = [...this.#keys, ...routes.flatMap((route) => route.keys)]
     const about = routes.flatMap((route) => route.about)
     const args = [this.#run, this.#version, this.settings.maxBacklog, routes.length, ...about, ...calls]
     return { keys, args, routes, routed }
   }
 
-  readonly #taken = new Map<string, readonly Route[]>()
+  readonly #taken = new Map<string, Takers>()
 
-  #takers(type: string): readonly Route[] {
+  #takers(type: string): Takers {
     const known = this.#taken.get(type)
     if (known) return known
-    const takers = this.#routes.filter(({ types }) => !types || types.has(type))
+    const routes = this.#routes.filter(({ types }) => !types || types.has(type))
+    const takers = { routes, groups: new Set(routes.map(({ group }) => group)) }
     if (this.#taken.size < 10_000) this.#taken.set(type, takers)
     return takers
   }
@@ -193,3 +203,6 @@ export class RedisPublisher {
     return { group, order, types, keys: this.names.published(group, order), about: [this.names.channel(group), order] }
   }
 }
+
+const reached = (targets: readonly Takers[]): ReadonlySet<string> =>
+  targets.length === 1 ? targets[0]!.groups : new Set(targets.flatMap(({ groups }) => [...groups]))
