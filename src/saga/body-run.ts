@@ -1,6 +1,6 @@
 import { jsonCodec } from '../kernel/codec.js'
 import { TimeoutError } from '../kernel/errors.js'
-import { CallContext } from '../kernel/policy.js'
+import { CallContext, started } from '../kernel/policy.js'
 import type { SagaTransaction } from './body.js'
 import { BodyCall, type BodyScope } from './body-call.js'
 import type { StepNode } from './definition.js'
@@ -43,7 +43,13 @@ export class BodyRun {
 
   /** @param tx what a transaction's body works through */
   start(tx?: SagaTransaction): void {
-    void this.#execute(tx)
+    const emitted: StoredEvent[] = []
+    const context = new BodyCall(this, this.#call, emitted)
+    if (tx) Object.assign(context, { tx })
+    started(() => (this.compensating ? this.node.compensate?.(context) : this.node.run(context)), this.#call).then(
+      (value) => this.#returned(value, emitted),
+      (error) => this.#settle(this.#failure(error, this.#stopped || this.#isUncertain(error))),
+    )
   }
 
   /** Asks the body to stop: it may still say how it ended for `graceMs`. */
@@ -64,21 +70,11 @@ export class BodyRun {
     this.#call.abort(reason)
   }
 
-  async #execute(tx: SagaTransaction | undefined): Promise<void> {
-    const { node } = this
-    const emitted: StoredEvent[] = []
-    let value: unknown
-    try {
-      const context = new BodyCall(this, this.#call, emitted)
-      if (tx) Object.assign(context, { tx })
-      value = await (this.compensating ? node.compensate?.(context) : node.run(context))
-    } catch (error) {
-      return this.#settle(this.#failure(error, this.#stopped || this.#isUncertain(error)))
-    }
+  #returned(value: unknown, emitted: readonly StoredEvent[]): void {
     try {
       // what a compensation gives is nobody's to read
       const text = this.compensating ? 'null' : jsonCodec.encode(value)
-      this.#settle({ type: 'succeeded', path: node.path, value: text, emitted })
+      this.#settle({ type: 'succeeded', path: this.node.path, value: text, emitted })
     } catch (error) {
       this.#settle(this.#failure(error, true, true)) // it ran, but nobody can be told what it gave
     }

@@ -101,16 +101,6 @@ export class SagaMachine {
     return turn
   }
 
-  /** Steps whose body is to be started now. */
-  runnable(state: SagaState, { now, live }: Pick<Moment, 'now' | 'live'>): readonly (readonly [StepNode, NodeState])[] {
-    const found: [StepNode, NodeState][] = []
-    for (const [path, at] of state.nodes) {
-      const active = at.status === 'compensating' || (at.status === 'running' && state.direction === 'forward')
-      if (active && at.at <= now && !live.has(path)) found.push([this.nodes.get(path) as StepNode, at])
-    }
-    return found
-  }
-
   /** Whether a signal could move it on. */
   waitsForSignal(state: SagaState): boolean {
     for (const [path, { status }] of state.nodes)
@@ -135,6 +125,10 @@ export class SagaMachine {
 /** Whether a deadline or a cancel would turn it back. */
 export const mayTurn = ({ direction, pivoted, late }: SagaState): boolean =>
   direction === 'forward' && !pivoted && !late
+
+/** Whether the body of the node that is `at` is to run now, if it does not already. */
+export const isToRun = ({ direction }: SagaState, { status, at }: NodeState, now: number): boolean =>
+  (status === 'compensating' || (status === 'running' && direction === 'forward')) && at <= now
 
 /** One decision in the making. */
 export class Turn implements SagaDecision {

@@ -6,9 +6,9 @@ import type { SagaTransaction } from './body.js'
 import type { BodyScope } from './body-call.js'
 import { BodyRun } from './body-run.js'
 import type { SagaNode, StepNode } from './definition.js'
-import type { JournalEntry, NodeState, SagaState, SagaStatus } from './journal.js'
-import { mayTurn, type SagaInput, type SagaMachine } from './machine.js'
 import type { Grouped } from './grouped.js'
+import type { JournalEntry, NodeState, SagaState, SagaStatus } from './journal.js'
+import { isToRun, mayTurn, type SagaInput, type SagaMachine } from './machine.js'
 import { AGAIN, publishStored } from './publish.js'
 import type { Fenced, InboxMessage, SagaStore, Transition } from './store.js'
 import type { Taken } from './taken.js'
@@ -107,7 +107,7 @@ export class SagaRun {
     this.#again = true
     if (this.#busy || this.#over) return
     if (this.#transaction) return this.#hurry()
-    void this.#proceed()
+    this.#proceed()
   }
 
   /** Fetches messages that came since it was claimed. */
@@ -163,20 +163,16 @@ export class SagaRun {
     this.host.dropped(this, true)
   }
 
-  async #proceed(): Promise<void> {
+  /** @param written what was written just now */
+  #proceed(written?: Transition): void {
     this.#busy = true
     try {
+      if (written) this.#recorded(written)
+      if (written) this.#goOn()
       while (this.#again && !this.#over && !this.#transaction) {
-        const transition = this.#decide()
-        if (transition) {
-          const sentAt = this.host.clock.now()
-          this.#writing = true
-          const answer = await this.host.writes.add(transition).catch((error) => this.#writeAgain(transition, error))
-          this.#writing = false
-          if (answer !== 'ok' || this.#over) return this.lose() // of what the store says nothing must not count
-          this.#keptFrom(sentAt)
-          this.#recorded(transition)
-        }
+        const now = this.host.clock.now()
+        const transition = this.#decide(this.#storeTime(now))
+        if (transition) return this.#write(transition, now)
         this.#goOn()
       }
       this.#busy = false
@@ -196,9 +192,8 @@ export class SagaRun {
   }
 
   /** What follows from all that is known now, as it is to be written; `undefined`: nothing. */
-  #decide(): Transition | undefined {
+  #decide(now: number): Transition | undefined {
     this.#again = false
-    const now = this.#now()
     const { entries, consumed } = this.machine.decide(this.state, this.#takeInputs(), {
       now,
       live: this.#bodies,
@@ -247,20 +242,21 @@ export class SagaRun {
     return { dueAt: dueAt === Infinity ? null : dueAt }
   }
 
-  /** After a write that failed: the same again does no harm, for it is known by its position. */
-  async #writeAgain(transition: Transition, failure: unknown): Promise<Fenced> {
-    let error = failure
-    for (let tries = 1; await this.#mayTryAgain(tries, error); tries++) {
-      const sentAt = this.host.clock.now()
-      try {
-        const answer = await this.host.writes.add(transition)
+  #write(transition: Transition, sentAt: number, tries: number = 1): void {
+    this.#writing = true
+    this.host.writes.add(transition).then(
+      (answer) => {
+        this.#writing = false
+        if (answer !== 'ok' || this.#over) return this.lose() // of what the store says nothing must not count
         this.#keptFrom(sentAt)
-        return answer
-      } catch (again) {
-        error = again
-      }
-    }
-    return 'fenced'
+        this.#proceed(transition)
+      },
+      async (error) => {
+        // the same write again does no harm: it is known by its position
+        if (await this.#mayTryAgain(tries, error)) this.#write(transition, this.host.clock.now(), tries + 1)
+        else this.lose()
+      },
+    )
   }
 
   /** The store extended the lease, at the earliest at `sentAt`. */
@@ -287,17 +283,21 @@ export class SagaRun {
 
   #startBodies(): void {
     if (this.#closing) return
-    for (const [node, at] of this.machine.runnable(this.state, { now: this.#now(), live: this.#bodies })) {
-      if (this.host.clock.now() >= this.leaseUntil) return this.lose()
+    let now = this.host.clock.now()
+    for (const [path, at] of this.state.nodes) {
+      if (!isToRun(this.state, at, this.#storeTime(now)) || this.#bodies.has(path)) continue
+      if (now >= this.leaseUntil) return this.lose()
+      const node = this.machine.nodes.get(path) as StepNode
       if (node.kind !== 'transaction') this.#startBody(node, at, this.#report)
       else if (!this.#transaction) void this.#transact(node, at) // one after the other
+      now = this.host.clock.now() // its first part may have taken long
     }
   }
 
   #startBody(node: StepNode, at: NodeState, report: (input: SagaInput) => void, tx?: SagaTransaction): void {
     const body = new BodyRun(node, at.status === 'compensating', this.#scope, report, at)
     this.#bodies.set(node.path, body)
-    body.start(tx) // it may end at once
+    body.start(tx)
   }
 
   /** Runs a body and writes how it ended in one transaction. */
@@ -319,7 +319,7 @@ export class SagaRun {
     const record = (): Transition | undefined => {
       if (this.#over || !end) return undefined
       this.#inputs.push(end)
-      transition = this.#decide()
+      transition = this.#decide(this.#storeTime(clock.now()))
       this.#writing = transition !== undefined
       return transition
     }
@@ -343,16 +343,13 @@ export class SagaRun {
     }
     this.#writing = false
     this.#transaction = undefined
-    if (transition) this.#recorded(transition)
-    if (transition) this.#goOn()
-    if (this.#again) this.proceed()
-    else this.#arm()
+    this.#proceed(transition)
   }
 
   /** A transaction is under way: what has happened waits for its end, which can't wait if the saga is to turn back. */
   #hurry(): void {
     if (!mayTurn(this.state)) return
-    const isLate = this.state.deadlineAt <= this.#now()
+    const isLate = this.state.deadlineAt <= this.#storeTime(this.host.clock.now())
     if (!isLate && !this.#inbox.some((message) => message.kind === 'cancel')) return
     this.#transaction?.stop?.(
       aborted(`saga '${this.id}' ${isLate ? 'did not end before its deadline' : 'is cancelled'}`),
@@ -385,8 +382,9 @@ export class SagaRun {
       this.#timerAt = Infinity
       this.proceed()
     }
-    const waitMs = Math.max(0, dueAt - this.#now())
-    this.#cancelTimer = this.host.clock.setTimer(fire, waitMs, { keepAlive: true })
+    const { clock } = this.host
+    const waitMs = Math.max(0, dueAt - this.#storeTime(clock.now()))
+    this.#cancelTimer = clock.setTimer(fire, waitMs, { keepAlive: true })
   }
 
   #end(): void {
@@ -394,7 +392,8 @@ export class SagaRun {
     this.#cancelTimer?.()
   }
 
-  #now(): number {
-    return Math.floor(this.host.clock.now() + this.#clockOffset)
+  /** Epoch milliseconds by the store's clock. @param now of this process's clock */
+  #storeTime(now: number): number {
+    return Math.floor(now + this.#clockOffset)
   }
 }
