@@ -120,28 +120,28 @@ export const statements = (s: string) => ({
     returning s.key, s.last_message`,
 
   /**
-   * Each transition wholly or not at all; at most one of a saga. Rows are looked up one by one: with a join, a connection that prepared the
-   * statement when the table was small would go on reading all of it.
+   * Each transition wholly or not at all; at most one of a saga. Rows are looked up one by one, in the order of their keys: with a join, a
+   * connection that prepared the statement when the table was small would go on reading all of it. From the planner it is hidden how many there
+   * are: for few it would make a plan of its own at each call, which takes longer than to carry it out.
    */
   commit: `
-    with t as materialized (
-      select * from unnest($1::text[], $2::int[], $3::int[], $4::text[], $5::smallint[], $6::int[], $7::float8[], $8::float8[])
-        with ordinality as t (key, epoch, position, record, status, seen, lease_ms, due_at, o)
-    ),
-    now as materialized (select ${s}.saga_now() as now),
-    held as materialized (
-      select s.* from (select key from unnest($1::text[]) as k (key) order by key collate "C") as k, lateral (
-        select s.key, s.no, s.epoch, s.records, s.leased, s.last_message from ${s}.sagas s where s.key = k.key for update
-      ) as s
-    ),
-    fits as materialized (
-      select t.*, held.no, now.now,
+    with held as materialized (
+      select t.*, s.no, s.epoch as held_epoch, s.records, s.leased, now,
         case
-          when t.lease_ms is not null then now.now + t.lease_ms
-          when held.last_message > t.seen and t.status <> 3 then now.now
+          when t.lease_ms is not null then now + t.lease_ms
+          when s.last_message > t.seen and t.status <> 3 then now
           else t.due_at
         end as wake_at
-      from t join held on held.key = t.key and held.epoch = t.epoch and held.records = t.position and held.leased, now
+      from ${s}.saga_now() as now, (
+        select * from unnest((select $1::text[]), $2::int[], $3::int[], string_to_array($4, E'\\n'), $5::smallint[], $6::int[], $7::float8[], $8::float8[])
+          with ordinality as t (key, epoch, position, record, status, seen, lease_ms, due_at, o)
+        order by key collate "C"
+      ) as t left join lateral (
+        select s.no, s.epoch, s.records, s.leased, s.last_message from ${s}.sagas s where s.key = t.key for update
+      ) as s on true
+    ),
+    fits as not materialized (
+      select * from held where held_epoch = epoch and records = position and leased
     ),
     moved as (
       update ${s}.sagas s set
@@ -160,11 +160,12 @@ export const statements = (s: string) => ({
       delete from ${s}.saga_inbox i using fits f, unnest($9::int[], $10::int[]) as c (o, number)
       where c.o = f.o and i.no = f.no and i.number = c.number
     )
-    select t.o::int as o, fits.wake_at - fits.now as due_in,
-      fits.o is not null or (held.epoch = t.epoch and held.records > t.position and exists ( -- sent again
-        select from ${s}.saga_records r where r.no = held.no and r.position = t.position and r.record = t.record
-      )) as ok
-    from t left join held on held.key = t.key left join fits on fits.o = t.o`,
+    select o::int,
+      held_epoch = epoch and ((records = position and leased) or (records > position and exists ( -- sent again
+        select from ${s}.saga_records r where r.no = held.no and r.position = held.position and r.record = held.record
+      ))) as ok,
+      case when records = position then wake_at - now end as due_in
+    from held`,
 
   list: `
     select coalesce(s.id, s.key) as id, s.name, s.version, s.status, s.created_at, s.updated_at from ${s}.sagas s

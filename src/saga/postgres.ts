@@ -39,7 +39,7 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
-import { fresh, readClaimed } from './stored.js'
+import { batches, fresh, readClaimed, written, type Written } from './stored.js'
 import { Wakes } from './wakes.js'
 
 export type { SqlListener, SqlNotification } from '../kernel/postgres-herald.js'
@@ -183,19 +183,9 @@ export class PostgresSagaStore implements SagaStore {
 
   async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
     const answers: Fenced[] = []
-    // several of one saga go one after another
-    let rest = [...transitions.entries()]
-    while (rest.length > 0) {
-      const ids = new Set<string>()
-      const wave = rest.filter(([, { id }]) => !ids.has(id) && ids.add(id))
-      const later = new Set(wave)
-      rest = rest.filter((each) => !later.has(each))
-      // oxlint-disable-next-line no-await-in-loop
-      const wrote = await this.#write(
-        this.#db,
-        wave.map(([, transition]) => transition),
-      )
-      for (const [i, [at]] of wave.entries()) answers[at] = wrote[i] ?? 'fenced'
+    for (const batch of batches(transitions)) {
+      // oxlint-disable-next-line no-await-in-loop -- several of one saga go one after another
+      answers.push(...(await this.#write(this.#db, batch)))
     }
     return answers
   }
@@ -235,7 +225,7 @@ export class PostgresSagaStore implements SagaStore {
           }
           await on.query('set constraints all immediate') // so that nothing but the connection can fail at the commit
           const transition = record()
-          const [answer] = transition ? await this.#write(on, [transition]) : []
+          const [answer] = transition ? await this.#write(on, [written(transition)]) : []
           if (answer !== 'ok') throw FENCED
           return answer
         },
@@ -282,11 +272,11 @@ export class PostgresSagaStore implements SagaStore {
       sagas.map(({ id }, i) => (keys[i] === toSqlText(id) ? null : toSqlText(id))),
       sagas.map(kindOf),
       sagas.map(({ name }) => toSqlText(name)),
-      sagas.map(({ version }) => version),
+      numbers(sagas, ({ version }) => version),
       sagas.map(({ hash }) => hash),
       sagas.map(({ input }) => input),
-      sagas.map(({ deadlineMs }) => deadlineMs),
-      sagas.map(({ leaseMs }) => leaseMs),
+      numbers(sagas, ({ deadlineMs }) => deadlineMs),
+      numbers(sagas, ({ leaseMs }) => leaseMs),
     ])
     const created = new Map(rows.map((row) => [row['key'] as string, Number(row['now'])]))
     return keys.map((key) => {
@@ -303,30 +293,30 @@ export class PostgresSagaStore implements SagaStore {
     return (await this.#createAll([saga]))[0]
   }
 
-  async #write(on: SqlQueryable, transitions: readonly Transition[]): Promise<readonly Fenced[]> {
-    const consumed = transitions.flatMap((t, i) => t.consumed.map((number) => [i + 1, number] as const))
+  async #write(on: SqlQueryable, batch: readonly Written[]): Promise<readonly Fenced[]> {
+    const consumed = batch.flatMap(({ transition }, i) => transition.consumed.map((number) => [i + 1, number] as const))
     const rows = await queryRows(
       on,
       this.#sql.commit,
       [
-        transitions.map(({ id }) => toSqlKey(id)),
-        transitions.map(({ epoch }) => epoch),
-        transitions.map(({ position }) => position),
-        transitions.map(({ record }) => JSON.stringify(record)),
-        transitions.map(({ status }) => SAGA_STATUSES.indexOf(status)),
-        transitions.map(({ seen }) => seen),
-        transitions.map(({ next }) => ('leaseMs' in next ? next.leaseMs : null)),
-        transitions.map(({ next }) => ('leaseMs' in next ? null : (next.dueAt ?? Infinity))),
-        consumed.map(([o]) => o),
-        consumed.map(([, number]) => number),
+        batch.map(({ transition }) => toSqlKey(transition.id)),
+        numbers(batch, ({ transition }) => transition.epoch),
+        numbers(batch, ({ transition }) => transition.position),
+        batch.map(({ record }) => record).join('\n'),
+        numbers(batch, ({ transition }) => SAGA_STATUSES.indexOf(transition.status)),
+        numbers(batch, ({ transition }) => transition.seen),
+        numbers(batch, ({ transition: { next } }) => ('leaseMs' in next ? next.leaseMs : null)),
+        numbers(batch, ({ transition: { next } }) => ('leaseMs' in next ? null : (next.dueAt ?? Infinity))),
+        numbers(consumed, ([o]) => o),
+        numbers(consumed, ([, number]) => number),
       ],
       this.#prepare && on === this.#db,
     )
-    const answers: Fenced[] = []
+    const answers = batch.map((): Fenced => 'fenced')
     for (const row of rows) {
       const i = Number(row['o']) - 1
-      const { id, next } = transitions[i]!
-      answers[i] = row['ok'] === true ? 'ok' : 'fenced'
+      const { id, next } = batch[i]!.transition
+      if (row['ok'] === true) answers[i] = 'ok'
       if ('dueAt' in next && row['due_in'] !== null) this.#told(id, Math.max(0, Number(row['due_in'])))
     }
     return answers
@@ -358,6 +348,10 @@ export class PostgresSagaStore implements SagaStore {
     return queryRows(this.#db, text, params, this.#prepare)
   }
 }
+
+/** A number of each as an array that PostgreSQL reads: `pg` would quote and escape every one as if it were text. */
+const numbers = <T>(all: readonly T[], of: (one: T) => number | null): string =>
+  `{${all.map((one) => of(one) ?? 'null').join()}}`
 
 /** How `pg` and PGlite count. */
 interface Counted {

@@ -24,7 +24,7 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
-import { fresh, readClaimed } from './stored.js'
+import { batches, fresh, readClaimed } from './stored.js'
 import { Wakes } from './wakes.js'
 
 export type { IoRedisSubscriber, NodeRedisSubscriber, RedisSubscriber } from '../kernel/redis-subscriber.js'
@@ -167,7 +167,7 @@ export class RedisSagaStore implements SagaStore {
 
   async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
     const answers: Fenced[] = []
-    for (const batch of batches(transitions)) {
+    for (const batch of batches(transitions, MOST_COMMITTED, LARGEST_COMMIT)) {
       const args = batch.flatMap(({ transition, record }) => transitionArgs(transition, record))
       const keys = batch.map(({ transition }) => this.#saga(transition.id))
       // oxlint-disable-next-line no-await-in-loop -- one after the other: what is sent again is written once
@@ -254,30 +254,6 @@ export class RedisSagaStore implements SagaStore {
 }
 
 const msOf = (text: string): number => (text === '' || text === 'never' ? Infinity : Number(text))
-
-interface Written {
-  readonly transition: Transition
-  readonly record: string
-}
-
-/** In their order; in one batch no two of a saga. */
-function* batches(transitions: readonly Transition[]): Generator<readonly Written[]> {
-  let batch: Written[] = []
-  let ids = new Set<string>()
-  let size = 0
-  for (const transition of transitions) {
-    const record = JSON.stringify(transition.record)
-    const isFull = batch.length === MOST_COMMITTED || size + record.length > LARGEST_COMMIT || ids.has(transition.id)
-    if (isFull && batch.length > 0) {
-      yield batch
-      ;[batch, ids, size] = [[], new Set(), 0]
-    }
-    batch.push({ transition, record })
-    ids.add(transition.id)
-    size += record.length
-  }
-  if (batch.length > 0) yield batch
-}
 
 function transitionArgs({ epoch, position, status, consumed, seen, next }: Transition, record: string): RedisArg[] {
   const dueAt = 'leaseMs' in next ? null : next.dueAt

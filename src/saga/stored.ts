@@ -1,5 +1,5 @@
 import { CorruptDataError, messageOf } from '../kernel/errors.js'
-import type { ClaimedSaga, NewSaga, StoredSaga } from './store.js'
+import type { ClaimedSaga, NewSaga, StoredSaga, Transition } from './store.js'
 
 /** A saga of which nothing has been written but that it is there. */
 export const fresh = (now: number, epoch: number): Omit<StoredSaga, keyof NewSaga> => ({
@@ -31,4 +31,38 @@ export function readClaimed<T>(
     }
   }
   return { claimed, unreadable }
+}
+
+/** A transition, and its record as text: JSON, hence one line. */
+export interface Written {
+  readonly transition: Transition
+  readonly record: string
+}
+
+export const written = (transition: Transition): Written => ({ transition, record: JSON.stringify(transition.record) })
+
+/**
+ * In their order; in one batch no two of a saga.
+ * @param most in one, `largest` characters of records in one, unless it is a single record
+ */
+export function* batches(
+  transitions: readonly Transition[],
+  most: number = Infinity,
+  largest: number = Infinity,
+): Generator<readonly Written[]> {
+  let batch: Written[] = []
+  let ids = new Set<string>()
+  let size = 0
+  for (const transition of transitions) {
+    const one = written(transition)
+    const isFull = batch.length === most || size + one.record.length > largest || ids.has(transition.id)
+    if (isFull && batch.length > 0) {
+      yield batch
+      ;[batch, ids, size] = [[], new Set(), 0]
+    }
+    batch.push(one)
+    ids.add(transition.id)
+    size += one.record.length
+  }
+  if (batch.length > 0) yield batch
 }

@@ -218,6 +218,31 @@ test('renewals, commits and messages of many sagas at once never block each othe
   }
 })
 
+test('transitions are planned once for a connection, however few there are in a statement', async () => {
+  const { schema } = await open()
+  const one = new pg.Pool({ connectionString: inject('postgresUrl'), max: 1 })
+  onTestFinished(() => one.end())
+  const store = new PostgresSagaStore(one, { schema })
+  await store.create(newSaga('a', { leaseMs: 60_000 }))
+  for (let position = 0; position < 10; position++)
+    await store.commit([end('a', { position, status: 'running', next: { leaseMs: 60_000 } })])
+  const { rows } = await one.query<{ n: number }>(
+    `select generic_plans::int as n from pg_prepared_statements where statement like '%saga_records (no, position, record)%'`,
+  )
+  expect(rows).toEqual([{ n: 5 }]) // after five that were planned for what they were given
+})
+
+test('records that travel together are told from each other, whatever is in them', async () => {
+  const { store } = await open()
+  const ids = ['a', 'b', 'c']
+  await Promise.all(ids.map((id) => store.create(newSaga(id, { leaseMs: 60_000 }))))
+  const record = (path: string) => ({ at: 1, entries: [{ type: 'started', path } as const] })
+  const odd = ['line\nline\r\n', '{"quoted"},\\n', '']
+  await store.commit(ids.map((id, i) => end(id, { record: record(odd[i]!) })))
+  const journals = await Promise.all(ids.map(async (id) => (await store.read(id))?.journal))
+  expect(journals).toEqual(odd.map((path) => [record(path)]))
+})
+
 test('finds what is due by an index, and leaves what it does not know unread', async () => {
   const { store, schema } = await open()
   await pool.query(
