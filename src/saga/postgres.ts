@@ -69,6 +69,8 @@ export interface PostgresSagaStoreOptions {
 /** Longest time between two searches for sagas that are kept no longer. */
 const SWEEP_MS = 60_000
 const LARGEST_SWEEP = 1_000
+/** In one statement: transitions, and characters of their records. */
+const MOST = { count: 1_000, size: 50_000_000 }
 
 /**
  * Sagas in PostgreSQL ≥ 12: `pg` Pool (best), `pg` Client, or PGlite. The transitions that an orchestrator writes at one moment travel in one
@@ -183,7 +185,7 @@ export class PostgresSagaStore implements SagaStore {
 
   async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
     const answers: Fenced[] = []
-    for (const batch of batches(transitions)) {
+    for (const batch of batches(transitions.map(written), ({ record }) => record.length, MOST)) {
       // oxlint-disable-next-line no-await-in-loop -- several of one saga go one after another
       answers.push(...(await this.#write(this.#db, batch)))
     }

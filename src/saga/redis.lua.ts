@@ -10,7 +10,7 @@
  * `c:` + call: what a claim gave out, for the time of the leases.
  * `wake`, a channel: JSON of the sender, then of each saga milliseconds until it is due (empty: it ended) and its name.
  *
- * A script that Redis breaks off has written nothing (of renewals: some, each of which stands alone): it reads whatever it will write to before it
+ * A script that Redis breaks off has written nothing (of renewals and creations: some, each of which stands alone): it reads whatever it will write to before it
  * writes, and so it fails first when memory is full or the slot is moving to another node.
  */
 
@@ -22,6 +22,13 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 
 local function exact(number) return string.format('%.17g', number) end
 local nowText = exact(now)
+
+-- When a time from now is over; most of one call are the same.
+local ends = {}
+local function endOf(ms)
+  ends[ms] = ends[ms] or exact(now + ms)
+  return ends[ms]
+end
 
 local function nameOf(saga) return string.sub(saga, #prefix + 3) end
 local function dueOf(name, version, hash) return prefix .. 'd' .. version .. ' ' .. hash .. ' ' .. name end
@@ -36,7 +43,7 @@ local function snapshot(saga)
 end
 
 local notes = {}
-local function note(saga, dueIn) notes[#notes + 1], notes[#notes + 2] = dueIn and exact(dueIn) or '', nameOf(saga) end
+local function note(saga, dueIn) notes[#notes + 1], notes[#notes + 2] = dueIn, nameOf(saga) end
 local function tell(sender)
   if #notes == 0 then return end
   redis.pcall('PUBLISH', prefix .. 'wake', cjson.encode({ sender, unpack(notes) })) -- who may not publish may go on
@@ -44,27 +51,35 @@ end
 `
 
 /**
- * KEYS: the three; the saga, its `d`, its `k`. ARGV: prefix, owner, call, name, version, hash, input, deadline or '', lease in ms or ''.
- * Returns 1 or 0, the time, and of an old saga all there is. A call that is sent again has created it if nobody else has had it since.
+ * KEYS: the three; of each saga its own, its `d`, its `k`. ARGV: prefix, owner; of each call, name, version, hash, input, deadline or '', lease in ms or ''.
+ * Returns the time, then of each whether it was created: 1 and nothing, or 0 and all there is.
+ * One whose call was sent again counts as created as long as its maker owns it, or it was to have no owner.
  */
 export const createLua = `${shared}
-local saga, due, lease = KEYS[4], KEYS[5], ARGV[9]
-local owned = lease == '' and '0' or '1'
-local by, epoch, leased, records = unpack(redis.call('HMGET', saga, 'by', 'epoch', 'leased', 'records'))
-if by then
-  local mine = by == ARGV[3] and (owned == '0' or (epoch == '1' and leased == '1' and records == '0'))
-  return { mine and 1 or 0, nowText, snapshot(saga) }
+local function create(saga, due, kind, call, name, version, hash, input, deadline, lease)
+  local owned = lease == '' and '0' or '1'
+  local by, epoch, leased, records = unpack(redis.call('HMGET', saga, 'by', 'epoch', 'leased', 'records'))
+  if by then
+    local mine = by == call and (owned == '0' or (epoch == '1' and leased == '1' and records == '0'))
+    return { mine and 1 or 0, snapshot(saga) }
+  end
+  local id, dueIn = nameOf(saga), owned == '0' and '0' or lease
+  redis.call('HSET', saga, 'name', name, 'version', version, 'hash', hash, 'input', input, 'deadline', deadline, 'status', 'running',
+    'created', nowText, 'updated', nowText, 'epoch', owned, 'leased', owned, 'owner', ARGV[2], 'records', '0', 'messages', '0', 'by', call)
+  redis.call('ZADD', due, endOf(dueIn), id)
+  redis.call('SADD', kind, hash)
+  redis.call('ZADD', ids, 0, id)
+  redis.call('ZREM', ended, id) -- of one that had this id
+  note(saga, dueIn)
+  return { 1, {} }
 end
-local name, dueIn = nameOf(saga), owned == '0' and 0 or tonumber(lease)
-redis.call('HSET', saga, 'name', ARGV[4], 'version', ARGV[5], 'hash', ARGV[6], 'input', ARGV[7], 'deadline', ARGV[8], 'status', 'running',
-  'created', nowText, 'updated', nowText, 'epoch', owned, 'leased', owned, 'owner', ARGV[2], 'records', '0', 'messages', '0', 'by', ARGV[3])
-redis.call('ZADD', due, exact(now + dueIn), name)
-redis.call('SADD', KEYS[6], ARGV[6])
-redis.call('ZADD', ids, 0, name)
-redis.call('ZREM', ended, name) -- of one that had this id
-note(saga, dueIn)
+
+local answers = { nowText }
+for i = 0, #KEYS / 3 - 2 do
+  answers[i + 2] = create(KEYS[3 * i + 4], KEYS[3 * i + 5], KEYS[3 * i + 6], unpack(ARGV, 7 * i + 3, 7 * i + 9))
+end
 tell(ARGV[2])
-return { 1, nowText, {} }
+return answers
 `
 
 /**
@@ -115,7 +130,7 @@ else
   end
   for _, one in ipairs(taken) do
     redis.call('HSET', one.saga, 'epoch', one.epoch, 'leased', '1', 'owner', owner)
-    redis.call('ZADD', one.due, exact(now + lease), nameOf(one.saga))
+    redis.call('ZADD', one.due, endOf(lease), nameOf(one.saga))
   end
   for _, one in ipairs(gone) do redis.call('ZREM', one.due, nameOf(one.saga)) end
   if #taken > 0 then redis.call('SET', answer, cjson.encode(taken), 'PX', math.ceil(lease)) end
@@ -145,7 +160,7 @@ for i = 4, #KEYS do
   answers[i - 3] = mine and tonumber(messages) or -1
   dues[i] = mine and dueOf(name, version, hash)
 end
-local at = exact(now + ARGV[3])
+local at = endOf(ARGV[3])
 for i = 4, #KEYS do
   if dues[i] then redis.call('ZADD', dues[i], at, nameOf(KEYS[i])) end
 end
@@ -191,22 +206,22 @@ local function written(one)
     if one.status == 'parked' then redis.call('ZREM', parked, name) end
   end
   if lease ~= '' then
-    redis.call('ZADD', due, exact(now + lease), name)
+    redis.call('ZADD', due, endOf(lease), name)
     return 'ok'
   end
   if tonumber(one.messages) > tonumber(ARGV[a + 4]) and status ~= 'completed' then at = nowText end
   if at ~= '' then
-    local dueIn = math.max(0, at - now)
+    local dueIn = exact(math.max(0, at - now))
     redis.call('ZADD', due, at, name)
     note(saga, dueIn)
-    return 'ok ' .. exact(dueIn)
+    return 'ok ' .. dueIn
   end
   redis.call('ZREM', due, name)
   if kept ~= '' and (status == 'completed' or status == 'compensated') then
-    redis.call('ZADD', ended, exact(now + kept), name)
+    redis.call('ZADD', ended, endOf(kept), name)
     redis.call('PEXPIRE', saga, kept)
   end
-  note(saga)
+  note(saga, '')
   return 'ok never'
 end
 
@@ -243,7 +258,7 @@ if status == 'compensated' then -- it had ended, and is about to be driven again
   redis.call('ZREM', ended, nameOf(saga))
 end
 if leased ~= '1' then redis.call('ZADD', due, 'LT', nowText, nameOf(saga)) end
-note(saga, 0)
+note(saga, '0')
 tell(ARGV[2])
 return 'delivered'
 `

@@ -4,6 +4,7 @@ import { randomId } from '../kernel/random.js'
 import { checkRedisClient, defineScript, type RedisArg, type RedisClient, type RedisScript } from '../kernel/redis.js'
 import { hashTagged, nameOf } from '../kernel/redis-names.js'
 import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-subscriber.js'
+import { Grouped } from './grouped.js'
 import { dedupeField, idOf, keyOf, messageText, sagaOf, summaryOf } from './redis-rows.js'
 import { claimLua, commitLua, createLua, deliverLua, listLua, readLua, renewLua } from './redis.lua.js'
 import type {
@@ -24,7 +25,7 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
-import { batches, fresh, readClaimed } from './stored.js'
+import { batches, fresh, readClaimed, written } from './stored.js'
 import { Wakes } from './wakes.js'
 
 export type { IoRedisSubscriber, NodeRedisSubscriber, RedisSubscriber } from '../kernel/redis-subscriber.js'
@@ -61,15 +62,15 @@ const scripts = {
 /** In one script call: longer ones would hold up the server's other clients. */
 const MOST_CLAIMED = 256
 const MOST_RENEWED = 500
-const MOST_COMMITTED = 128
-const LARGEST_COMMIT = 2_000_000
+/** Of what is written: sagas, and characters. */
+const MOST = { count: 128, size: 2_000_000 }
 const MOST_LISTED = 1_000
 /** Redis takes no later time; who wants sagas kept for longer keeps them for good. */
 const LONGEST_MS = 1e14
 
 /**
  * Sagas in Redis ≥ 7, one server or Cluster. Each call is one script, hence one atomic step (a large batch, and a list, are several, each on
- * its own); times are the server's. A call that the client sends again because the connection broke has its effect once. There is
+ * its own; sagas that are created at one moment travel together); times are the server's. A call that the client sends again because the connection broke has its effect once. There is
  * no `.transaction`.
  *
  * A saga belongs to the store object that took it: another one can't write under its epoch. So of two owners under one epoch, which a fail-over
@@ -87,6 +88,7 @@ export class RedisSagaStore implements SagaStore {
   readonly #keys: readonly string[]
   readonly #keptMs: number | ''
   readonly #wakes: Wakes
+  readonly #creates = new Grouped((sagas: readonly NewSaga[]) => this.#createAll(sagas))
   /** After a fail-over the same epoch may be given out twice: what is written must come from the one that was given it last. */
   readonly #id = randomId().slice(0, 18)
   #calls = 0
@@ -113,21 +115,11 @@ export class RedisSagaStore implements SagaStore {
     }
   }
 
-  async create({ id, leaseMs, ...saga }: NewSaga): Promise<Created> {
-    const { input, deadlineMs } = saga
-    const keys = [this.#saga(id), this.#due(saga), this.#kind(saga)]
-    const call = this.#call()
-    const definition = [nameOf(saga.name), saga.version, saga.hash]
-    const args = [this.#id, call, ...definition, input, deadlineMs ?? '', leaseMs ?? '']
-    const reply = (await this.#run(scripts.create, keys, args)) as [number | string, string, string[]]
-    const created = Number(reply[0]) === 1
-    const now = Number(reply[1])
+  async create(newSaga: NewSaga): Promise<Created> {
+    const { id, leaseMs, ...saga } = newSaga
+    const { created, now, stored } = await this.#creates.add(newSaga)
     if (created) this.#wakes.tell({ id, dueInMs: leaseMs ?? 0 })
-    return {
-      created,
-      now,
-      saga: sagaOf(id, reply[2]) ?? { id, ...saga, ...fresh(now, leaseMs === null ? 0 : 1) },
-    }
+    return { created, now, saga: stored ?? { id, ...saga, ...fresh(now, leaseMs === null ? 0 : 1) } }
   }
 
   async claim({ known, limit, leaseMs }: ClaimRequest): Promise<Claims> {
@@ -167,7 +159,7 @@ export class RedisSagaStore implements SagaStore {
 
   async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
     const answers: Fenced[] = []
-    for (const batch of batches(transitions, MOST_COMMITTED, LARGEST_COMMIT)) {
+    for (const batch of batches(transitions.map(written), ({ record }) => record.length, MOST)) {
       const args = batch.flatMap(({ transition, record }) => transitionArgs(transition, record))
       const keys = batch.map(({ transition }) => this.#saga(transition.id))
       // oxlint-disable-next-line no-await-in-loop -- one after the other: what is sent again is written once
@@ -206,6 +198,27 @@ export class RedisSagaStore implements SagaStore {
       from = next
     } while (from !== '' && found.length < limit)
     return found
+  }
+
+  /** Also in several calls: `stored` is what was found, unless it is new. */
+  async #createAll(
+    sagas: readonly NewSaga[],
+  ): Promise<{ created: boolean; now: number; stored: StoredSaga | undefined }[]> {
+    const answers = []
+    for (const batch of batches(sagas, ({ input }) => input.length, MOST)) {
+      const keys = batch.flatMap((saga) => [this.#saga(saga.id), this.#due(saga), this.#kind(saga)])
+      const args = batch.flatMap(({ name, version, hash, input, deadlineMs, leaseMs }) => [
+        ...[this.#call(), nameOf(name), version, hash, input, deadlineMs ?? '', leaseMs ?? ''],
+      ])
+      // oxlint-disable-next-line no-await-in-loop -- one after the other
+      const reply = await this.#run(scripts.create, keys, [this.#id, ...args])
+      const [now, ...found] = reply as [string, ...[number | string, string[]][]]
+      for (const [i, { id }] of batch.entries()) {
+        const [created, fields] = found[i]!
+        answers.push({ created: Number(created) === 1, now: Number(now), stored: sagaOf(id, fields) })
+      }
+    }
+    return answers
   }
 
   #run(script: RedisScript, keys: readonly string[], args: readonly RedisArg[]): Promise<unknown> {

@@ -35,34 +35,36 @@ export function readClaimed<T>(
 
 /** A transition, and its record as text: JSON, hence one line. */
 export interface Written {
+  readonly id: string
   readonly transition: Transition
   readonly record: string
 }
 
-export const written = (transition: Transition): Written => ({ transition, record: JSON.stringify(transition.record) })
+export const written = (transition: Transition): Written => ({
+  id: transition.id,
+  transition,
+  record: JSON.stringify(transition.record),
+})
 
-/**
- * In their order; in one batch no two of a saga.
- * @param most in one, `largest` characters of records in one, unless it is a single record
- */
-export function* batches(
-  transitions: readonly Transition[],
-  most: number = Infinity,
-  largest: number = Infinity,
-): Generator<readonly Written[]> {
-  let batch: Written[] = []
+/** In their order; in one batch no two of a saga. @param most in one: so many, and of such a size together unless it is a single one */
+export function* batches<T extends { readonly id: string }>(
+  all: readonly T[],
+  sizeOf: (one: T) => number,
+  most: { readonly count: number; readonly size: number },
+): Generator<readonly T[]> {
+  let batch: T[] = []
   let ids = new Set<string>()
   let size = 0
-  for (const transition of transitions) {
-    const one = written(transition)
-    const isFull = batch.length === most || size + one.record.length > largest || ids.has(transition.id)
+  for (const one of all) {
+    const more = sizeOf(one)
+    const isFull = batch.length === most.count || size + more > most.size || ids.has(one.id)
     if (isFull && batch.length > 0) {
       yield batch
       ;[batch, ids, size] = [[], new Set(), 0]
     }
     batch.push(one)
-    ids.add(transition.id)
-    size += one.record.length
+    ids.add(one.id)
+    size += more
   }
   if (batch.length > 0) yield batch
 }

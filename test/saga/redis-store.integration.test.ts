@@ -97,6 +97,35 @@ test('a call that is sent again because its answer was lost has its effect once,
   expect(await store.read('a')).toMatchObject({ status: 'completed', journal: [last.record] })
 })
 
+test('sagas that are created at one moment travel together, and of several of one id one is new', async () => {
+  const { prefix } = open()
+  let calls = 0
+  const counting: RedisClient = {
+    call(command, ...args) {
+      calls++
+      return redis.call(command, ...args)
+    },
+  }
+  const store = new RedisSagaStore(counting, { prefix })
+  await store.create(newSaga('a')) // the server knows the script now
+  calls = 0
+  const created = await Promise.all(['b', 'a', 'c', 'b'].map((id) => store.create(newSaga(id, { leaseMs: 60_000 }))))
+  expect(created.map(({ created: isNew, saga: { id, epoch } }) => [isNew, id, epoch])).toEqual([
+    ...[
+      [true, 'b', 1],
+      [false, 'a', 0],
+      [true, 'c', 1],
+      [false, 'b', 1],
+    ],
+  ])
+  expect(calls).toBe(2) // two of one id can't be in one call
+  calls = 0
+  const large = 'x'.repeat(1_500_000)
+  await Promise.all(['d', 'e', 'f'].map((id) => store.create(newSaga(id, { input: `"${large}"` }))))
+  expect(calls).toBe(3) // nor more than the server's other clients can wait for
+  expect((await store.list({ limit: 10 })).map(({ id }) => id)).toEqual(['a', 'b', 'c', 'd', 'e', 'f'])
+})
+
 test('a creation that is sent again after others have had the saga does not own it', async () => {
   const { store, prefix } = open()
   const slow: RedisClient = {
