@@ -159,8 +159,8 @@ export class RedisPublisher {
       // A call for nobody is sent all the same, empty: the routes may be out of date.
       const sent = this.settings.rejectUnrouted && count < messages.length ? 0 : count
       calls.push(sent)
-      for (let n = 0; sent > 0 && n < messages.length; n++) {
-        if (targets[n]!.routes.length > 0) calls.push(...messageFields(messages[n]!), numbersOf(targets[n]!))
+      for (const [n, message] of sent > 0 ? messages.entries() : []) {
+        if (targets[n]!.routes.length > 0) calls.push(...messageFields(message), numbersOf(targets[n]!))
       }
       return targets
     })
