@@ -8,10 +8,12 @@ export function closeLaws(law: Law): void {
   law('close waits for the handlers that run, takes nothing more, and the rest waits for the next', async (t) => {
     const release = gate()
     const first: Message[] = []
+    let begun = 0
     const subscription = await t.subscribe(
       'g',
       ['A'],
       async (message) => {
+        begun++
         await release.opened
         first.push(message)
       },
@@ -20,7 +22,7 @@ export function closeLaws(law: Law): void {
     let running = 0
     const probe = await t.collect('probe', ['A'])
     await t.bus.publish(t.many(6, 'A'))
-    await t.until(() => probe.length === 6)
+    await t.until(() => probe.length === 6 && begun > 0)
     let closed = false
     const closing = subscription.close().then(() => (closed = true))
     await t.advance(50)
