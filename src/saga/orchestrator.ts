@@ -151,8 +151,9 @@ export class SagaOrchestrator implements AsyncDisposable {
   /**
    * Asks a saga to turn back: what it did is compensated. After its pivot it can't: the wish is kept as `late`.
    * Resolves when the wish is stored.
+   * @param by kept in the history. @defaultValue 'caller'
    * @returns `'finished'`: it had ended
-   * @throws NotFoundError, StoreError.
+   * @throws NotFoundError; StoreError: it may or may not be stored. InvalidOptionError.
    */
   async cancel(id: string, reason: string, by: Operator = 'caller'): Promise<'delivered' | 'finished'> {
     const { who } = orderOf(by)
@@ -223,8 +224,8 @@ export class SagaOrchestrator implements AsyncDisposable {
   }
 
   /**
-   * Starts nothing more; resolves when all sagas are let go, so that others take over at once. Bodies may end within
-   * `graceMs`; of those that do not, the outcome is unknown, and others wait for the lease, as after a crash. Calling it again gives the same promise.
+   * Starts nothing more; resolves when all sagas are let go, also those that a call under way still brings, so that others take over at
+   * once. Neither bodies nor a store that hangs are waited for longer than `graceMs` each. Bodies may end within that time; of those that do not, the outcome is unknown, and others wait for the lease, as after a crash. Calling it again gives the same promise.
    */
   close(): Promise<void> {
     return (this.#closed ??= this.#close())
