@@ -55,6 +55,7 @@ export interface SagaHandle<Results> {
   readonly id: string
   /**
    * Waits until the saga has ended or is parked, wherever it runs. A signal that aborts ends the waiting, not the saga.
+   * The waiting keeps the process alive while another one runs the saga; while this one does, its bodies and timers do.
    * @throws NotFoundError when the store no longer keeps it; ClosedError when the orchestrator is closed meanwhile; StoreError.
    */
   settled(options?: { readonly signal?: AbortSignal | undefined }): Promise<SagaOutcome<Results>>

@@ -35,7 +35,7 @@ export interface Known {
 
 const REMEMBERED_DRIFTS = 1_000
 
-/** Owns sagas: claims those that are due, keeps their leases, runs them. Without work it holds no timer. */
+/** Owns sagas: claims those that are due, keeps their leases, runs them. Soon after its last saga it holds no timer. */
 export class Worker implements RunHost {
   readonly events = new Emitter<WorkerEvents>()
   readonly store
