@@ -72,6 +72,7 @@ export async function openBackends({ redis, postgres, readPostgres = postgres }:
     const { store } = events
     opened.push({ ...events, close: () => store.close() })
     const checkout = await open(postgres ? openCheckout(postgres, redis) : inMemory(checkoutInMemory()))
+    const books = await open(postgres ? openBooks(postgres) : inMemory(new MemoryPaymentBooks()))
     const readModel = await open(readPostgres ? openReadModel(readPostgres, store) : inMemory(new MemoryOrders(store)))
     const shared = await open(redis ? openRedis(redis) : inMemory(sharedMemory()))
     const about = {
@@ -79,7 +80,8 @@ export async function openBackends({ redis, postgres, readPostgres = postgres }:
       ...{ buckets: shared.about, cache: shared.about },
     }
     const oneDatabase = postgres !== undefined
-    return { events: store, readModel: readModel.store, ...checkout.store, ...shared.store, oneDatabase, about, close }
+    const own = { events: store, books: books.store, readModel: readModel.store }
+    return { ...own, ...checkout.store, ...shared.store, oneDatabase, about, close }
   } catch (error) {
     await close()
     throw error
@@ -102,7 +104,7 @@ const sharedMemory = (): Pick<Backends, 'buckets' | 'cache'> => ({
 })
 
 /** What checkouts work with. */
-interface ForCheckout extends Pick<Backends, 'sagas' | 'inventory' | 'carrier' | 'notes' | 'talk' | 'books'> {
+interface ForCheckout extends Pick<Backends, 'sagas' | 'inventory' | 'carrier' | 'notes' | 'talk'> {
   /** Where the messages are. */
   readonly messages: string
 }
@@ -111,7 +113,7 @@ interface ForCheckout extends Pick<Backends, 'sagas' | 'inventory' | 'carrier' |
 const talkInMemory = () => ({ talk: new Talk(), messages: 'memory', notes: new MemoryPaymentNotes() })
 
 const checkoutInMemory = (): ForCheckout => ({
-  ...{ sagas: undefined, inventory: new Inventory(), carrier: new Carrier(), books: new MemoryPaymentBooks() },
+  ...{ sagas: undefined, inventory: new Inventory(), carrier: new Carrier() },
   ...talkInMemory(),
 })
 
@@ -130,7 +132,6 @@ async function openEvents(url: string): Promise<Opened<EventStore<OrderEvent>>> 
 async function openCheckout(url: string, broker: string | undefined): Promise<Opened<ForCheckout>> {
   const { PostgresSagaStore } = await import('holdfast/saga/postgres')
   const { PostgresInventory } = await import('./inventory-postgres.js')
-  const { PostgresPaymentBooks } = await import('./payment-books-postgres.js')
   const { PostgresCarrier, PostgresPaymentNotes } = await import('./services-postgres.js')
   const { Client } = (await import('pg')).default
   const listener = new Client({ connectionString: url, connectionTimeoutMillis: 3_000 })
@@ -145,9 +146,9 @@ async function openCheckout(url: string, broker: string | undefined): Promise<Op
     const sagas = new PostgresSagaStore(pool, { schema: 'storefront', listener })
     await sagas.migrate()
     const [inventory, carrier] = [new PostgresInventory(pool), new PostgresCarrier(pool)]
-    const [notes, books] = [new PostgresPaymentNotes(pool), new PostgresPaymentBooks(pool)]
-    for (const tables of [inventory, carrier, notes, books]) await tables.migrate()
-    const services = { sagas, inventory, carrier, books }
+    const notes = new PostgresPaymentNotes(pool)
+    for (const tables of [inventory, carrier, notes]) await tables.migrate()
+    const services = { sagas, inventory, carrier }
     if (!broker) return { ...services, ...talkInMemory() }
     const opened = await openTalk(pool, broker, listener)
     closeTalk = () => opened.close()
@@ -170,6 +171,17 @@ async function openTalk(pool: Pool, broker: string, listener: SqlListener) {
   const talk = new LastingTalk(pool, opened.bus, listener)
   await talk.migrate()
   return { talk, messages: opened.about, close: () => opened.close() }
+}
+
+/** The payment provider is somebody else: it does not wait for the shop's connections. */
+async function openBooks(url: string): Promise<Opened<PaymentBooks>> {
+  const { PostgresPaymentBooks } = await import('./payment-books-postgres.js')
+  const make = async (pool: Pool): Promise<PaymentBooks> => {
+    const books = new PostgresPaymentBooks(pool)
+    await books.migrate()
+    return books
+  }
+  return openPostgres(url, make, 5)
 }
 
 async function openReadModel(url: string, events: EventStore<OrderEvent>): Promise<Opened<OrdersReadModel>> {

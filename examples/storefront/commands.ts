@@ -66,7 +66,7 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
   bus.on('PlaceOrder', async ({ orderId, userId, items, shipTo }, context) => {
     const place = (order: Order): void => order.place({ userId, items, shipTo })
     // The context has the idempotency key: a repeat decides nothing, and gives what came of the first.
-    const { version, position, events, duplicate } = await orders.handle(orderId, place, context)
+    const { version, position, events } = await orders.handle(orderId, place, context)
     const [first] = events
     const same = first?.type === 'OrderPlaced' && sameOrder(first.data, { items, shipTo })
     if (!same)
@@ -74,7 +74,7 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
         code: 'IDEMPOTENCY_KEY_REUSED',
         detail: 'this Idempotency-Key came with another order before',
       })
-    return { version, position, changed: !duplicate }
+    return { version, position, changed: events.length > 0 }
   })
 
   on(

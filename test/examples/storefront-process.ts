@@ -1,6 +1,6 @@
 import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync, symlinkSync } from 'node:fs'
-import { dirname, join, resolve } from 'node:path'
+import path from 'node:path'
 import { onTestFinished } from 'vitest'
 import { bundle } from '../support/bundle.js'
 import { until } from './storefront-client.js'
@@ -10,9 +10,9 @@ export const source = ['--import', 'tsx', 'examples/storefront/main.ts']
 
 /** The same as one file, which starts four times as fast. The page is beside it, as it is beside the source. */
 const bundled = await bundle('examples/storefront/main.ts')
-const page = join(dirname(bundled), 'page')
+const page = path.join(path.dirname(bundled), 'page')
 try {
-  symlinkSync(resolve('examples/storefront/page'), page)
+  symlinkSync(path.resolve('examples/storefront/page'), page)
 } catch (error) {
   if (!existsSync(page)) throw error // else another test file was quicker
 }
