@@ -1,13 +1,13 @@
 // Makes a fresh clone ready; does nothing, quickly, when all is there. No dependencies: it runs before there are any.
 //   node scripts/ensure.mjs             the packages of package-lock.json
-//   node scripts/ensure.mjs --servers   and what the tests start: Redis, PostgreSQL, Chromium, curl
+//   node scripts/ensure.mjs --servers   and what the tests start: Redis, PostgreSQL, RabbitMQ, Chromium, curl
 //   node scripts/ensure.mjs --bench     and the packages of bench/, where the peers are
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { chromium, onPath, postgresBin, redisServer } from './programs.mjs'
+import { chromium, onPath, postgresBin, rabbitmqServer, redisServer } from './programs.mjs'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
 
@@ -41,6 +41,7 @@ function ensurePackages(folder) {
 const programs = [
   { name: 'Redis', variable: 'REDIS_URL', find: redisServer, apt: 'redis-server', brew: 'redis' },
   { name: 'PostgreSQL', variable: 'DATABASE_URL', find: postgresBin, apt: 'postgresql', brew: 'postgresql@17' },
+  { name: 'RabbitMQ', variable: 'RABBITMQ_URL', find: rabbitmqServer, apt: 'rabbitmq-server', brew: 'rabbitmq' },
   { name: 'Chromium', variable: 'CHROMIUM_PATH', find: chromium, apt: 'chromium', brew: '--cask chromium' },
   { name: 'curl', find: () => onPath('curl'), apt: 'curl', brew: 'curl' },
 ]

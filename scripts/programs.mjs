@@ -33,6 +33,12 @@ export const postgresBin = () => {
 /** The path of redis-server (or Valkey's), or `undefined`. */
 export const redisServer = () => onPath('redis-server', 'valkey-server')
 
+/** The path of RabbitMQ's own start script (the one on PATH may insist on another user), or `undefined`. */
+export const rabbitmqServer = () =>
+  ['/usr/lib/rabbitmq/bin', '/opt/homebrew/opt/rabbitmq/sbin', '/usr/local/opt/rabbitmq/sbin']
+    .map((folder) => join(folder, 'rabbitmq-server'))
+    .find(runnable) ?? onPath('rabbitmq-server')
+
 /** The path of Chromium or Chrome, or `undefined`. `CHROMIUM_PATH` names another. */
 export const chromium = () =>
   process.env.CHROMIUM_PATH ??

@@ -9,5 +9,6 @@ export class Servers {
   redis(more?: Record<string, string | number>): Promise<Server>
   redisCluster(nodes?: number): Promise<Server[]>
   postgres(more?: Record<string, string | number>): Promise<Server>
+  rabbitmq(at?: { readonly port: number; readonly folder: string }): Promise<Server & { readonly folder: string }>
   stop(): Promise<void>
 }

@@ -1,13 +1,13 @@
 // Starts real servers on free ports of 127.0.0.1 in a temporary folder, for tests and benches. No dependencies.
 import { spawn, spawnSync } from 'node:child_process'
-import { chmodSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { onPath, postgresBin, redisServer } from './programs.mjs'
+import { onPath, postgresBin, rabbitmqServer, redisServer } from './programs.mjs'
 
 const isRoot = process.getuid?.() === 0
-const READY_MS = 60_000
+const READY_MS = 120_000 // a busy machine; RabbitMQ takes five seconds on an idle one
 
 /** A port of 127.0.0.1 that is free now. */
 export function freePort() {
@@ -109,6 +109,47 @@ export class Servers {
     return { pid: child.pid, port, url: `postgres://postgres@127.0.0.1:${port}/postgres` }
   }
 
+  /**
+   * A RabbitMQ with one node and no plug-ins. @param at the `port` and `folder` of one that was ended, to start it again with all that it
+   * kept @returns its process id, address and folder
+   */
+  async rabbitmq(at = {}) {
+    const program = rabbitmqServer() ?? missing('rabbitmq-server', 'RABBITMQ_URL')
+    const user = isRoot && onPath('setpriv') ? 'rabbitmq' : undefined // files that root wrote it could not read again
+    const port = at.port ?? (await freePort())
+    const folder = at.folder ?? this.#sub(`rabbitmq-${port}`, user)
+    const nodePort = await freePort()
+    const daemonPort = await freePort()
+    writeFileSync(
+      join(folder, 'rabbitmq.conf'),
+      `listeners.tcp.1 = 127.0.0.1:${port}\nlog.console = true\nlog.file = false\n`,
+    )
+    writeFileSync(join(folder, 'plugins'), '[].\n')
+    if (user) spawnSync('chown', ['-R', user, folder])
+    const env = {
+      ...process.env,
+      HOME: folder,
+      LANG: 'C.UTF-8',
+      RABBITMQ_NODENAME: `holdfast${port}@localhost`,
+      RABBITMQ_CONFIG_FILE: join(folder, 'rabbitmq.conf'),
+      RABBITMQ_ENABLED_PLUGINS_FILE: join(folder, 'plugins'),
+      RABBITMQ_MNESIA_BASE: folder,
+      RABBITMQ_LOG_BASE: folder,
+      RABBITMQ_PID_FILE: join(folder, 'pid'),
+      RABBITMQ_DIST_PORT: `${nodePort}`,
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+S 1:1 +sbwt none',
+      ERL_EPMD_PORT: `${daemonPort}`,
+      ERL_EPMD_ADDRESS: '127.0.0.1',
+      RUNNING_UNDER_SYSTEMD: '1', // its script then becomes the broker; else the broker outlives the script
+    }
+    // Erlang's name daemon: RabbitMQ would start one that outlives it, this one is ours to end.
+    const daemon = onPath('epmd') ?? missing('epmd', 'RABBITMQ_URL')
+    const where = ['-port', `${daemonPort}`, '-address', '127.0.0.1', '-d']
+    await this.#start(daemon, where, { ready: /epmd running/, user, env })
+    const child = await this.#start(program, [], { ready: /startup complete|completed with/, user, env, cwd: folder })
+    return { pid: child.pid, port, folder, url: `amqp://guest:guest@127.0.0.1:${port}` }
+  }
+
   /** Ends every server and removes what they wrote. */
   async stop() {
     await Promise.all(
@@ -134,11 +175,11 @@ export class Servers {
     return folder
   }
 
-  async #start(program, args, { ready, user, stopSignal = 'SIGTERM' }) {
+  async #start(program, args, { ready, user, env, cwd = this.#folder, stopSignal = 'SIGTERM' }) {
     // On Linux the kernel ends the server when this process dies, also by kill -9: nothing is left behind.
     const guarded = onPath('setpriv') ? ['setpriv', '--pdeathsig', 'KILL', ...as(user).slice(1)] : as(user)
     const [command, ...rest] = [...guarded, program, ...args]
-    const child = spawn(command, rest, { cwd: this.#folder, stdio: ['ignore', 'pipe', 'pipe'] })
+    const child = spawn(command, rest, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
     child.stopSignal = stopSignal
     this.#running.add(child)
     child.once('exit', () => this.#running.delete(child))

@@ -1,16 +1,18 @@
 import type { TestProject } from 'vitest/node'
 import { Servers } from '../../scripts/servers.mjs'
 
-/** Starts what integration tests need, once per run. `REDIS_URL` and `DATABASE_URL` name servers of your own instead. */
+/** Starts what integration tests need, once per run. `REDIS_URL`, `DATABASE_URL` and `RABBITMQ_URL` name servers of your own instead. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const servers = new Servers()
-  const { REDIS_URL: redisUrl, DATABASE_URL: postgresUrl } = process.env
-  const [redis, postgres] = await Promise.all([
+  const { REDIS_URL: redisUrl, DATABASE_URL: postgresUrl, RABBITMQ_URL: rabbitmqUrl } = process.env
+  const [redis, postgres, rabbitmq] = await Promise.all([
     redisUrl ?? servers.redis().then(({ url }) => url),
     postgresUrl ?? servers.postgres().then(({ url }) => url),
+    rabbitmqUrl ?? servers.rabbitmq().then(({ url }) => url),
   ])
   project.provide('redisUrl', redis)
   project.provide('postgresUrl', postgres)
+  project.provide('rabbitmqUrl', rabbitmq)
   return () => servers.stop()
 }
 
@@ -20,5 +22,7 @@ declare module 'vitest' {
     redisUrl: string
     /** A PostgreSQL that all test files share: use a schema of your own. */
     postgresUrl: string
+    /** A RabbitMQ that all test files share: use a prefix of your own. */
+    rabbitmqUrl: string
   }
 }
