@@ -31,6 +31,7 @@ const PACKAGES: Record<string, readonly string[]> = {
   kernel: ['node:crypto'],
   cache: ['lru-cache', 'node:crypto'],
   'event-sourcing': ['node:crypto'],
+  messaging: ['node:crypto'],
   saga: ['node:crypto', 'node:util'],
   http: ['node:crypto'],
   testing: ['node:util'],

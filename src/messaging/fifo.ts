@@ -13,6 +13,16 @@ export class Fifo<T> {
     return this.#length
   }
 
+  /** The first item; `undefined` when there is none. */
+  get first(): T | undefined {
+    return this.#first?.item
+  }
+
+  /** All items, from the first. */
+  *[Symbol.iterator](): Generator<T> {
+    for (let node = this.#first; node; node = node.next) yield node.item
+  }
+
   /** Adds `item` at the end. */
   push(item: T): void {
     const node = { item, next: undefined }

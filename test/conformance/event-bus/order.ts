@@ -87,7 +87,8 @@ export function orderLaws(law: Law): void {
       ['A'],
       async () => {
         most = Math.max(most, ++running)
-        await t.pause(2)
+        do await t.pause(2)
+        while (most < 3) // a broker may bring them one by one
         running--
         done++
       },

@@ -1,0 +1,115 @@
+import { checkInteger, show } from '../kernel/check.js'
+import { NotFoundError, StoreError } from '../kernel/errors.js'
+import type { DeadLetter, DeadLetters } from './dead-letters.js'
+import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
+import type { Link } from './rabbitmq-link.js'
+import { orMissing } from './rabbitmq-topology.js'
+import { fromBody, groupNames, routeOf, slotOf, toBody } from './rabbitmq-wire.js'
+import { openMessage } from './stored-message.js'
+
+/** What a channel may hold without answering: the most that AMQP can say. */
+const MOST = 65_535
+
+/**
+ * The dead letters of a group are a queue. They are looked at by taking them and ending the channel, which puts them back where they were;
+ * so whoever looks holds the group's lock, or others would miss what it has in its hands.
+ */
+export function rabbitMqDeadLetters(link: Link, prefix: string, group: string): DeadLetters {
+  const names = groupNames(prefix, group)
+  /** Calls `work` with the first `limit` letters; it says what of them is removed. */
+  const take = (limit: number, work: (letters: AmqpMessage[], channel: AmqpChannel) => Promise<number> | number) =>
+    link.exclusively(names.lock, async () => {
+      let left = 0
+      const look = async (channel: AmqpChannel): Promise<void> => {
+        const { messageCount } = await channel.checkQueue(names.dead)
+        const count = Math.min(limit, messageCount)
+        if (count > 0) left = messageCount - (await work(await receive(channel, names.dead, count), channel))
+      }
+      await orMissing(link.use(look), undefined)
+      // They are back some time after the channel's end.
+      if (left === 0) return
+      for (let i = 0; i < 200; i++) {
+        const { messageCount } = await link.use((channel) => channel.checkQueue(names.dead))
+        if (messageCount >= left) return
+        await link.options.clock.sleep(5)
+      }
+    })
+  const remove = async (id: string, each: (letter: AmqpMessage) => Promise<unknown>): Promise<void> => {
+    let found = 0
+    await take(MOST, async (letters, channel) => {
+      for (const letter of letters) {
+        if (fromBody(letter.content).message.id !== id) continue
+        await each(letter)
+        channel.ack(letter)
+        found++
+      }
+      return found
+    })
+    if (found === 0) throw new NotFoundError(`group ${show(group)} has no dead letter of a message ${show(id)}`)
+  }
+  return {
+    async list(limit = 100) {
+      checkInteger('limit', limit, 1)
+      let list: DeadLetter[] = []
+      await take(Math.min(limit, MOST), (letters) => {
+        list = letters.map(toDeadLetter)
+        return 0
+      })
+      return list as never
+    },
+    requeue: (id) =>
+      remove(id, async ({ content }) => {
+        const { message } = fromBody(content)
+        const { key, type } = message
+        const session = await link.session()
+        const receipt = await session.publish(names.exchange, routeOf(type, slotOf(key, 0)), toBody(message))
+        if (receipt !== 'stored') throw new StoreError(`RabbitMQ: group ${show(group)} can take no more messages now`)
+      }),
+    drop: (id) => remove(id, async () => {}),
+  }
+}
+
+async function receive(channel: AmqpChannel, queue: string, count: number): Promise<AmqpMessage[]> {
+  const letters: AmqpMessage[] = []
+  await channel.prefetch(count)
+  await new Promise<void>((resolve, reject) => {
+    const onMessage = (message: AmqpMessage | null): void => {
+      if (message) letters.push(message)
+      if (!message || letters.length === count) resolve()
+    }
+    channel.on('close', resolve)
+    channel.consume(queue, onMessage).catch(reject)
+  })
+  return letters
+}
+
+function toDeadLetter({ content, properties: { headers = {} } }: AmqpMessage): DeadLetter {
+  const { message, past } = fromBody(content)
+  const { death, attempts } = past
+  if (!death) {
+    // The broker gave it up: it was handed out as often as it may, and nobody ever answered.
+    const lastError = { name: 'Error', message: `delivered again and again without an answer` }
+    const time = (headers['x-death'] as { time?: { value?: number } }[] | undefined)?.[0]?.time?.value ?? 0
+    const diedAt = new Date(time * 1_000)
+    return {
+      id: message.id,
+      message: openMessage(message),
+      reason: 'attempts',
+      attempts: attempts + 1,
+      firstError: past.firstError ?? lastError,
+      lastError,
+      diedAt,
+    }
+  }
+  const { reason, lastError, diedAt } = death
+  const firstError = past.firstError ?? lastError
+  return {
+    id: message.id,
+    message: openMessage(message),
+    reason,
+    attempts,
+    firstError,
+    lastError,
+    diedAt: new Date(diedAt),
+  }
+}

@@ -1,0 +1,231 @@
+import { show } from '../kernel/check.js'
+import type { Clock } from '../kernel/clock.js'
+import type { Emitter } from '../kernel/emitter.js'
+import { InvalidOptionError, NotFoundError } from '../kernel/errors.js'
+import type { Random } from '../kernel/random.js'
+import { reportError } from '../kernel/report.js'
+import type { Delivery } from './backlog.js'
+import { failureOf, type DeadLetter } from './dead-letters.js'
+import type { AmqpMessage } from './rabbitmq-client.js'
+import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
+import { codeOf, type Link } from './rabbitmq-link.js'
+import { OrderedFlow } from './rabbitmq-ordered.js'
+import { PlainFlow } from './rabbitmq-plain.js'
+import { Tap } from './rabbitmq-tap.js'
+import { declareGroup, type GroupRecord } from './rabbitmq-topology.js'
+import { fromBody, groupNames, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
+import { sameTypes, type DeliverySource, type Outcome, type Subscription } from './subscription.js'
+
+/** The broker's reply code for a queue that is not there. */
+const NOT_FOUND = 404
+
+/** Longest wait between two tries to consume. */
+const LONGEST_PAUSE_MS = 5_000
+
+/** What a group needs of its bus. */
+export interface GroupSurroundings {
+  readonly clock: Clock
+  readonly random: Random
+  readonly events: Emitter<RabbitMqEventBusEvents>
+  readonly link: Link
+  readonly prefix: string
+  readonly prefetch: number
+}
+
+/** How deliveries come and go: side by side, or in order per key. */
+export interface Flow {
+  /** Begins to consume, for all subscriptions that there are. */
+  open(tap: Tap): Promise<void>
+  /** One more subscription, while a tap is open. */
+  join(subscription: Subscription): Promise<void>
+  /** One less: it is handed nothing more. */
+  leave(subscription: Subscription): Promise<void>
+  /** The tap has ended: what is not in a handler will come again. */
+  reset(): void
+  /** Its handler is done with it. */
+  settle(delivery: Delivery, outcome: Outcome): void
+  /** Its handler was given up. */
+  giveBack(delivery: Delivery): void
+}
+
+/** The part of a group that is in this process: its subscriptions, the channel they share, and what they do with deliveries. */
+export class RabbitMqGroup implements DeliverySource {
+  readonly subscriptions: Subscription[] = []
+  readonly names: GroupNames
+  readonly #flow: Flow
+  /** What is under way to the broker. */
+  readonly #work = new Set<Promise<unknown>>()
+  #tap: Tap | undefined
+  #opening: Promise<void> | undefined
+  /** It has consumed before: then the topology may have gone meanwhile. */
+  #opened = false
+  /** The last subscription of an ordered group is closing. */
+  #leaving: Promise<void> | undefined
+
+  constructor(
+    readonly record: GroupRecord,
+    readonly surroundings: GroupSurroundings,
+  ) {
+    this.names = groupNames(surroundings.prefix, record.group)
+    this.#flow = record.order === 'key' ? new OrderedFlow(this) : new PlainFlow(this)
+  }
+
+  get name(): string {
+    return this.record.group
+  }
+
+  /** @throws InvalidOptionError when the subscription takes other types than those that are open. */
+  check(subscription: Subscription): void {
+    if (this.subscriptions[0] && !sameTypes(this.subscriptions[0].types, subscription.types))
+      throw new InvalidOptionError(`types: the open subscriptions of group ${show(this.name)} take others`)
+  }
+
+  async join(subscription: Subscription): Promise<void> {
+    while (this.#leaving) await this.#leaving // or messages of one key would run here and there
+    this.check(subscription)
+    this.subscriptions.push(subscription)
+    if (this.#tap && !this.#opening) await this.#flow.join(subscription)
+    else await this.#open()
+  }
+
+  leave(subscription: Subscription): void {
+    const at = this.subscriptions.indexOf(subscription)
+    if (at < 0) return
+    this.subscriptions.splice(at, 1)
+    this.track(this.#flow.leave(subscription))
+  }
+
+  settle(delivery: Delivery, outcome: Outcome, attempt: number, durationMs: number): void {
+    const { events } = this.surroundings
+    const about = { group: this.name, id: delivery.message.id, type: delivery.message.type, attempt }
+    if (outcome.kind !== 'done') delivery.firstError ??= failureOf(outcome.error)
+    this.#flow.settle(delivery, outcome)
+    if (outcome.kind === 'done') {
+      if (events.has('handled')) events.emit('handled', { ...about, durationMs })
+      return
+    }
+    const retryInMs = outcome.kind === 'retry' ? outcome.afterMs : undefined
+    if (events.has('failed')) events.emit('failed', { ...about, durationMs, error: outcome.error, retryInMs })
+  }
+
+  giveBack(delivery: Delivery): void {
+    this.#flow.giveBack(delivery)
+  }
+
+  /** Closes one of its subscriptions; resolves when nothing of it is under way any more. */
+  close(subscription: Subscription): Promise<void> {
+    const closed = subscription.close().then(() => this.#flushed())
+    if (this.subscriptions.length > 0 || this.record.order === 'none') return closed
+    const leaving = closed.finally(() => {
+      if (this.#leaving === leaving) this.#leaving = undefined
+    })
+    return (this.#leaving = leaving)
+  }
+
+  /** Resolves when nothing is under way; ends the channel when nobody is subscribed any more. */
+  async #flushed(): Promise<void> {
+    while (this.#work.size > 0) await Promise.all(this.#work)
+    if (this.subscriptions.length > 0) return
+    const tap = this.#tap
+    this.#tap = undefined
+    this.#flow.reset()
+    await tap?.close()
+  }
+
+  /** Keeps {@link close} waiting; never lets a failure go unheard. */
+  track(work: Promise<unknown>): void {
+    const quiet = work.catch(reportError).finally(() => this.#work.delete(quiet))
+    this.#work.add(quiet)
+  }
+
+  /** The delivery that a message of this library is. */
+  read({ content }: AmqpMessage): { readonly delivery: Delivery; readonly past: Past } {
+    const { message, past } = fromBody(content)
+    const { attempts, firstError, previousMs } = past
+    return { delivery: { message, attempts, firstError, previousMs }, past }
+  }
+
+  /** A delivery as it goes to another queue: with what it has been through. */
+  body({ message, attempts, firstError, previousMs }: Delivery, more: Partial<Past> = {}): Buffer {
+    return toBody(message, { attempts, firstError, previousMs, ...more })
+  }
+
+  /** Puts a message into a queue. @returns whether it is there; if not, it may be */
+  async put(queue: string, body: Buffer, options: object = {}): Promise<boolean> {
+    try {
+      return (await this.surroundings.link.now?.publish('', queue, body, options)) === 'stored'
+    } catch {
+      return false
+    }
+  }
+
+  /** Puts a delivery among the dead letters. @returns whether it is there. */
+  async bury(delivery: Delivery, reason: DeadLetter['reason'], error: unknown): Promise<boolean> {
+    const { events, clock } = this.surroundings
+    const death = { reason, lastError: failureOf(error), diedAt: clock.epochMs() }
+    if (!(await this.put(this.names.dead, this.body(delivery, { death })))) return false
+    const { message, attempts } = delivery
+    const { id, type } = message
+    if (events.has('deadLetter')) events.emit('deadLetter', { group: this.name, id, type, reason, attempts, error })
+    return true
+  }
+
+  /** Why a message can be handed to nobody; `undefined` when it can. */
+  refusal(
+    { message: { type } }: Delivery,
+    { death }: Past,
+  ): { reason: DeadLetter['reason']; error: Error } | undefined {
+    if (death)
+      return {
+        reason: death.reason,
+        error: Object.assign(new Error(death.lastError.message), { name: death.lastError.name }),
+      }
+    const { types } = this.record
+    if (!types || types.includes(type)) return undefined
+    const error = new NotFoundError(`no open subscription of group ${show(this.name)} takes type ${show(type)}`)
+    return { reason: 'unhandled', error }
+  }
+
+  /** Consumes, as soon as there is a connection, and as long as somebody is subscribed. */
+  #open(): Promise<void> {
+    return (this.#opening ??= this.#keepTrying().finally(() => (this.#opening = undefined)))
+  }
+
+  async #keepTrying(): Promise<void> {
+    const { link, clock, prefix } = this.surroundings
+    let missing = false
+    let again = this.#opened
+    this.#opened = true
+    for (
+      let pauseMs = 20;
+      this.subscriptions.length > 0 && !link.closed;
+      pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)
+    ) {
+      let tap: Tap | undefined
+      try {
+        const { connection } = await link.next()
+        const channel = await connection.createChannel()
+        const mine = (tap = new Tap(channel, () => this.#lost(mine)))
+        if (missing) await declareGroup(channel, prefix, this.record)
+        this.#tap = tap
+        await this.#flow.open(tap)
+        // What is consumed is there; the rest of the topology may be gone, but that need not keep messages waiting.
+        if (again && !missing)
+          void link.use((other) => declareGroup(other, prefix, this.record)).catch(() => tap?.fail())
+        if (tap.alive) return
+      } catch (error) {
+        missing ||= codeOf(error) === NOT_FOUND
+        again = true
+        tap?.fail()
+      }
+      await new Promise<void>((resolve) => void clock.setTimer(resolve, pauseMs))
+    }
+  }
+
+  #lost(tap: Tap): void {
+    if (this.#tap !== tap) return
+    this.#tap = undefined
+    this.#flow.reset()
+    if (!this.#opening && this.subscriptions.length > 0) void this.#open()
+  }
+}

@@ -1,0 +1,262 @@
+import type { Clock } from '../kernel/clock.js'
+import { ClosedError, messageOf, StoreError } from '../kernel/errors.js'
+import { reportError } from '../kernel/report.js'
+import type { AmqpChannel, AmqpConfirmChannel, AmqpConnection, AmqpMessage } from './rabbitmq-client.js'
+
+/** What became of a message that the broker has answered for. `'refused'`: a queue was full or gone; others may have it. */
+export type Receipt = 'stored' | 'refused' | 'unrouted'
+
+/** Longest wait between two tries to connect. */
+const LONGEST_PAUSE_MS = 5_000
+
+/** What a link needs. */
+export interface LinkOptions {
+  readonly connect: () => Promise<AmqpConnection>
+  /** Declares what every session needs. */
+  readonly prepare: (channel: AmqpChannel) => Promise<unknown>
+  readonly onChange: (error: unknown) => void
+  readonly clock: Clock
+  readonly timeoutMs: number
+}
+
+/** Rejects with a StoreError when `promise` takes longer. */
+export function inTime<T>(
+  promise: Promise<T>,
+  { clock, timeoutMs }: Pick<LinkOptions, 'clock' | 'timeoutMs'>,
+): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const late = (): void => reject(new StoreError(`RabbitMQ: no answer in ${timeoutMs} ms`))
+    const cancel = clock.setTimer(late, timeoutMs, { keepAlive: true })
+    promise.then(resolve, reject).finally(cancel)
+  })
+}
+
+/** One connection, from its beginning to its end. */
+export class Session {
+  /** Messages that the broker has not answered for, by number. */
+  readonly #pending = new Map<string, { returned: boolean; settle: (receipt: Receipt | StoreError) => void }>()
+  #last = 0
+  alive = true
+
+  constructor(
+    readonly connection: AmqpConnection,
+    private readonly channel: AmqpConfirmChannel,
+    private readonly options: LinkOptions,
+  ) {
+    // A return comes before the confirm of the same message: that alone would call it stored.
+    channel.on('return', ({ properties }: AmqpMessage) => {
+      const pending = this.#pending.get(String(properties.correlationId))
+      if (pending) pending.returned = true
+    })
+  }
+
+  /** Sends one message. Sent at once: calls keep their order. @throws StoreError when the broker does not answer. */
+  publish(exchange: string, routingKey: string, body: Buffer, options: object = {}): Promise<Receipt> {
+    const number = `${++this.#last}`
+    return new Promise((resolve, reject) => {
+      const settle = (answer: Receipt | StoreError): void => {
+        cancel()
+        if (!this.#pending.delete(number)) return
+        if (typeof answer === 'string') resolve(answer)
+        else reject(answer)
+      }
+      const cancel = this.options.clock.setTimer(
+        () => settle(new StoreError(`RabbitMQ: no confirm in ${this.options.timeoutMs} ms`)),
+        this.options.timeoutMs,
+        { keepAlive: true },
+      )
+      const pending = { returned: false, settle }
+      this.#pending.set(number, pending)
+      if (!this.alive) return settle(lost(undefined))
+      try {
+        this.channel.publish(
+          exchange,
+          routingKey,
+          body,
+          { persistent: true, mandatory: true, correlationId: number, ...options },
+          (error) => {
+            if (!error) return settle(pending.returned ? 'unrouted' : 'stored')
+            // A channel that ends fails its messages just before it says so; what it says then is why.
+            queueMicrotask(() => settle('refused'))
+          },
+        )
+      } catch (error) {
+        settle(lost(error))
+      }
+    })
+  }
+
+  /** The connection is of no use any more. */
+  end(error: unknown): void {
+    if (!this.alive) return
+    this.alive = false
+    for (const { settle } of [...this.#pending.values()]) settle(lost(error))
+    void this.#close()
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.connection.close()
+    } catch {
+      // It has ended already, most often.
+    }
+  }
+}
+
+const lost = (cause: unknown): StoreError =>
+  new StoreError(`RabbitMQ: the connection ended before the broker confirmed: ${messageOf(cause)}`, { cause })
+
+/** Keeps a connection: makes it when it is needed, and again, with growing waits, when it was lost. */
+export class Link {
+  #session: Session | undefined
+  #opening: Promise<Session> | undefined
+  #closed = false
+  readonly #locks = new Map<string, Promise<unknown>>()
+
+  constructor(readonly options: LinkOptions) {}
+
+  get closed(): boolean {
+    return this.#closed
+  }
+
+  /** The session that stands now. */
+  get now(): Session | undefined {
+    return this.#session
+  }
+
+  /** The session that stands, or the next. @throws StoreError when there is none in time, ClosedError after {@link close}. */
+  session(): Promise<Session> {
+    if (this.#closed) return Promise.reject(new ClosedError('the event bus is closed'))
+    if (this.#session) return Promise.resolve(this.#session)
+    return inTime(this.next(), this.options)
+  }
+
+  /** The session that stands, or the next, however long that takes. */
+  next(): Promise<Session> {
+    if (this.#session) return Promise.resolve(this.#session)
+    return (this.#opening ??= this.#open().finally(() => (this.#opening = undefined)))
+  }
+
+  /** A channel of the user's side errors: it is listened to, for an 'error' without listener ends the process. */
+  async channel(): Promise<AmqpChannel> {
+    const { connection } = await this.session()
+    const channel = await inTime(connection.createChannel(), this.options)
+    channel.on('error', () => {})
+    return channel
+  }
+
+  /** Runs `work` with a channel that ends with it. @throws StoreError with what the broker said. */
+  async use<T>(work: (channel: AmqpChannel) => Promise<T>): Promise<T> {
+    let channel: AmqpChannel | undefined
+    try {
+      channel = await this.channel()
+      return await inTime(work(channel), this.options)
+    } catch (error) {
+      throw asStoreError(error)
+    } finally {
+      await channel?.close().catch(() => {}) // the broker ends it when it refuses something
+    }
+  }
+
+  /**
+   * Runs `work` while nobody else, in any process, holds the lock of this name. The lock is a queue that belongs to the connection, so it
+   * ends with its owner.
+   */
+  async exclusively<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const before = this.#locks.get(name) ?? Promise.resolve()
+    const mine = before.then(() => this.#locked(name, work))
+    const quiet = mine.catch(() => {})
+    this.#locks.set(name, quiet)
+    try {
+      return await mine
+    } finally {
+      if (this.#locks.get(name) === quiet) this.#locks.delete(name)
+    }
+  }
+
+  /** Ends the connection. */
+  async close(): Promise<void> {
+    this.#closed = true
+    const session = this.#session
+    this.#session = undefined
+    if (!session) return
+    await inTime(session.connection.close(), this.options).catch(() => {})
+    session.end(new ClosedError('the event bus was closed'))
+  }
+
+  async #locked<T>(name: string, work: () => Promise<T>): Promise<T> {
+    const { clock, timeoutMs } = this.options
+    const late = clock.now() + timeoutMs
+    for (;;) {
+      try {
+        await this.use((channel) => channel.assertQueue(name, { exclusive: true, durable: false }))
+        break
+      } catch (error) {
+        if (codeOf(error) !== RESOURCE_LOCKED || clock.now() > late) throw error
+        await clock.sleep(20)
+      }
+    }
+    try {
+      return await work()
+    } finally {
+      await this.use((channel) => channel.deleteQueue(name)).catch(reportError)
+    }
+  }
+
+  async #open(): Promise<Session> {
+    const { clock } = this.options
+    for (let pauseMs = 50; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
+      if (this.#closed) throw new ClosedError('the event bus is closed')
+      try {
+        return await this.#connect()
+      } catch (error) {
+        if (this.#closed) throw error
+        this.options.onChange(error)
+        await new Promise<void>((resolve) => void clock.setTimer(resolve, pauseMs))
+      }
+    }
+  }
+
+  async #connect(): Promise<Session> {
+    const connecting = this.options.connect()
+    const connection = await inTime(connecting, this.options).catch((error: unknown) => {
+      connecting.then((late) => late.close()).catch(() => {}) // nobody waits for it any more
+      throw error
+    })
+    let session: Session | undefined
+    let why: unknown = new StoreError('RabbitMQ: the connection was closed')
+    const end = (error: unknown): void => {
+      session?.end(error)
+      if (!session || this.#session !== session) return
+      this.#session = undefined
+      if (!this.#closed) this.options.onChange(error)
+    }
+    connection.on('error', (error: unknown) => (why = error))
+    connection.on('close', () => end(why))
+    try {
+      const channel = await inTime(connection.createConfirmChannel(), this.options)
+      channel.on('error', (error: unknown) => (why = error))
+      channel.on('close', () => end(why))
+      await inTime(this.options.prepare(channel), this.options)
+      session = new Session(connection, channel, this.options)
+      if (this.#closed) throw new ClosedError('the event bus is closed')
+      return (this.#session = session)
+    } catch (error) {
+      connection.close().catch(() => {})
+      throw error
+    }
+  }
+}
+
+const RESOURCE_LOCKED = 405
+/** The broker's reply code, which amqplib sets on its errors. */
+export const codeOf = (error: unknown): unknown => {
+  const { code, cause } = (error ?? {}) as { code?: unknown; cause?: { code?: unknown } }
+  return typeof code === 'number' ? code : cause?.code
+}
+
+/** @internal */
+export const asStoreError = (error: unknown): Error =>
+  error instanceof StoreError || error instanceof ClosedError || (error as { family?: unknown }).family !== undefined
+    ? (error as Error)
+    : new StoreError(`RabbitMQ: ${messageOf(error)}`, { cause: error })

@@ -1,0 +1,148 @@
+import { invalid, show } from '../kernel/check.js'
+import { InvalidOptionError } from '../kernel/errors.js'
+import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
+import { codeOf, type Link } from './rabbitmq-link.js'
+import { allDelays, groupNames, SLOTS, word, type GroupNames } from './rabbitmq-wire.js'
+
+/** What a group is, as its record on the broker says: the same for all processes, and but for `types` for good. */
+export interface GroupRecord {
+  readonly group: string
+  readonly order: 'key' | 'none'
+  /** Sorted; `null` for all. */
+  readonly types: readonly string[] | null
+  readonly partitions: number
+  readonly maxBacklog: number
+  readonly deliveryLimit: number
+}
+
+/** Quorum queues, RabbitMQ 4 too, give back to the front only what has a limit of deliveries: where none is wanted, one that is never reached. */
+const NO_LIMIT = 1_000_000_000
+
+const quorum = (more: object = {}): object => ({
+  durable: true,
+  arguments: { 'x-queue-type': 'quorum', 'x-delivery-limit': NO_LIMIT, ...more },
+})
+
+/** What all groups share. */
+export const messagesExchange = (prefix: string): string => `${prefix}messages`
+
+/** Declares what publishers need. */
+export const declareExchange = (channel: AmqpChannel, prefix: string): Promise<unknown> =>
+  channel.assertExchange(messagesExchange(prefix), 'topic', { durable: true })
+
+/** How many main queues a group has. */
+export const partitionsOf = ({ order, partitions }: GroupRecord): number => (order === 'key' ? partitions : 1)
+
+/** Declares all that a group has. Harmless when it is there. */
+export async function declareGroup(channel: AmqpChannel, prefix: string, record: GroupRecord): Promise<void> {
+  const { group, order, types, maxBacklog, deliveryLimit } = record
+  const names = groupNames(prefix, group)
+  const partitions = partitionsOf(record)
+  const main = quorum({
+    'x-delivery-limit': deliveryLimit,
+    'x-max-length': Math.ceil(maxBacklog / partitions),
+    'x-overflow': 'reject-publish', // the oldest would be dropped otherwise
+    'x-dead-letter-exchange': '', // the default one: by a queue's name
+    'x-dead-letter-routing-key': names.dead,
+    'x-dead-letter-strategy': 'at-least-once',
+    ...(order === 'key' ? { 'x-single-active-consumer': true } : {}),
+  })
+  const steps = [channel.assertQueue(names.dead, quorum()), channel.assertExchange(names.exchange, 'topic', durable)]
+  for (let i = 0; i < partitions; i++) {
+    steps.push(channel.assertQueue(names.queue(i), main))
+    if (order === 'key') steps.push(channel.assertQueue(names.aside(i), quorum()))
+  }
+  if (order === 'none') steps.push(channel.bindQueue(names.queue(0), names.exchange, '#'))
+  else
+    for (let slot = 0; slot < SLOTS; slot++)
+      steps.push(channel.bindQueue(names.queue(slot % partitions), names.exchange, `*.${slot}`))
+  await Promise.all(steps)
+  // Last: from now on messages come, and everything they need is there.
+  await Promise.all(patterns(types).map((it) => channel.bindExchange(names.exchange, messagesExchange(prefix), it)))
+}
+
+const durable = { durable: true }
+const patterns = (types: readonly string[] | null): string[] => types?.map((type) => `${word(type)}.*`) ?? ['#']
+
+/** Declares the queue in which a message waits `ms` before it is back in the group's only queue. */
+export const declareDelay = (channel: AmqpChannel, names: GroupNames, ms: number): Promise<unknown> =>
+  channel.assertQueue(
+    names.delay(ms),
+    quorum({
+      'x-message-ttl': ms,
+      'x-expires': Math.min(2 ** 32 - 1, ms * 2 + 600_000), // when nothing was declared or put into it for so long
+      'x-overflow': 'reject-publish',
+      'x-dead-letter-exchange': '',
+      'x-dead-letter-routing-key': names.queue(0),
+      'x-dead-letter-strategy': 'at-least-once', // also while the group's queue is full
+    }),
+  )
+
+/**
+ * Makes the group as `wanted`, or joins it as it is; new types replace the old ones when nobody is subscribed.
+ * @returns what it is now. @throws InvalidOptionError when it has another order, or open subscriptions that take other types.
+ */
+export function enterGroup(link: Link, prefix: string, wanted: GroupRecord): Promise<GroupRecord> {
+  const names = groupNames(prefix, wanted.group)
+  return link.exclusively(names.lock, () =>
+    link.use(async (channel) => {
+      await channel.assertQueue(names.record, quorum())
+      // More than one after a crash between writing and removing; the newest is the last.
+      const records: [GroupRecord, AmqpMessage][] = []
+      for (let it = await channel.get(names.record); it; it = await channel.get(names.record))
+        records.push([JSON.parse(it.content.toString()) as GroupRecord, it])
+      const last = records.at(-1)?.[0]
+      if (last && last.order !== wanted.order)
+        invalid('order', `${show(last.order)}, as group ${show(wanted.group)} has it`, wanted.order)
+      const same = records.every(([{ types }]) => JSON.stringify(types) === JSON.stringify(wanted.types))
+      if (!same && (await isConsumed(link, names)))
+        throw new InvalidOptionError(`types: the open subscriptions of group ${show(wanted.group)} take others`)
+      const record = last ? { ...last, types: wanted.types } : wanted
+      if (!last || !same) await declareGroup(channel, prefix, record) // a record says that all is there
+      // Written anew each time: what this channel has taken comes back some time after its end, and who looks before must find one.
+      const session = await link.session()
+      await session.publish('', names.record, Buffer.from(JSON.stringify(record)))
+      const old = records.flatMap(([{ types }]) => patterns(types)).filter((it) => !patterns(record.types).includes(it))
+      await Promise.all(old.map((it) => channel.unbindExchange(names.exchange, messagesExchange(prefix), it)))
+      for (const [, message] of records) channel.ack(message)
+      return record
+    }),
+  )
+}
+
+/** Removes all that a group has. @throws InvalidOptionError while somebody consumes. */
+export function removeGroup(link: Link, prefix: string, group: string): Promise<void> {
+  const names = groupNames(prefix, group)
+  return link.exclusively(names.lock, async () => {
+    if (await isConsumed(link, names)) invalid('group', 'one without open subscriptions', group)
+    await link.use(async (channel) => {
+      await channel.deleteExchange(names.exchange)
+      const partitions = Array.from({ length: SLOTS }, (_, i) => [names.queue(i), names.aside(i)])
+      const delays = Array.from(allDelays(), names.delay)
+      const queues = [...delays, ...partitions.flat(), names.dead, names.record] // the record last: it says that there may be more
+      await Promise.all(queues.map((queue) => channel.deleteQueue(queue)))
+    })
+  })
+}
+
+/** Runs `work`; `otherwise` when it names a queue that is not there. */
+export async function orMissing<T>(work: Promise<T>, otherwise: T): Promise<T> {
+  try {
+    return await work
+  } catch (error) {
+    if (codeOf(error) === NOT_FOUND) return otherwise
+    throw error
+  }
+}
+
+const NOT_FOUND = 404
+
+async function isConsumed(link: Link, names: GroupNames): Promise<boolean> {
+  for (let i = 0; i < SLOTS; i++) {
+    const check = link.use((channel) => channel.checkQueue(names.queue(i)))
+    const state = await orMissing(check, undefined)
+    if (!state) return false
+    if (state.consumerCount > 0) return true
+  }
+  return false
+}

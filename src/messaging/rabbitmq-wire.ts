@@ -1,0 +1,108 @@
+import { createHash } from 'node:crypto'
+import { jsonCodec } from '../kernel/codec.js'
+import { messageOf } from '../kernel/errors.js'
+import { randomId } from '../kernel/random.js'
+import type { DeadLetter, RecordedFailure } from './dead-letters.js'
+import type { StoredMessage } from './stored-message.js'
+
+/** Keys are spread over so many slots, and slots over the partitions of a group, so that publishers need not know groups. */
+export const SLOTS = 16
+
+/** What a message has been through: kept with it whenever it moves to another queue. */
+export interface Past {
+  readonly attempts: number
+  readonly firstError?: RecordedFailure | undefined
+  readonly previousMs?: number | undefined
+  /** When it may be tried again, by the wall clock. */
+  readonly dueAt?: number | undefined
+  /** Its place among the messages of its key that were set aside. */
+  readonly place?: number | undefined
+  /** Of a dead letter. */
+  readonly death?: Pick<DeadLetter, 'reason' | 'lastError'> & { readonly diedAt: number }
+}
+
+type Head = readonly [id: string, type: string, key: string | null, occurredAt: number, past?: Past]
+
+/** A line of JSON and the codec's text: an AMQP property could not hold every id, type or key. */
+export function toBody({ id, type, key, occurredAt, text }: StoredMessage, past?: Past): Buffer {
+  const head = [id, type, key ?? null, occurredAt, ...(past ? [past] : [])]
+  return Buffer.from(`${JSON.stringify(head)}\n${text}`)
+}
+
+/** What {@link toBody} wrote. What somebody else wrote is a message that is dead already. */
+export function fromBody(content: Buffer): { readonly message: StoredMessage; readonly past: Past } {
+  const body = content.toString()
+  try {
+    const end = body.indexOf('\n')
+    const [id, type, key, occurredAt, past = { attempts: 0 }] = JSON.parse(body.slice(0, end)) as Head
+    if (typeof id !== 'string' || typeof type !== 'string') throw new TypeError('no id, or no type')
+    return { message: { id, type, key: key ?? undefined, occurredAt, text: body.slice(end + 1) }, past }
+  } catch (error) {
+    const lastError = { name: 'CorruptDataError', message: `not a message of this library: ${messageOf(error)}` }
+    return {
+      message: {
+        id: randomId(),
+        type: '',
+        key: undefined,
+        occurredAt: 0,
+        text: jsonCodec.encode({ data: body, headers: {} }),
+      },
+      past: { attempts: 0, firstError: lastError, death: { reason: 'invalid', lastError, diedAt: 0 } },
+    }
+  }
+}
+
+const digest = (text: string): string => createHash('sha256').update(text).digest('base64url')
+
+/** Any string as one word of a routing key or of a queue's name: itself when it is plain and short. */
+export const word = (text: string): string => (/^[\w-]{1,64}$/.test(text) ? text : `~${digest(text)}`)
+
+/** The slot of a key; one that goes round for messages without. */
+export function slotOf(key: string | undefined, turn: number): number {
+  return key === undefined ? turn % SLOTS : createHash('sha1').update(key).digest().readUInt32BE() % SLOTS
+}
+
+/** By what the exchange of all messages tells them apart. */
+export const routeOf = (type: string, slot: number): string => `${word(type)}.${slot}`
+
+/** The names of what one group has on the broker. */
+export interface GroupNames {
+  readonly exchange: string
+  readonly record: string
+  readonly lock: string
+  readonly dead: string
+  readonly queue: (partition: number) => string
+  readonly aside: (partition: number) => string
+  readonly delay: (ms: number) => string
+}
+
+/** @param prefix of all names. */
+export function groupNames(prefix: string, group: string): GroupNames {
+  const own = `${prefix}group.${word(group)}`
+  return {
+    exchange: own,
+    record: `${own}.record`,
+    lock: `${own}.lock`,
+    dead: `${own}.dead`,
+    queue: (partition) => `${own}.${partition}`,
+    aside: (partition) => `${own}.${partition}.aside`,
+    delay: (ms) => `${own}.delay.${ms}`,
+  }
+}
+
+const LONGEST_DELAY_MS = 2 ** 31
+
+/** Waits are rounded up by a quarter at most, so that a group needs few queues for them. */
+export function roundDelay(ms: number): number {
+  const whole = Math.min(LONGEST_DELAY_MS, Math.max(1, Math.ceil(ms)))
+  const step = Math.max(1, 2 ** (Math.floor(Math.log2(whole)) - 2))
+  return Math.ceil(whole / step) * step
+}
+
+/** Every wait that {@link roundDelay} can give. */
+export function* allDelays(): Generator<number> {
+  for (let ms = 1; ms <= LONGEST_DELAY_MS; ms = roundDelay(ms + 1)) {
+    yield ms
+    if (ms === LONGEST_DELAY_MS) return
+  }
+}
