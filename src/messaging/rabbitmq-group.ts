@@ -8,7 +8,7 @@ import type { Delivery } from './backlog.js'
 import { failureOf, type DeadLetter } from './dead-letters.js'
 import type { AmqpMessage } from './rabbitmq-client.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
-import { codeOf, type Link } from './rabbitmq-link.js'
+import { codeOf, inTime, type Link } from './rabbitmq-link.js'
 import { OrderedFlow } from './rabbitmq-ordered.js'
 import { PlainFlow } from './rabbitmq-plain.js'
 import { Tap } from './rabbitmq-tap.js'
@@ -204,11 +204,11 @@ export class RabbitMqGroup implements DeliverySource {
       let tap: Tap | undefined
       try {
         const { connection } = await link.next()
-        const channel = await connection.createChannel()
+        const channel = await inTime(connection.createChannel(), link.options)
         const mine = (tap = new Tap(channel, () => this.#lost(mine)))
         if (missing) await declareGroup(channel, prefix, this.record)
         this.#tap = tap
-        await this.#flow.open(tap)
+        await inTime(this.#flow.open(tap), link.options)
         // What is consumed is there; the rest of the topology may be gone, but that need not keep messages waiting.
         if (again && !missing)
           void link.use((other) => declareGroup(other, prefix, this.record)).catch(() => tap?.fail())

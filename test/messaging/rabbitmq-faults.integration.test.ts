@@ -316,6 +316,6 @@ test('messages, retries and dead letters outlive a broker that is killed and sta
   heal = true
   seen.length = 0
   await servers.rabbitmq(broker)
-  await until(() => seen.filter(({ key }) => key === 'later').length >= 6, 'it', 30_000)
+  await until(() => seen.filter(({ key }) => key === 'later').length >= 6, 'the rest', 90_000)
   expect(await bus.deadLetters('dying').list()).toHaveLength(3)
 }, 300_000) // a broker takes its time to start on a busy machine
