@@ -160,10 +160,10 @@ export class Partition {
       }
     })
     await this.tap.consume(this.#aside, MOST_ASIDE, (message) => this.#receiveAside(message))
-    if (state.messageCount > 0) {
-      if (!(await this.group.put(this.#aside, Buffer.alloc(0), { type: MARK, messageId: mark }))) return this.tap.fail()
-      await complete
-    }
+    // Also when it seems empty: what the one before gave back may not be counted yet.
+    const body = Buffer.alloc(0)
+    if (!(await this.group.put(this.#aside, body, { type: MARK, messageId: mark }))) return this.tap.fail()
+    await complete
     this.#onAside = undefined
     if (!this.tap.alive || this.#stopped) return
     this.#state = 'active'
@@ -177,7 +177,8 @@ export class Partition {
     const mark = String(message.properties.messageId)
     const copy = this.#expected.get(mark)
     this.#expected.delete(mark)
-    if (copy && !copy.gone) copy.message = message
+    if (!copy) this.flow.accept({ message, gone: false }, this) // nobody else has it: late is better than never
+    else if (!copy.gone) copy.message = message
     else {
       this.tap.ack(message)
       this.#asideCount--
