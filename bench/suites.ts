@@ -22,5 +22,6 @@ export const suites: Record<string, () => Promise<readonly (Comparison | Survey)
   'saga-postgres': async () => (await import('./saga-postgres.js')).sagaPostgres(),
   'saga-redis': async () => (await import('./saga-redis.js')).sagaRedis(),
   'messaging-redis': async () => (await import('./messaging-redis.js')).messagingRedis(),
+  'messaging-rabbitmq': async () => (await import('./messaging-rabbitmq.js')).messagingRabbitMq(),
   'messaging-postgres': async () => (await import('./messaging-postgres.js')).messagingPostgres(),
 }

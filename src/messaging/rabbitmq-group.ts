@@ -14,7 +14,8 @@ import { PlainFlow } from './rabbitmq-plain.js'
 import { Tap } from './rabbitmq-tap.js'
 import { declareGroup, type GroupRecord } from './rabbitmq-topology.js'
 import { fromBody, groupNames, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
-import { sameTypes, type DeliverySource, type Outcome, type Subscription } from './subscription.js'
+import { sameTypes, type Outcome, type Subscription } from './subscription.js'
+import { tellDeath, tellOutcome } from './telling.js'
 
 /** The broker's reply code for a queue that is not there. */
 const NOT_FOUND = 404
@@ -29,7 +30,6 @@ export interface GroupSurroundings {
   readonly events: Emitter<RabbitMqEventBusEvents>
   readonly link: Link
   readonly prefix: string
-  readonly prefetch: number
 }
 
 /** How deliveries come and go: side by side, or in order per key. */
@@ -49,8 +49,11 @@ export interface Flow {
 }
 
 /** The part of a group that is in this process: its subscriptions, the channel they share, and what they do with deliveries. */
-export class RabbitMqGroup implements DeliverySource {
+export class RabbitMqGroup {
+  /** Those that take messages. */
   readonly subscriptions: Subscription[] = []
+  /** And those that are closing: with the last of them the channel ends. */
+  readonly #members = new Set<Subscription>()
   readonly names: GroupNames
   readonly #flow: Flow
   /** What is under way to the broker. */
@@ -61,6 +64,7 @@ export class RabbitMqGroup implements DeliverySource {
   #opened = false
   /** The last subscription of an ordered group is closing. */
   #leaving: Promise<void> | undefined
+  #left: (() => void) | undefined
 
   constructor(
     readonly record: GroupRecord,
@@ -74,18 +78,26 @@ export class RabbitMqGroup implements DeliverySource {
     return this.record.group
   }
 
+  get isOpen(): boolean {
+    return this.#members.size > 0
+  }
+
   /** @throws InvalidOptionError when the subscription takes other types than those that are open. */
   check(subscription: Subscription): void {
     if (this.subscriptions[0] && !sameTypes(this.subscriptions[0].types, subscription.types))
       throw new InvalidOptionError(`types: the open subscriptions of group ${show(this.name)} take others`)
   }
 
+  /** @throws StoreError when the broker does not answer. */
   async join(subscription: Subscription): Promise<void> {
     while (this.#leaving) await this.#leaving // or messages of one key would run here and there
     this.check(subscription)
     this.subscriptions.push(subscription)
-    if (this.#tap && !this.#opening) await this.#flow.join(subscription)
-    else await this.#open()
+    this.#members.add(subscription)
+    await inTime(
+      this.#tap && !this.#opening ? this.#flow.join(subscription) : this.#open(),
+      this.surroundings.link.options,
+    )
   }
 
   leave(subscription: Subscription): void {
@@ -93,46 +105,34 @@ export class RabbitMqGroup implements DeliverySource {
     if (at < 0) return
     this.subscriptions.splice(at, 1)
     this.track(this.#flow.leave(subscription))
+    if (this.record.order === 'key' && this.subscriptions.length === 0)
+      this.#leaving ??= new Promise((resolve) => (this.#left = resolve))
+  }
+
+  /** A subscription that has left has nothing in a handler any more. Resolves when nothing is under way to the broker. */
+  async told(subscription: Subscription): Promise<void> {
+    while (this.#work.size > 0) await Promise.all(this.#work)
+    this.#members.delete(subscription)
+    if (this.#members.size > 0) return
+    const tap = this.#tap
+    this.#tap = undefined
+    this.#flow.reset()
+    await tap?.close()
+    this.#leaving = undefined
+    this.#left?.()
   }
 
   settle(delivery: Delivery, outcome: Outcome, attempt: number, durationMs: number): void {
-    const { events } = this.surroundings
-    const about = { group: this.name, id: delivery.message.id, type: delivery.message.type, attempt }
     if (outcome.kind !== 'done') delivery.firstError ??= failureOf(outcome.error)
     this.#flow.settle(delivery, outcome)
-    if (outcome.kind === 'done') {
-      if (events.has('handled')) events.emit('handled', { ...about, durationMs })
-      return
-    }
-    const retryInMs = outcome.kind === 'retry' ? outcome.afterMs : undefined
-    if (events.has('failed')) events.emit('failed', { ...about, durationMs, error: outcome.error, retryInMs })
+    tellOutcome(this.surroundings.events, { group: this.name, attempt, durationMs }, delivery, outcome)
   }
 
   giveBack(delivery: Delivery): void {
     this.#flow.giveBack(delivery)
   }
 
-  /** Closes one of its subscriptions; resolves when nothing of it is under way any more. */
-  close(subscription: Subscription): Promise<void> {
-    const closed = subscription.close().then(() => this.#flushed())
-    if (this.subscriptions.length > 0 || this.record.order === 'none') return closed
-    const leaving = closed.finally(() => {
-      if (this.#leaving === leaving) this.#leaving = undefined
-    })
-    return (this.#leaving = leaving)
-  }
-
-  /** Resolves when nothing is under way; ends the channel when nobody is subscribed any more. */
-  async #flushed(): Promise<void> {
-    while (this.#work.size > 0) await Promise.all(this.#work)
-    if (this.subscriptions.length > 0) return
-    const tap = this.#tap
-    this.#tap = undefined
-    this.#flow.reset()
-    await tap?.close()
-  }
-
-  /** Keeps {@link close} waiting; never lets a failure go unheard. */
+  /** Keeps {@link told} waiting; never lets a failure go unheard. */
   track(work: Promise<unknown>): void {
     const quiet = work.catch(reportError).finally(() => this.#work.delete(quiet))
     this.#work.add(quiet)
@@ -164,9 +164,7 @@ export class RabbitMqGroup implements DeliverySource {
     const { events, clock } = this.surroundings
     const death = { reason, lastError: failureOf(error), diedAt: clock.epochMs() }
     if (!(await this.put(this.names.dead, this.body(delivery, { death })))) return false
-    const { message, attempts } = delivery
-    const { id, type } = message
-    if (events.has('deadLetter')) events.emit('deadLetter', { group: this.name, id, type, reason, attempts, error })
+    tellDeath(events, this.name, delivery, { reason, error })
     return true
   }
 

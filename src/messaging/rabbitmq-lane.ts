@@ -35,6 +35,8 @@ export class Lane {
   #cancel: (() => void) | undefined
   /** The first was offered to the handlers, sleeps, or is in one. */
   offered = false
+  /** When it wakes, if it sleeps. */
+  wakesAt = 0
 
   /** @param place where to begin to count: later than lanes of this key did before, in any process. */
   constructor(
@@ -74,9 +76,11 @@ export class Lane {
     this.#entries.shift()
   }
 
-  sleep(cancel: () => void): void {
+  /** @param wakesAt by the clock's monotonic time */
+  sleep(wakesAt: number, cancel: () => void): void {
     this.#cancel?.()
     this.#cancel = cancel
+    this.wakesAt = wakesAt
     this.partition.sleeping.add(this)
   }
 

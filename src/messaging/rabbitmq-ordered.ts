@@ -45,7 +45,7 @@ export class OrderedFlow implements Flow {
   async leave(): Promise<void> {
     if (this.group.subscriptions.length > 0) return
     // Nothing is given back one by one, for it could come again out of order: the end of the channel gives back all at once.
-    await Promise.all(this.#partitions.map((partition) => partition.stop()))
+    for (const partition of this.#partitions) partition.stop()
   }
 
   reset(): void {
@@ -123,8 +123,10 @@ export class OrderedFlow implements Flow {
   }
 
   #wait(lane: Lane, ms: number): void {
+    const { clock } = this.group.surroundings
     lane.sleep(
-      this.group.surroundings.clock.setTimer(
+      clock.now() + ms,
+      clock.setTimer(
         () => {
           lane.wake()
           this.#go(lane)

@@ -12,6 +12,9 @@ const MOST_ASIDE = 65_535
 /** How long to wait before looking again whether the one before has left. */
 const LEAVING_MS = 20
 
+/** What waits for less is not moved out of the way. */
+const WORTH_MOVING_MS = 200
+
 /** Marks of messages that are for this library alone, in the property `type`. */
 const WAKE = 'holdfast.wake'
 const MARK = 'holdfast.mark'
@@ -37,7 +40,6 @@ export class Partition {
   /** Came while what is aside was taken. */
   #held: AmqpMessage[] = []
   #onAside: ((message: AmqpMessage) => void) | undefined
-  #cancel: (() => Promise<void>) | undefined
   /** Unanswered messages of the main queue. */
   #unanswered = 0
   #asideCount = 0
@@ -54,15 +56,12 @@ export class Partition {
   }
 
   async open(): Promise<void> {
-    this.#cancel = await this.tap.consume(this.#main, this.group.surroundings.prefetch, (message) =>
-      this.#receive(message),
-    )
+    await this.tap.consume(this.#main, this.group.record.prefetch, (message) => this.#receive(message))
   }
 
-  /** Takes nothing more. */
-  async stop(): Promise<void> {
+  /** Takes nothing more. It stays the consumer until the channel ends: another would be given what comes later, and only then what waits here. */
+  stop(): void {
     this.#stopped = true
-    await this.#cancel?.()
   }
 
   /** The channel has ended. */
@@ -116,14 +115,17 @@ export class Partition {
     this.drop(old)
   }
 
-  /** Lets others have the places of those that wait for a sleeper. */
+  /** Lets others have the places of those that wait for a sleeper, but for one that sleeps no longer than it takes to move them. */
   relieve(): void {
-    if (this.#unanswered * 2 < this.group.surroundings.prefetch) return
-    for (const lane of this.sleeping)
+    if (this.#unanswered * 2 < this.group.record.prefetch) return
+    const now = this.group.surroundings.clock.now()
+    for (const lane of this.sleeping) {
+      if (lane.wakesAt - now < WORTH_MOVING_MS) continue
       for (const entry of lane.entries) {
         if (this.#asideCount >= MOST_ASIDE / 2) return
         if (entry !== lane.first && entry.copy.inMain && !entry.moving) this.group.track(this.setAside(entry, 0))
       }
+    }
   }
 
   #receive(message: AmqpMessage): void {
@@ -159,10 +161,12 @@ export class Partition {
         if (message.properties.messageId === mark) resolve()
       }
     })
-    await this.tap.consume(this.#aside, MOST_ASIDE, (message) => this.#receiveAside(message))
-    // Also when it seems empty: what the one before gave back may not be counted yet.
-    const body = Buffer.alloc(0)
-    if (!(await this.group.put(this.#aside, body, { type: MARK, messageId: mark }))) return this.tap.fail()
+    // The mark also when it seems empty: what the one before gave back may not be counted yet.
+    const [, marked] = await Promise.all([
+      this.tap.consume(this.#aside, MOST_ASIDE, (message) => this.#receiveAside(message)),
+      this.group.put(this.#aside, Buffer.alloc(0), { type: MARK, messageId: mark }),
+    ])
+    if (!marked) return this.tap.fail()
     await complete
     this.#onAside = undefined
     if (!this.tap.alive || this.#stopped) return

@@ -41,8 +41,10 @@ export class PlainFlow implements Flow {
     const tap = this.#tap
     if (!tap || this.#cancel.has(subscription)) return
     this.#cancel.set(subscription, async () => {})
-    const cancel = await tap.consume(this.group.names.queue(0), Math.min(MOST, subscription.places), (message) =>
-      this.#receive(message, tap, subscription),
+    const cancel = await tap.consume(
+      this.group.names.queue(0),
+      Math.min(MOST, subscription.places + subscription.running),
+      (message) => this.#receive(message, tap, subscription),
     )
     if (!this.group.subscriptions.includes(subscription)) return cancel()
     if (this.#tap === tap) this.#cancel.set(subscription, cancel)

@@ -6,7 +6,7 @@ import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
  * end of its own is dropped, on the next it would speak of another message.
  */
 export class Tap {
-  #turn: Promise<unknown> = Promise.resolve()
+  #prefetch = 0
   #alive = true
 
   /** @param onEnd called once when the channel is of no use any more, for whatever reason but {@link close}. */
@@ -24,20 +24,17 @@ export class Tap {
 
   /** Takes messages of a queue, `most` unanswered at a time. @returns ends that */
   async consume(queue: string, most: number, onMessage: (message: AmqpMessage) => void): Promise<() => Promise<void>> {
-    const started = this.#turn.then(async () => {
-      await this.channel.prefetch(most) // counts for the consumers that begin after it: so one after another
-      const { consumerTag } = await this.channel.consume(queue, (message) => {
-        if (!this.#alive) return
-        if (message) onMessage(message)
-        else this.fail() // the broker has cancelled: the queue was deleted or has moved
-      })
-      return consumerTag
-    })
-    this.#turn = started.catch(() => {})
-    const tag = await started
-    return async () => {
+    if (most !== this.#prefetch) {
+      this.#prefetch = most // counts for the consumers that begin after it; what is asked of a channel is answered in order
+      this.channel.prefetch(most).catch(() => this.fail())
+    }
+    const { consumerTag } = await this.channel.consume(queue, (message) => {
       if (!this.#alive) return
-      await this.channel.cancel(tag).catch(() => {}) // it has ended with its channel
+      if (message) onMessage(message)
+      else this.fail() // the broker has cancelled: the queue was deleted or has moved
+    })
+    return async () => {
+      if (this.#alive) await this.channel.cancel(consumerTag).catch(() => {}) // it has ended with its channel
     }
   }
 

@@ -13,6 +13,8 @@ export interface GroupRecord {
   readonly partitions: number
   readonly maxBacklog: number
   readonly deliveryLimit: number
+  /** The same everywhere: what one process had must fit into the next, or it comes in another order. */
+  readonly prefetch: number
 }
 
 /** Quorum queues, RabbitMQ 4 too, give back to the front only what has a limit of deliveries: where none is wanted, one that is never reached. */

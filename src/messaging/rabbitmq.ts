@@ -11,19 +11,19 @@ import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError } from '../kernel/errors.js'
 import { systemRandom, type Random } from '../kernel/random.js'
-import { validate, type StandardSchema } from '../kernel/schema.js'
+import type { StandardSchema } from '../kernel/schema.js'
 import type { DeadLetters } from './dead-letters.js'
-import { BacklogFullError, UnroutedError } from './errors.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
-import { completeMessage, schemasByType, type OutgoingMessage, type OutgoingMessageOf } from './message.js'
+import type { OutgoingMessage, OutgoingMessageOf } from './message.js'
+import { Outbound } from './outbound.js'
 import type { AmqpConnection } from './rabbitmq-client.js'
 import { rabbitMqDeadLetters } from './rabbitmq-dead-letters.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
-import { RabbitMqGroup } from './rabbitmq-group.js'
-import { inTime, Link, type Session } from './rabbitmq-link.js'
-import { declareExchange, enterGroup, messagesExchange, removeGroup } from './rabbitmq-topology.js'
-import { routeOf, SLOTS, slotOf, toBody } from './rabbitmq-wire.js'
-import { openMessage, sealMessage, type StoredMessage } from './stored-message.js'
+import { RabbitMqGroup, type GroupSurroundings } from './rabbitmq-group.js'
+import { Link } from './rabbitmq-link.js'
+import { RabbitMqPublisher } from './rabbitmq-publisher.js'
+import { declareExchange, enterGroup, removeGroup, type GroupRecord } from './rabbitmq-topology.js'
+import { SLOTS } from './rabbitmq-wire.js'
 import { Subscription } from './subscription.js'
 
 export type { AmqpChannel, AmqpConfirmChannel, AmqpConnection, AmqpMessage, AmqpQueueState } from './rabbitmq-client.js'
@@ -52,7 +52,10 @@ export interface RabbitMqEventBusOptions<Messages extends object = Record<string
    * subscription said. @defaultValue 200
    */
   readonly deliveryLimit?: number | undefined
-  /** Messages of a partition that one process may have at a time, with `order: 'key'`. Integer in [2, 65_535]. @defaultValue 200 */
+  /**
+   * Messages of a partition that one process may have at a time, in a new group with `order: 'key'`. Integer in [2, 65_535]. A group keeps
+   * what its first subscription said. @defaultValue 200
+   */
   readonly prefetch?: number | undefined
   /** How long to wait for a connection, a confirm or any other answer, in milliseconds, > 0. @defaultValue 30_000 */
   readonly timeoutMs?: number | undefined
@@ -76,59 +79,54 @@ export interface RabbitMqEventBusOptions<Messages extends object = Record<string
  */
 export class RabbitMqEventBus<Messages extends object = Record<string, unknown>> implements EventBus<Messages> {
   readonly #groups = new Map<string, RabbitMqGroup>()
-  readonly #subscriptions = new Set<BusSubscription>()
+  /** Open, or not closed yet. */
+  readonly #subscriptions = new Set<Subscription>()
   readonly #events = new Emitter<RabbitMqEventBusEvents>()
-  readonly #schemas: ReadonlyMap<string, StandardSchema>
+  readonly #outbound: Outbound
+  readonly #publisher: RabbitMqPublisher
   readonly #link: Link
   readonly #prefix: string
-  readonly #wanted: { readonly partitions: number; readonly maxBacklog: number; readonly deliveryLimit: number }
-  readonly #prefetch: number
-  readonly #rejectUnrouted: boolean
-  readonly #clock: Clock
-  readonly #random: Random
-  readonly #publishing = new Set<Promise<unknown>>()
-  /** The publish that was called last and has not been sent; the next one is sent after it. Never rejects. */
-  #unsent: Promise<unknown> | undefined
-  #turn = 0
+  /** What a new group is to be. */
+  readonly #wanted: Pick<GroupRecord, 'partitions' | 'maxBacklog' | 'deliveryLimit' | 'prefetch'>
+  readonly #surroundings: GroupSurroundings
   #closing: Promise<void> | undefined
   #closed = false
 
   /** Connects when it is first used. @throws InvalidOptionError when an option is out of its range. */
   constructor(options: RabbitMqEventBusOptions<Messages>) {
-    const {
-      connect,
-      prefix = 'holdfast.',
-      partitions = 4,
-      maxBacklog = 100_000,
-      deliveryLimit = 200,
-    } = checkObject('options', options)
-    const {
-      prefetch = 200,
-      timeoutMs = 30_000,
-      unrouted = 'accept',
-      schema = {},
-      clock = systemClock,
-      random = systemRandom,
-    } = options
+    checkObject('options', options)
+    const { connect, prefix = 'holdfast.', timeoutMs = 30_000, unrouted = 'accept', schema = {} } = options
+    const { partitions = 4, maxBacklog = 100_000, deliveryLimit = 200, prefetch = 200 } = options
+    const { clock = systemClock, random = systemRandom } = options
     this.#prefix = checkString('prefix', prefix, 0)
     if (Buffer.byteLength(prefix) > 64) invalid('prefix', 'at most 64 bytes', prefix)
     this.#wanted = {
       partitions: checkInteger('partitions', partitions, 1, SLOTS),
       maxBacklog: checkInteger('maxBacklog', maxBacklog, 1),
       deliveryLimit: checkInteger('deliveryLimit', deliveryLimit, 1),
+      prefetch: checkInteger('prefetch', prefetch, 2, 65_535),
     }
-    this.#prefetch = checkInteger('prefetch', prefetch, 2, 65_535)
-    checkNumber('timeoutMs', timeoutMs, 1)
-    this.#rejectUnrouted = checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject'
-    this.#schemas = schemasByType(schema)
-    this.#clock = clock
-    this.#random = checkFunction('random', random)
+    this.#outbound = new Outbound(schema, clock)
     this.#link = new Link({
       connect: checkFunction('connect', connect),
       prepare: (channel) => declareExchange(channel, prefix),
       onChange: (error) => this.#events.emit('disconnected', { error }),
       clock,
-      timeoutMs,
+      timeoutMs: checkNumber('timeoutMs', timeoutMs, 1),
+    })
+    this.#surroundings = {
+      clock,
+      random: checkFunction('random', random),
+      events: this.#events,
+      link: this.#link,
+      prefix,
+    }
+    this.#publisher = new RabbitMqPublisher(this.#link, {
+      prefix,
+      maxBacklog,
+      rejectUnrouted: checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject',
+      onUnrouted: ({ id, type }) => this.#events.emit('unrouted', { id, type }),
+      suspect: (types) => this.#onlyTaker(types),
     })
   }
 
@@ -141,16 +139,11 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
   }
 
   async publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
-    const list = (Array.isArray(messages) ? messages : [messages]) as readonly OutgoingMessage[]
-    const sealed = list.map((message) => sealMessage(completeMessage(message, this.#clock))) // before anything waits: it is the publisher's until now
-    if (this.#closed) throw new ClosedError('the event bus is closed')
-    const published =
-      this.#schemas.size === 0 && !this.#unsent && this.#link.now
-        ? this.#send(sealed, this.#link.now)
-        : this.#queue(sealed)
-    const quiet = published.catch(() => {}).finally(() => this.#publishing.delete(quiet))
-    this.#publishing.add(quiet)
-    return published
+    const list = messages as OutgoingMessage | readonly OutgoingMessage[]
+    return this.#outbound.publish(list, (sealed) => {
+      if (this.#closed) throw new ClosedError('the event bus is closed')
+      return this.#publisher.publish(sealed)
+    })
   }
 
   async subscribe<Type extends keyof Messages & string, Tx = undefined>(
@@ -160,38 +153,34 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
     checkString('group', name)
     checkOneOf('order', order, ['key', 'none'])
     if (this.#closing) throw new ClosedError('the event bus is closed')
-    const surroundings = { clock: this.#clock, random: this.#random }
-    const late: { group?: RabbitMqGroup } = {} // the group is known when the broker has said what it is; options are checked before
+    let group: RabbitMqGroup | undefined // known when the broker has said what it is; options are checked before
     const subscription = new Subscription(
       options as unknown as SubscribeOptions,
       {
         name,
-        settle: (...how) => late.group?.settle(...how),
-        giveBack: (delivery) => late.group?.giveBack(delivery),
-        leave: (leaver) => late.group?.leave(leaver),
+        settle: (...how) => group?.settle(...how),
+        giveBack: (delivery) => group?.giveBack(delivery),
+        leave: (leaver) => group?.leave(leaver),
+        told: async () => {
+          await group?.told(subscription)
+          this.#subscriptions.delete(subscription)
+        },
       },
-      surroundings,
+      this.#surroundings,
     )
     const types = subscription.types ? [...subscription.types].toSorted() : null
-    const known = this.#groups.get(name)
-    known?.check(subscription)
+    this.#groups.get(name)?.check(subscription)
     const record = await enterGroup(this.#link, this.#prefix, { group: name, order, types, ...this.#wanted })
-    if (this.#closing) throw new ClosedError('the event bus is closed')
-    const group = (late.group = this.#group(name, record))
-    const mine: BusSubscription = {
-      group: name,
-      close: () => (closing ??= group.close(subscription).finally(() => this.#subscriptions.delete(mine))),
-      [Symbol.asyncDispose]: () => mine.close(),
-    }
-    let closing: Promise<void> | undefined
-    this.#subscriptions.add(mine)
+    group = this.#group(record)
+    this.#subscriptions.add(subscription)
     try {
-      await inTime(group.join(subscription), this.#link.options)
+      await group.join(subscription)
+      if (this.#closing) throw new ClosedError('the event bus is closed')
+      return subscription
     } catch (error) {
-      void mine.close()
+      void subscription.close()
       throw error
     }
-    return mine
   }
 
   deadLetters(group: string): DeadLetters<Messages> {
@@ -199,7 +188,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
   }
 
   async deleteGroup(name: string): Promise<void> {
-    if (this.#groups.get(name)?.subscriptions.length) invalid('group', 'one without open subscriptions', name)
+    if (this.#groups.get(name)?.isOpen) invalid('group', 'one without open subscriptions', name)
     await removeGroup(this.#link, this.#prefix, name)
     this.#groups.delete(name)
   }
@@ -215,76 +204,25 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
 
   async #close(): Promise<void> {
     await Promise.all([...this.#subscriptions].map((subscription) => subscription.close()))
+    await this.#outbound.handedOver()
     this.#closed = true
-    while (this.#publishing.size > 0) await Promise.all(this.#publishing)
+    await this.#publisher.idle()
     await this.#link.close()
   }
 
   /** The group as its record says it is. */
-  #group(name: string, record: RabbitMqGroup['record']): RabbitMqGroup {
-    const known = this.#groups.get(name)
-    if (known && JSON.stringify(known.record) === JSON.stringify(record)) return known
-    if (known && known.subscriptions.length > 0) return known // its check refuses
-    const surroundings = {
-      clock: this.#clock,
-      random: this.#random,
-      events: this.#events,
-      link: this.#link,
-      prefix: this.#prefix,
-      prefetch: this.#prefetch,
-    }
-    const group = new RabbitMqGroup(record, surroundings)
-    this.#groups.set(name, group)
+  #group(record: GroupRecord): RabbitMqGroup {
+    const known = this.#groups.get(record.group)
+    if (known && (known.isOpen || JSON.stringify(known.record) === JSON.stringify(record))) return known
+    const group = new RabbitMqGroup(record, this.#surroundings)
+    this.#groups.set(record.group, group)
     return group
   }
 
-  /** Sends when those before have been sent, the validators have answered and there is a connection. */
-  #queue(sealed: readonly StoredMessage[]): Promise<void> {
-    const checked = Promise.all(sealed.map((message) => this.#check(message)))
-    const before = this.#unsent ?? Promise.resolve()
-    let confirmed: Promise<void> | undefined
-    const sent = before.then(async () => {
-      const messages = await checked
-      confirmed = this.#send(messages, await this.#link.session())
-    })
-    const quiet = Promise.allSettled([sent, checked]).then(() => {
-      if (this.#unsent === quiet) this.#unsent = undefined
-    })
-    this.#unsent = quiet
-    return sent.then(() => confirmed)
-  }
-
-  /** The message as its validator gives it back. */
-  async #check(message: StoredMessage): Promise<StoredMessage> {
-    const schema = this.#schemas.get(message.type)
-    if (!schema) return message
-    const opened = openMessage(message)
-    return sealMessage({ ...opened, data: await validate(schema, opened.data, `message '${message.type}'`) })
-  }
-
-  async #send(messages: readonly StoredMessage[], session: Session): Promise<void> {
-    const exchange = messagesExchange(this.#prefix)
-    const sent = messages.map((message) =>
-      session.publish(exchange, routeOf(message.type, slotOf(message.key, this.#turn++)), toBody(message)),
-    )
-    const receipts = await Promise.allSettled(sent)
-    for (const receipt of receipts) if (receipt.status === 'rejected') throw receipt.reason
-    let refused = false
-    for (const [i, receipt] of receipts.entries()) {
-      const { id, type } = messages[i] as StoredMessage
-      if (receipt.status !== 'fulfilled' || receipt.value === 'stored') continue
-      if (receipt.value === 'refused') refused = true
-      else if (this.#rejectUnrouted) throw new UnroutedError(type)
-      else this.#events.emit('unrouted', { id, type })
-    }
-    if (refused) throw new BacklogFullError(this.#suspect(messages), this.#wanted.maxBacklog)
-  }
-
-  /** The broker does not say whose queue is full. It is clear when this process knows one group of these types only. */
-  #suspect(messages: readonly StoredMessage[]): string {
+  #onlyTaker(types: readonly string[]): string | undefined {
     const takers = [...this.#groups.values()].filter(
-      ({ record: { types } }) => !types || messages.some(({ type }) => types.includes(type)),
+      ({ record }) => !record.types || types.some((type) => record.types?.includes(type)),
     )
-    return takers.length === 1 && takers[0] ? takers[0].name : 'that the broker does not name'
+    return takers.length === 1 ? takers[0]?.name : undefined
   }
 }
