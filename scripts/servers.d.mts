@@ -6,9 +6,10 @@ export interface Server {
 }
 export function freePort(): Promise<number>
 export class Servers {
+  readonly stopped: boolean
   redis(more?: Record<string, string | number>): Promise<Server>
   redisCluster(nodes?: number): Promise<Server[]>
   postgres(more?: Record<string, string | number>): Promise<Server>
-  rabbitmq(at?: { readonly port: number; readonly folder: string }): Promise<Server & { readonly folder: string }>
+  rabbitmq(at?: { readonly port: number; readonly folder?: string }): Promise<Server & { readonly folder: string }>
   stop(): Promise<void>
 }

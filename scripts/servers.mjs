@@ -24,6 +24,8 @@ export function freePort() {
 export class Servers {
   #folder = mkdtempSync(join(tmpdir(), 'holdfast-'))
   #running = new Set()
+  /** Whether it is told to {@link stop}: what was about to start then fails. */
+  stopped = false
 
   constructor() {
     chmodSync(this.#folder, 0o755) // PostgreSQL runs as another user when we are root
@@ -110,8 +112,8 @@ export class Servers {
   }
 
   /**
-   * A RabbitMQ with one node and no plug-ins. @param at the `port` and `folder` of one that was ended, to start it again with all that it
-   * kept @returns its process id, address and folder
+   * A RabbitMQ with one node and no plug-ins. @param at its `port`; and the `folder` of one that was ended, to start it again with all that
+   * it kept @returns its process id, address and folder
    */
   async rabbitmq(at = {}) {
     const program = rabbitmqServer() ?? missing('rabbitmq-server', 'RABBITMQ_URL')
@@ -146,12 +148,19 @@ export class Servers {
     const daemon = onPath('epmd') ?? missing('epmd', 'RABBITMQ_URL')
     const where = ['-port', `${daemonPort}`, '-address', '127.0.0.1', '-d']
     await this.#start(daemon, where, { ready: /epmd running/, user, env })
-    const child = await this.#start(program, [], { ready: /startup complete|completed with/, user, env, cwd: folder })
+    const child = await this.#start(program, [], {
+      ready: /startup complete|completed with/,
+      user,
+      env,
+      cwd: folder,
+      stopSignal: 'SIGKILL', // its own way takes seconds
+    })
     return { pid: child.pid, port, folder, url: `amqp://guest:guest@127.0.0.1:${port}` }
   }
 
   /** Ends every server and removes what they wrote. */
   async stop() {
+    this.stopped = true
     await Promise.all(
       [...this.#running].map(
         (child) =>

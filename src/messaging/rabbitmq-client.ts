@@ -45,12 +45,6 @@ export interface AmqpChannel {
   close(): Promise<void>
   /** Declares an exchange. */
   assertExchange(name: string, type: string, options?: object): Promise<unknown>
-  /** Removes an exchange; harmless when there is none. */
-  deleteExchange(name: string): Promise<unknown>
-  /** Binds an exchange to another. */
-  bindExchange(destination: string, source: string, pattern: string): Promise<unknown>
-  /** Ends a binding. */
-  unbindExchange(destination: string, source: string, pattern: string): Promise<unknown>
   /** Declares a queue. */
   assertQueue(name: string, options?: object): Promise<unknown>
   /** Where a queue stands; ends the channel when there is none. */
@@ -58,7 +52,9 @@ export interface AmqpChannel {
   /** Removes a queue; harmless when there is none. */
   deleteQueue(name: string): Promise<unknown>
   /** Binds a queue to an exchange. */
-  bindQueue(queue: string, exchange: string, pattern: string): Promise<unknown>
+  bindQueue(queue: string, exchange: string, routingKey: string): Promise<unknown>
+  /** Ends a binding. */
+  unbindQueue(queue: string, exchange: string, routingKey: string): Promise<unknown>
   /** For consumers that begin from now on. */
   prefetch(count: number): Promise<unknown>
   /** Begins to take messages; `null` when the broker has ended that. */

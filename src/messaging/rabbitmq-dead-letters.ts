@@ -4,7 +4,7 @@ import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
 import type { Link } from './rabbitmq-link.js'
 import { orMissing } from './rabbitmq-topology.js'
-import { fromBody, groupNames, routeOf, slotOf, toBody } from './rabbitmq-wire.js'
+import { fromBody, groupNames, toBody, type Past } from './rabbitmq-wire.js'
 import { openMessage } from './stored-message.js'
 
 /** What a channel may hold without answering: the most that AMQP can say. */
@@ -58,11 +58,11 @@ export function rabbitMqDeadLetters(link: Link, prefix: string, group: string): 
       return list as never
     },
     requeue: (id) =>
-      remove(id, async ({ content }) => {
-        const { message } = fromBody(content)
-        const { key, type } = message
+      remove(id, async (letter) => {
+        const { message, past } = fromBody(letter.content)
+        const queue = past.death?.queue ?? deathOf(letter)?.queue ?? names.queue(0)
         const session = await link.session()
-        const receipt = await session.publish(names.exchange, routeOf(type, slotOf(key, 0)), toBody(message))
+        const [receipt] = await session.publish([{ exchange: '', routingKey: queue, body: toBody(message) }])
         if (receipt !== 'stored') throw new StoreError(`RabbitMQ: group ${show(group)} can take no more messages now`)
       }),
     drop: (id) => remove(id, async () => {}),
@@ -83,33 +83,32 @@ async function receive(channel: AmqpChannel, queue: string, count: number): Prom
   return letters
 }
 
-function toDeadLetter({ content, properties: { headers = {} } }: AmqpMessage): DeadLetter {
-  const { message, past } = fromBody(content)
-  const { death, attempts } = past
-  if (!death) {
-    // The broker gave it up: it was handed out as often as it may, and nobody ever answered.
-    const lastError = { name: 'Error', message: `delivered again and again without an answer` }
-    const time = (headers['x-death'] as { time?: { value?: number } }[] | undefined)?.[0]?.time?.value ?? 0
-    const diedAt = new Date(time * 1_000)
-    return {
-      id: message.id,
-      message: openMessage(message),
-      reason: 'attempts',
-      attempts: attempts + 1,
-      firstError: past.firstError ?? lastError,
-      lastError,
-      diedAt,
-    }
-  }
-  const { reason, lastError, diedAt } = death
-  const firstError = past.firstError ?? lastError
+/** What the broker has written on a letter that it gave up itself. */
+const deathOf = ({ properties: { headers } }: AmqpMessage): BrokersDeath | undefined =>
+  (headers?.['x-death'] as BrokersDeath[] | undefined)?.[0]
+
+interface BrokersDeath {
+  readonly queue?: string
+  /** Seconds. */
+  readonly time?: { readonly value?: number }
+}
+
+function toDeadLetter(letter: AmqpMessage): DeadLetter {
+  const { message, past } = fromBody(letter.content)
+  const { attempts, firstError, death = undoneBy(letter) } = past
   return {
     id: message.id,
     message: openMessage(message),
-    reason,
-    attempts,
-    firstError,
-    lastError,
-    diedAt: new Date(diedAt),
+    reason: death.reason,
+    attempts: past.death ? attempts : attempts + 1,
+    firstError: firstError ?? death.lastError,
+    lastError: death.lastError,
+    diedAt: new Date(death.diedAt),
   }
+}
+
+/** It was handed out as often as it may be, and nobody ever answered. */
+function undoneBy(letter: AmqpMessage): NonNullable<Past['death']> {
+  const lastError = { name: 'Error', message: 'delivered again and again without an answer' }
+  return { reason: 'attempts', lastError, diedAt: (deathOf(letter)?.time?.value ?? 0) * 1_000 }
 }

@@ -12,8 +12,8 @@ import { codeOf, inTime, type Link } from './rabbitmq-link.js'
 import { OrderedFlow } from './rabbitmq-ordered.js'
 import { PlainFlow } from './rabbitmq-plain.js'
 import { Tap } from './rabbitmq-tap.js'
-import { declareGroup, type GroupRecord } from './rabbitmq-topology.js'
-import { fromBody, groupNames, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
+import { declareGroup, queueOf, type GroupRecord } from './rabbitmq-topology.js'
+import { fromBody, groupNames, slotOf, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
 import { sameTypes, type Outcome, type Subscription } from './subscription.js'
 import { tellDeath, tellOutcome } from './telling.js'
 
@@ -151,9 +151,10 @@ export class RabbitMqGroup {
   }
 
   /** Puts a message into a queue. @returns whether it is there; if not, it may be */
-  async put(queue: string, body: Buffer, options: object = {}): Promise<boolean> {
+  async put(queue: string, body: Buffer, properties?: object): Promise<boolean> {
     try {
-      return (await this.surroundings.link.now?.publish('', queue, body, options)) === 'stored'
+      const parcel = { exchange: '', routingKey: queue, body, properties }
+      return (await this.surroundings.link.now?.publish([parcel]))?.[0] === 'stored'
     } catch {
       return false
     }
@@ -162,7 +163,8 @@ export class RabbitMqGroup {
   /** Puts a delivery among the dead letters. @returns whether it is there. */
   async bury(delivery: Delivery, reason: DeadLetter['reason'], error: unknown): Promise<boolean> {
     const { events, clock } = this.surroundings
-    const death = { reason, lastError: failureOf(error), diedAt: clock.epochMs() }
+    const queue = queueOf(this.record, this.names, slotOf(delivery.message.key, 0))
+    const death = { reason, lastError: failureOf(error), diedAt: clock.epochMs(), queue }
     if (!(await this.put(this.names.dead, this.body(delivery, { death })))) return false
     tellDeath(events, this.name, delivery, { reason, error })
     return true

@@ -35,8 +35,8 @@ export class Lane {
   #cancel: (() => void) | undefined
   /** The first was offered to the handlers, sleeps, or is in one. */
   offered = false
-  /** When it wakes, if it sleeps. */
-  wakesAt = 0
+  /** How long its first has slept so far, or will have. */
+  sleptMs = 0
 
   /** @param place where to begin to count: later than lanes of this key did before, in any process. */
   constructor(
@@ -74,13 +74,13 @@ export class Lane {
 
   shift(): void {
     this.#entries.shift()
+    this.sleptMs = 0
   }
 
-  /** @param wakesAt by the clock's monotonic time */
-  sleep(wakesAt: number, cancel: () => void): void {
+  sleep(ms: number, cancel: () => void): void {
     this.#cancel?.()
     this.#cancel = cancel
-    this.wakesAt = wakesAt
+    this.sleptMs += ms
     this.partition.sleeping.add(this)
   }
 

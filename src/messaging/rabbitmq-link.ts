@@ -1,6 +1,5 @@
 import type { Clock } from '../kernel/clock.js'
 import { ClosedError, messageOf, StoreError } from '../kernel/errors.js'
-import { reportError } from '../kernel/report.js'
 import type { AmqpChannel, AmqpConfirmChannel, AmqpConnection, AmqpMessage } from './rabbitmq-client.js'
 
 /** What became of a message that the broker has answered for. `'refused'`: a queue was full or gone; others may have it. */
@@ -31,11 +30,30 @@ export function inTime<T>(
   })
 }
 
+/** A message on its way. */
+export interface Parcel {
+  readonly exchange: string
+  readonly routingKey: string
+  readonly body: Buffer
+  /** AMQP properties of its own. */
+  readonly properties?: object | undefined
+}
+
+/** Messages that were sent by one call and have not all been answered for. */
+interface Batch {
+  /** By the monotonic clock. */
+  readonly lateAt: number
+  fail(error: StoreError): void
+}
+
 /** One connection, from its beginning to its end. */
 export class Session {
-  /** Messages that the broker has not answered for, by number. */
-  readonly #pending = new Map<string, { returned: boolean; settle: (receipt: Receipt | StoreError) => void }>()
+  /** The oldest first. */
+  readonly #batches = new Set<Batch>()
+  /** Numbers of messages that came back, as no queue takes them. */
+  readonly #returned = new Set<string>()
   #last = 0
+  #cancelWatch: (() => void) | undefined
   alive = true
 
   constructor(
@@ -44,62 +62,68 @@ export class Session {
     private readonly options: LinkOptions,
   ) {
     // A return comes before the confirm of the same message: that alone would call it stored.
-    channel.on('return', ({ properties }: AmqpMessage) => {
-      const pending = this.#pending.get(String(properties.correlationId))
-      if (pending) pending.returned = true
-    })
+    channel.on('return', ({ properties }: AmqpMessage) => this.#returned.add(String(properties.correlationId)))
   }
 
-  /** Sends one message. Sent at once: calls keep their order. @throws StoreError when the broker does not answer. */
-  publish(exchange: string, routingKey: string, body: Buffer, options: object = {}): Promise<Receipt> {
-    const number = `${++this.#last}`
+  /**
+   * Sends messages, at once: calls keep their order. @returns what the broker says of each
+   * @throws StoreError when it does not answer for all of them: any may be stored.
+   */
+  publish(parcels: readonly Parcel[]): Promise<readonly Receipt[]> {
     return new Promise((resolve, reject) => {
-      const settle = (answer: Receipt | StoreError): void => {
-        cancel()
-        if (!this.#pending.delete(number)) return
-        if (typeof answer === 'string') resolve(answer)
-        else reject(answer)
+      const receipts: Receipt[] = []
+      let left = parcels.length
+      if (left === 0) return resolve(receipts)
+      if (!this.alive) return reject(lost(undefined))
+      const batch: Batch = {
+        lateAt: this.options.clock.now() + this.options.timeoutMs,
+        fail: (error) => {
+          if (this.#batches.delete(batch)) reject(error)
+        },
       }
-      const cancel = this.options.clock.setTimer(
-        () => settle(new StoreError(`RabbitMQ: no confirm in ${this.options.timeoutMs} ms`)),
-        this.options.timeoutMs,
-        { keepAlive: true },
-      )
-      const pending = { returned: false, settle }
-      this.#pending.set(number, pending)
-      if (!this.alive) return settle(lost(undefined))
+      this.#batches.add(batch)
+      this.#watch(batch)
+      const answered = (i: number, receipt: Receipt): void => {
+        receipts[i] = receipt
+        if (--left === 0 && this.#batches.delete(batch)) resolve(receipts)
+      }
       try {
-        this.channel.publish(
-          exchange,
-          routingKey,
-          body,
-          { persistent: true, mandatory: true, correlationId: number, ...options },
-          (error) => {
-            if (!error) return settle(pending.returned ? 'unrouted' : 'stored')
-            // A channel that ends fails its messages just before it says so; what it says then is why.
-            queueMicrotask(() => settle('refused'))
-          },
-        )
+        for (const [i, parcel] of parcels.entries()) this.#send(parcel, (receipt) => answered(i, receipt))
       } catch (error) {
-        settle(lost(error))
+        batch.fail(lost(error))
       }
     })
   }
 
   /** The connection is of no use any more. */
-  end(error: unknown): void {
+  end(why: unknown): void {
     if (!this.alive) return
     this.alive = false
-    for (const { settle } of [...this.#pending.values()]) settle(lost(error))
-    void this.#close()
+    this.#cancelWatch?.()
+    for (const batch of this.#batches) batch.fail(lost(why))
+    this.connection.close().catch(() => {}) // it has ended already, most often
   }
 
-  async #close(): Promise<void> {
-    try {
-      await this.connection.close()
-    } catch {
-      // It has ended already, most often.
-    }
+  #send({ exchange, routingKey, body, properties }: Parcel, answered: (receipt: Receipt) => void): void {
+    const correlationId = `${++this.#last}`
+    const options = { persistent: true, mandatory: true, correlationId, ...properties }
+    this.channel.publish(exchange, routingKey, body, options, (error) => {
+      // A channel that ends fails its messages just before it says so; what it says then is why.
+      if (error) queueMicrotask(() => answered('refused'))
+      else answered(this.#returned.delete(correlationId) ? 'unrouted' : 'stored')
+    })
+  }
+
+  /** One timer for all. */
+  #watch(oldest: Batch): void {
+    const { clock, timeoutMs } = this.options
+    this.#cancelWatch ??= clock.setTimer(() => {
+      this.#cancelWatch = undefined
+      for (const batch of this.#batches) {
+        if (batch.lateAt > clock.now()) return this.#watch(batch)
+        batch.fail(new StoreError(`RabbitMQ: no confirm in ${timeoutMs} ms`))
+      }
+    }, oldest.lateAt - clock.now())
   }
 }
 
@@ -199,7 +223,7 @@ export class Link {
     try {
       return await work()
     } finally {
-      await this.use((channel) => channel.deleteQueue(name)).catch(reportError)
+      await this.use((channel) => channel.deleteQueue(name)).catch(() => {}) // it has ended with its connection
     }
   }
 

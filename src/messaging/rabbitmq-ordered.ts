@@ -123,18 +123,11 @@ export class OrderedFlow implements Flow {
   }
 
   #wait(lane: Lane, ms: number): void {
-    const { clock } = this.group.surroundings
-    lane.sleep(
-      clock.now() + ms,
-      clock.setTimer(
-        () => {
-          lane.wake()
-          this.#go(lane)
-        },
-        ms,
-        { keepAlive: true },
-      ),
-    )
+    const wake = (): void => {
+      lane.wake()
+      this.#go(lane)
+    }
+    lane.sleep(ms, this.group.surroundings.clock.setTimer(wake, ms, { keepAlive: true }))
     lane.partition.relieve()
   }
 

@@ -12,7 +12,7 @@ const MOST_ASIDE = 65_535
 /** How long to wait before looking again whether the one before has left. */
 const LEAVING_MS = 20
 
-/** What waits for less is not moved out of the way. */
+/** What waits for a message that sleeps no longer than this, all its waits together, is not moved out of the way: that takes time too. */
 const WORTH_MOVING_MS = 200
 
 /** Marks of messages that are for this library alone, in the property `type`. */
@@ -115,12 +115,11 @@ export class Partition {
     this.drop(old)
   }
 
-  /** Lets others have the places of those that wait for a sleeper, but for one that sleeps no longer than it takes to move them. */
+  /** Lets others have the places of those that wait for a sleeper. */
   relieve(): void {
     if (this.#unanswered * 2 < this.group.record.prefetch) return
-    const now = this.group.surroundings.clock.now()
     for (const lane of this.sleeping) {
-      if (lane.wakesAt - now < WORTH_MOVING_MS) continue
+      if (lane.sleptMs < WORTH_MOVING_MS) continue
       for (const entry of lane.entries) {
         if (this.#asideCount >= MOST_ASIDE / 2) return
         if (entry !== lane.first && entry.copy.inMain && !entry.moving) this.group.track(this.setAside(entry, 0))

@@ -1,7 +1,7 @@
 import { BacklogFullError, UnroutedError } from './errors.js'
 import type { Link, Receipt, Session } from './rabbitmq-link.js'
 import { messagesExchange } from './rabbitmq-topology.js'
-import { routeOf, slotOf, toBody } from './rabbitmq-wire.js'
+import { routeOf, slotOf, toBody, TO_ALL } from './rabbitmq-wire.js'
 import type { StoredMessage } from './stored-message.js'
 
 /** What a publisher needs of the bus. */
@@ -61,12 +61,14 @@ export class RabbitMqPublisher {
     return (await sent).receipts
   }
 
-  async #send(messages: readonly StoredMessage[], session: Session): Promise<readonly Receipt[]> {
-    const sent = messages.map((message) =>
-      session.publish(this.#exchange, routeOf(message.type, slotOf(message.key, this.#turn++)), toBody(message)),
+  #send(messages: readonly StoredMessage[], session: Session): Promise<readonly Receipt[]> {
+    return session.publish(
+      messages.map((message) => {
+        const slot = slotOf(message.key, this.#turn++)
+        const routingKey = routeOf(message.type, slot)
+        return { exchange: this.#exchange, routingKey, body: toBody(message), properties: TO_ALL[slot] }
+      }),
     )
-    await Promise.allSettled(sent) // also when one has failed: then none is under way any more
-    return Promise.all(sent)
   }
 
   #judge(messages: readonly StoredMessage[], receipts: readonly Receipt[]): void {

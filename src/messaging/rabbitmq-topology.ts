@@ -2,7 +2,7 @@ import { invalid, show } from '../kernel/check.js'
 import { InvalidOptionError } from '../kernel/errors.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
 import { codeOf, type Link } from './rabbitmq-link.js'
-import { allDelays, groupNames, SLOTS, word, type GroupNames } from './rabbitmq-wire.js'
+import { allDelays, groupNames, routeOf, SLOTS, type GroupNames } from './rabbitmq-wire.js'
 
 /** What a group is, as its record on the broker says: the same for all processes, and but for `types` for good. */
 export interface GroupRecord {
@@ -30,7 +30,7 @@ export const messagesExchange = (prefix: string): string => `${prefix}messages`
 
 /** Declares what publishers need. */
 export const declareExchange = (channel: AmqpChannel, prefix: string): Promise<unknown> =>
-  channel.assertExchange(messagesExchange(prefix), 'topic', { durable: true })
+  channel.assertExchange(messagesExchange(prefix), 'direct', { durable: true })
 
 /** How many main queues a group has. */
 export const partitionsOf = ({ order, partitions }: GroupRecord): number => (order === 'key' ? partitions : 1)
@@ -49,22 +49,27 @@ export async function declareGroup(channel: AmqpChannel, prefix: string, record:
     'x-dead-letter-strategy': 'at-least-once',
     ...(order === 'key' ? { 'x-single-active-consumer': true } : {}),
   })
-  const steps = [channel.assertQueue(names.dead, quorum()), channel.assertExchange(names.exchange, 'topic', durable)]
+  const steps = [channel.assertQueue(names.dead, quorum())]
   for (let i = 0; i < partitions; i++) {
     steps.push(channel.assertQueue(names.queue(i), main))
     if (order === 'key') steps.push(channel.assertQueue(names.aside(i), quorum()))
   }
-  if (order === 'none') steps.push(channel.bindQueue(names.queue(0), names.exchange, '#'))
-  else
-    for (let slot = 0; slot < SLOTS; slot++)
-      steps.push(channel.bindQueue(names.queue(slot % partitions), names.exchange, `*.${slot}`))
   await Promise.all(steps)
   // Last: from now on messages come, and everything they need is there.
-  await Promise.all(patterns(types).map((it) => channel.bindExchange(names.exchange, messagesExchange(prefix), it)))
+  const exchange = messagesExchange(prefix)
+  const bound = routesOf(types).map(([slot, route]) => channel.bindQueue(queueOf(record, names, slot), exchange, route))
+  await Promise.all(bound)
 }
 
-const durable = { durable: true }
-const patterns = (types: readonly string[] | null): string[] => types?.map((type) => `${word(type)}.*`) ?? ['#']
+/** What a group that takes these types is bound by, and the slot of each. */
+const routesOf = (types: readonly string[] | null): (readonly [slot: number, route: string])[] =>
+  Array.from({ length: SLOTS }, (_, slot) =>
+    (types ?? [undefined]).map((type) => [slot, routeOf(type, slot)] as const),
+  ).flat()
+
+/** The main queue of a slot. */
+export const queueOf = (record: GroupRecord, names: GroupNames, slot: number): string =>
+  names.queue(slot % partitionsOf(record))
 
 /** Declares the queue in which a message waits `ms` before it is back in the group's only queue. */
 export const declareDelay = (channel: AmqpChannel, names: GroupNames, ms: number): Promise<unknown> =>
@@ -103,9 +108,12 @@ export function enterGroup(link: Link, prefix: string, wanted: GroupRecord): Pro
       if (!last || !same) await declareGroup(channel, prefix, record) // a record says that all is there
       // Written anew each time: what this channel has taken comes back some time after its end, and who looks before must find one.
       const session = await link.session()
-      await session.publish('', names.record, Buffer.from(JSON.stringify(record)))
-      const old = records.flatMap(([{ types }]) => patterns(types)).filter((it) => !patterns(record.types).includes(it))
-      await Promise.all(old.map((it) => channel.unbindExchange(names.exchange, messagesExchange(prefix), it)))
+      const body = Buffer.from(JSON.stringify(record))
+      await session.publish([{ exchange: '', routingKey: names.record, body }])
+      const kept = new Set(routesOf(record.types).map(([, route]) => route))
+      const old = records.flatMap(([{ types }]) => routesOf(types)).filter(([, route]) => !kept.has(route))
+      const exchange = messagesExchange(prefix)
+      await Promise.all(old.map(([slot, it]) => channel.unbindQueue(queueOf(record, names, slot), exchange, it)))
       for (const [, message] of records) channel.ack(message)
       return record
     }),
@@ -118,7 +126,6 @@ export function removeGroup(link: Link, prefix: string, group: string): Promise<
   return link.exclusively(names.lock, async () => {
     if (await isConsumed(link, names)) invalid('group', 'one without open subscriptions', group)
     await link.use(async (channel) => {
-      await channel.deleteExchange(names.exchange)
       const partitions = Array.from({ length: SLOTS }, (_, i) => [names.queue(i), names.aside(i)])
       const delays = Array.from(allDelays(), names.delay)
       const queues = [...delays, ...partitions.flat(), names.dead, names.record] // the record last: it says that there may be more

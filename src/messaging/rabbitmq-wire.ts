@@ -17,8 +17,8 @@ export interface Past {
   readonly dueAt?: number | undefined
   /** Its place among the messages of its key that were set aside. */
   readonly place?: number | undefined
-  /** Of a dead letter. */
-  readonly death?: Pick<DeadLetter, 'reason' | 'lastError'> & { readonly diedAt: number }
+  /** Of a dead letter, with the queue that it was in. */
+  readonly death?: Pick<DeadLetter, 'reason' | 'lastError'> & { readonly diedAt: number; readonly queue?: string }
 }
 
 type Head = readonly [id: string, type: string, key: string | null, occurredAt: number, past?: Past]
@@ -57,17 +57,23 @@ const digest = (text: string): string => createHash('sha256').update(text).diges
 /** Any string as one word of a routing key or of a queue's name: itself when it is plain and short. */
 export const word = (text: string): string => (/^[\w-]{1,64}$/.test(text) ? text : `~${digest(text)}`)
 
-/** The slot of a key; one that goes round for messages without. */
+/** The slot of a key, by FNV-1a over its UTF-16 units; one that goes round for messages without. */
 export function slotOf(key: string | undefined, turn: number): number {
-  return key === undefined ? turn % SLOTS : createHash('sha1').update(key).digest().readUInt32BE() % SLOTS
+  if (key === undefined) return turn % SLOTS
+  let hash = 0x811c9dc5
+  for (let i = 0; i < key.length; i++) hash = Math.imul(hash ^ key.charCodeAt(i), 0x01000193)
+  return (hash ^ (hash >>> 15)) & (SLOTS - 1) // the lowest bits alone know little of the others
 }
 
-/** By what the exchange of all messages tells them apart. */
-export const routeOf = (type: string, slot: number): string => `${word(type)}.${slot}`
+/** By what the exchange of all messages tells them apart; of `undefined`: a message of any type. */
+export const routeOf = (type: string | undefined, slot: number): string =>
+  `${type === undefined ? '*' : word(type)}.${slot}`
+
+/** A second routing key, for those who take all types: by slot, the properties that say so. */
+export const TO_ALL = Array.from({ length: SLOTS }, (_, slot) => ({ BCC: routeOf(undefined, slot) }))
 
 /** The names of what one group has on the broker. */
 export interface GroupNames {
-  readonly exchange: string
   readonly record: string
   readonly lock: string
   readonly dead: string
@@ -80,7 +86,6 @@ export interface GroupNames {
 export function groupNames(prefix: string, group: string): GroupNames {
   const own = `${prefix}group.${word(group)}`
   return {
-    exchange: own,
     record: `${own}.record`,
     lock: `${own}.lock`,
     dead: `${own}.dead`,

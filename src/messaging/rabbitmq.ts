@@ -138,7 +138,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
     return this.#events.on(name, listener)
   }
 
-  async publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
+  publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
     const list = messages as OutgoingMessage | readonly OutgoingMessage[]
     return this.#outbound.publish(list, (sealed) => {
       if (this.#closed) throw new ClosedError('the event bus is closed')

@@ -2,13 +2,14 @@ import { fork, type ChildProcess } from 'node:child_process'
 import { Pool } from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
+import { PostgresInbox } from '../../src/messaging/postgres.js'
+import { range } from '../conformance/event-bus/bench.js'
 import { bundle } from '../support/bundle.js'
-import { Proxy } from '../support/proxy.js'
-import { openBus, ownPrefix, removeGroups, until } from './broker.js'
+import { brokerUrl, layLine, openBus, ownBus, ownPrefix, removeGroups, until } from './broker.js'
 import type { Job } from './rabbitmq-worker.js'
 
 /** Set it to 100000 for the long version. */
-const MESSAGES = Number(process.env['HOLDFAST_RABBITMQ_MESSAGES'] ?? 2_000)
+const MESSAGES = Number(process.env['HOLDFAST_RABBITMQ_MESSAGES'] ?? 1_000)
 const KEYS = 50
 const WORKERS = 4
 const KILL_MS = 300
@@ -18,20 +19,10 @@ const LONGEST_MS = 120_000 + MESSAGES * 60
 
 const script = await bundle('test/messaging/rabbitmq-worker.ts')
 
-/** A line to the broker of its own, so that one can be cut. */
-async function layLine(): Promise<{ line: Proxy; url: string }> {
-  const url = new URL(inject('rabbitmqUrl'))
-  const line = await Proxy.to(Number(url.port))
-  url.port = `${line.port}`
-  onTestFinished(() => line.close())
-  return { line, url: url.href }
-}
-
 async function setUp(schema: string): Promise<Pool> {
   const pool = new Pool({ connectionString: inject('postgresUrl'), max: 2 })
-  await pool.query(`create schema ${schema};
-    create table ${schema}.handled (grp text, id text, primary key (grp, id));
-    create table ${schema}.effects (at bigserial primary key, key text not null, n int not null)`)
+  await new PostgresInbox(pool, { schema }).migrate()
+  await pool.query(`create table ${schema}.effects (at bigserial primary key, key text not null, n int not null)`)
   onTestFinished(async () => {
     await pool.query(`drop schema ${schema} cascade`)
     await pool.end()
@@ -51,13 +42,14 @@ class Consumers {
     private readonly urls: readonly string[],
   ) {}
 
-  start(): void {
+  start(): ChildProcess {
     const rabbitmqUrl = this.urls[this.#started++ % this.urls.length] as string
-    const child = fork(script, { stdio: ['ignore', 'ignore', 'ignore', 'ipc'] })
+    const child = fork(script, { stdio: ['ignore', 'ignore', 'inherit', 'ipc'] })
     this.all.add(child)
     child.once('message', () => this.ready.push(child))
     child.once('exit', () => this.all.delete(child))
     child.send({ ...this.job, rabbitmqUrl })
+    return child
   }
 
   /** Kills the one that has worked longest, if there is another; a new one takes its place. */
@@ -167,3 +159,28 @@ test(
   },
   LONGEST_MS + 180_000,
 )
+
+test('a consumer that is stopped beyond its heartbeats is replaced, and what it does when it wakes up no longer counts', async () => {
+  const prefix = ownPrefix()
+  const schema = `stopped_${process.pid}`
+  const pool = await setUp(schema)
+  const consumers = new Consumers({ postgresUrl: inject('postgresUrl'), prefix, schema }, [`${brokerUrl}?heartbeat=1`])
+  onTestFinished(() => consumers.end())
+  const bus = ownBus({ prefix, partitions: 4 })
+  const first = consumers.start()
+  await until(() => consumers.ready.length === 1, 'the first consumer', 60_000)
+  consumers.start()
+  await until(() => consumers.ready.length === 2, 'the second consumer', 60_000)
+  const messages = (from: number) =>
+    range(10).flatMap((k) => range(20).map((n) => ({ type: 'A', key: `key-${k}`, data: from + n })))
+  const effects = async () =>
+    (await pool.query<{ key: string; n: number }>(`select key, n from ${schema}.effects order by at`)).rows
+  first.kill('SIGSTOP') // the messages of all partitions go to it, and it has them when it wakes up
+  await bus.publish(messages(0))
+  await until(async () => (await effects()).length >= 200, 'what the stopped one has', 30_000)
+  first.kill('SIGCONT')
+  await bus.publish(messages(20))
+  await until(async () => (await effects()).length >= 400, 'the rest', 30_000)
+  for (const k of range(10))
+    expect((await effects()).filter(({ key }) => key === `key-${k}`).map(({ n }) => n)).toEqual(range(40))
+}, 120_000)

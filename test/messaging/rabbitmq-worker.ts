@@ -1,10 +1,10 @@
 import amqp from 'amqplib'
-import { Pool, type PoolClient } from 'pg'
+import { Pool } from 'pg'
 import { systemClock } from '../../src/kernel/clock.js'
-import type { Inbox } from '../../src/messaging/index.js'
+import { PostgresInbox } from '../../src/messaging/postgres.js'
 import { RabbitMqEventBus } from '../../src/messaging/rabbitmq.js'
 
-// One of several consumers of one group, that may be killed at any moment: writes one row per message, in the inbox's transaction.
+// One of several consumers of one group, that may be stopped or killed at any moment: writes one row per message, in the inbox's transaction.
 
 /** What a worker is told, first of all. */
 export interface Job {
@@ -14,40 +14,15 @@ export interface Job {
   readonly schema: string
 }
 
-/** Who was first writes; who comes while he writes waits for him. */
-function inbox(pool: Pool, schema: string): Inbox<PoolClient> {
-  return {
-    async once(group, id, work) {
-      const client = await pool.connect()
-      client.on('error', () => {})
-      try {
-        await client.query('begin')
-        const first = await client.query(
-          `insert into ${schema}.handled (grp, id) values ($1, $2) on conflict do nothing returning id`,
-          [group, id],
-        )
-        if (first.rowCount === 1) await work(client)
-        await client.query('commit')
-        return first.rowCount === 1
-      } catch (error) {
-        await client.query('rollback').catch(() => {})
-        throw error
-      } finally {
-        client.removeAllListeners('error')
-        client.release()
-      }
-    },
-  }
-}
-
 async function run({ rabbitmqUrl, postgresUrl, prefix, schema }: Job): Promise<void> {
   const pool = new Pool({ connectionString: postgresUrl, max: 8 })
   pool.on('error', () => {})
+  const inbox = new PostgresInbox(pool, { schema })
   const bus = new RabbitMqEventBus({
     connect: () => amqp.connect(rabbitmqUrl),
     prefix,
     partitions: 4,
-    deliveryLimit: 10_000,
+    deliveryLimit: 1_000_000,
   })
   for (;;) {
     try {
@@ -55,7 +30,7 @@ async function run({ rabbitmqUrl, postgresUrl, prefix, schema }: Job): Promise<v
         group: 'chaos',
         types: ['A'],
         concurrency: 8,
-        inbox: inbox(pool, schema),
+        inbox,
         retry: { attempts: 4, backoff: () => 30 },
         handle: async ({ id, key, data }, { tx, attempt }) => {
           const n = data as number
@@ -73,3 +48,4 @@ async function run({ rabbitmqUrl, postgresUrl, prefix, schema }: Job): Promise<v
 }
 
 process.once('message', (job: Job) => void run(job))
+process.once('disconnect', () => process.exit())

@@ -1,19 +1,27 @@
 import type { TestProject } from 'vitest/node'
-import { Servers } from '../../scripts/servers.mjs'
+import { freePort, Servers } from '../../scripts/servers.mjs'
 
 /** Starts what integration tests need, once per run. `REDIS_URL`, `DATABASE_URL` and `RABBITMQ_URL` name servers of your own instead. */
 export default async function setup(project: TestProject): Promise<() => Promise<void>> {
   const servers = new Servers()
   const { REDIS_URL: redisUrl, DATABASE_URL: postgresUrl, RABBITMQ_URL: rabbitmqUrl } = process.env
-  const [redis, postgres, rabbitmq] = await Promise.all([
+  // It takes seconds to start, and few tests need it: those wait for it, see rabbitmq.ts.
+  project.provide('rabbitmqUrl', rabbitmqUrl ?? (await begin(servers)))
+  const [redis, postgres] = await Promise.all([
     redisUrl ?? servers.redis().then(({ url }) => url),
     postgresUrl ?? servers.postgres().then(({ url }) => url),
-    rabbitmqUrl ?? servers.rabbitmq().then(({ url }) => url),
   ])
   project.provide('redisUrl', redis)
   project.provide('postgresUrl', postgres)
-  project.provide('rabbitmqUrl', rabbitmq)
   return () => servers.stop()
+}
+
+async function begin(servers: Servers): Promise<string> {
+  const port = await freePort()
+  servers.rabbitmq({ port }).catch((error: unknown) => {
+    if (!servers.stopped) console.error(error)
+  })
+  return `amqp://guest:guest@127.0.0.1:${port}`
 }
 
 declare module 'vitest' {
@@ -22,7 +30,7 @@ declare module 'vitest' {
     redisUrl: string
     /** A PostgreSQL that all test files share: use a schema of your own. */
     postgresUrl: string
-    /** A RabbitMQ that all test files share: use a prefix of your own. */
+    /** A RabbitMQ that all test files share, which may still be starting: see `rabbitmq.ts`. */
     rabbitmqUrl: string
   }
 }
