@@ -146,7 +146,18 @@ export async function orMissing<T>(work: Promise<T>, otherwise: T): Promise<T> {
 
 const NOT_FOUND = 404
 
+/** The broker counts a consumer for a moment after the end of its channel. */
+const PARTING_MS = 1_000
+
+/** Whether somebody consumes, and goes on. */
 async function isConsumed(link: Link, names: GroupNames): Promise<boolean> {
+  const { clock } = link.options
+  for (const late = clock.now() + PARTING_MS; await hasConsumers(link, names); await clock.sleep(20))
+    if (clock.now() > late) return true
+  return false
+}
+
+async function hasConsumers(link: Link, names: GroupNames): Promise<boolean> {
   for (let i = 0; i < SLOTS; i++) {
     const check = link.use((channel) => channel.checkQueue(names.queue(i)))
     const state = await orMissing(check, undefined)

@@ -18,7 +18,7 @@ beforeAll(async () => {
 afterAll(() => servers.stop())
 
 function open(prefix: string, more = ''): RabbitMqEventBus {
-  const bus = openBus({ prefix, timeoutMs: 1_500 }, broker.url + more)
+  const bus = openBus({ prefix }, broker.url + more)
   onTestFinished(() => bus.close())
   return bus
 }
