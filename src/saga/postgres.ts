@@ -318,7 +318,8 @@ export class PostgresSagaStore implements SagaStore {
     for (const row of rows) {
       const i = Number(row['o']) - 1
       const { id, next } = batch[i]!.transition
-      if (row['ok'] === true) answers[i] = 'ok'
+      if (row['ok'] !== true) continue
+      answers[i] = 'ok'
       if ('dueAt' in next && row['due_in'] !== null) this.#told(id, Math.max(0, Number(row['due_in'])))
     }
     return answers

@@ -115,6 +115,16 @@ test('listeners hear of sagas to be run, of messages, and of ends, as often as i
   expect(wakes).toHaveLength(count)
 })
 
+test('a write that is fenced tells nobody', async () => {
+  const { schema } = await open()
+  const store = await listening(schema)
+  const wakes: SagaWake[] = []
+  onTestFinished(store.onWake!((wake) => wakes.push(wake)))
+  await store.create(newSaga('a', { leaseMs: 60_000 }))
+  expect(await store.commit([end('a', { epoch: 2 })])).toEqual(['fenced'])
+  expect(wakes).not.toContainEqual({ id: 'a', dueInMs: Infinity })
+})
+
 test('what a listener has missed is found all the same', async () => {
   const { store, schema } = await open() // tells nobody
   const hearing = await listening(schema, { pollMs: 50 })
