@@ -1,8 +1,10 @@
 // A shop's checkout by choreography: services know messages, not each other. In memory, or over the broker that is named:
-// npx tsx examples/event-bus.ts redis://localhost:6379
+// npx tsx examples/event-bus.ts redis://localhost:6379, or amqp://localhost
 import { setTimeout as sleep } from 'node:timers/promises'
+import amqp from 'amqplib'
 import { Redis } from 'ioredis'
 import { MemoryEventBus, causedBy, type EventBus } from 'holdfast/messaging'
+import { RabbitMqEventBus } from 'holdfast/messaging/rabbitmq'
 import { RedisEventBus } from 'holdfast/messaging/redis'
 
 interface Shop {
@@ -11,7 +13,8 @@ interface Shop {
 }
 const [url = 'memory:', own] = [process.argv[2], `example-${process.pid}.`]
 const redis = url.startsWith('redis:') ? new Redis(url) : undefined
-const bus: EventBus<Shop> = redis ? new RedisEventBus(redis, { namespace: own }) : new MemoryEventBus()
+const rabbit = url.startsWith('amqp:') && new RabbitMqEventBus<Shop>({ connect: () => amqp.connect(url), prefix: own })
+const bus: EventBus<Shop> = rabbit || (redis ? new RedisEventBus(redis, { namespace: own }) : new MemoryEventBus())
 
 const payment = await bus.subscribe({
   group: 'payment',

@@ -57,7 +57,8 @@ interface Opened<T> {
  * Memory, or the servers at the addresses given. The rest of the shop can't tell which: that is what ports are for.
  * @throws BackendError when a server can't be reached
  */
-export async function openBackends({ redis, postgres, readPostgres = postgres }: BackendOptions): Promise<Backends> {
+export async function openBackends(options: BackendOptions): Promise<Backends> {
+  const { redis, postgres, readPostgres = postgres, rabbitmq } = options
   const opened: Opened<unknown>[] = []
   const close = async (): Promise<void> => {
     for (const one of opened.toReversed()) await one.close()
@@ -71,7 +72,7 @@ export async function openBackends({ redis, postgres, readPostgres = postgres }:
     const events = await open(postgres ? openEvents(postgres) : inMemory(new MemoryEventStore<OrderEvent>()))
     const { store } = events
     opened.push({ ...events, close: () => store.close() })
-    const checkout = await open(postgres ? openCheckout(postgres, redis) : inMemory(checkoutInMemory()))
+    const checkout = await open(postgres ? openCheckout(postgres, rabbitmq ?? redis) : inMemory(checkoutInMemory()))
     const books = await open(postgres ? openBooks(postgres) : inMemory(new MemoryPaymentBooks()))
     const readModel = await open(readPostgres ? openReadModel(readPostgres, store) : inMemory(new MemoryOrders(store)))
     const shared = await open(redis ? openRedis(redis) : inMemory(sharedMemory()))
@@ -94,6 +95,8 @@ interface BackendOptions {
   readonly postgres?: string | undefined
   /** Of the read model. @defaultValue the log's */
   readonly readPostgres?: string | undefined
+  /** For messages. @defaultValue Redis */
+  readonly rabbitmq?: string | undefined
 }
 
 const inMemory = <T>(store: T): Opened<T> => ({ store, about: 'memory', close: async () => {} })

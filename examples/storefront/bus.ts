@@ -22,6 +22,9 @@ export function openBus(url: string, name: string): Promise<OpenedBus> {
     case 'redis:':
     case 'rediss:':
       return openRedis(url, name)
+    case 'amqp:':
+    case 'amqps:':
+      return openRabbitMq(url, name)
     default:
       throw new Error(`there is no bus for ${url}`)
   }
@@ -41,4 +44,12 @@ async function openRedis(url: string, name: string): Promise<OpenedBus> {
     subscriber.disconnect()
   }
   return { bus, about: 'Redis', close }
+}
+
+async function openRabbitMq(url: string, name: string): Promise<OpenedBus> {
+  const { connect } = (await import('amqplib')).default
+  const { RabbitMqEventBus } = await import('holdfast/messaging/rabbitmq')
+  await (await connect(url)).close() // who can't be reached should be known now
+  const bus = new RabbitMqEventBus<ShopMessages>({ connect: () => connect(url), prefix: `storefront.${name}.` })
+  return { bus, about: 'RabbitMQ', close: async () => {} } // the bus has closed its connections itself
 }

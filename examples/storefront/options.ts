@@ -8,6 +8,7 @@ export interface StorefrontOptions {
   readonly redis: string | undefined
   readonly postgres: string | undefined
   readonly readPostgres: string | undefined
+  readonly rabbitmq: string | undefined
   readonly paymentUrl: string | undefined
   readonly checkout: CheckoutKind
   readonly load: boolean
@@ -26,6 +27,8 @@ export const help = `A small shop at work on the primitives of holdfast.
   --read-postgres URL
                      keep the read model in that PostgreSQL (default with --postgres: the same one; either way in the
                      schema storefront_read)
+  --rabbitmq URL     with --postgres: messages of choreographed checkouts go over that RabbitMQ, not over Redis:
+                     amqp://localhost
   --payment URL      use the payment provider there (default: one of its own)
   --checkout KIND    ${checkoutKinds.join(' or ')} (default ${checkoutKinds[0]}; the page can switch)
   --rate N           orders per second of the built-in load, 1 to 200 (default 5)
@@ -48,12 +51,18 @@ export function readOptions(args: readonly string[]): StorefrontOptions | 'help'
   if (readPostgres && !postgres)
     // else it would know of events that no log has any more
     throw new UsageError('--read-postgres: only with --postgres, for a read model must not outlive its log')
+  const rabbitmq = urlOf('--rabbitmq', values.rabbitmq, ['amqp:', 'amqps:'])
+  if (rabbitmq && !postgres)
+    throw new UsageError(
+      '--rabbitmq: only with --postgres, for messages must not outlive the orders that they speak of',
+    )
   return {
     host,
     port: numberOf('--port', port, 0, 65_535),
     redis: urlOf('--redis', values.redis, ['redis:', 'rediss:']),
     postgres,
     readPostgres,
+    rabbitmq,
     paymentUrl: urlOf('--payment', values.payment, ['http:', 'https:']),
     checkout: kind,
     load: !values['no-load'],
@@ -70,6 +79,7 @@ function parse(args: readonly string[]) {
     redis: string,
     postgres: string,
     'read-postgres': string,
+    rabbitmq: string,
     payment: string,
     checkout: string,
     rate: string,

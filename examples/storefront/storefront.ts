@@ -17,6 +17,7 @@ export interface StartOptions {
   readonly redis?: string | undefined
   readonly postgres?: string | undefined
   readonly readPostgres?: string | undefined
+  readonly rabbitmq?: string | undefined
   /** A payment provider that runs elsewhere. @defaultValue one is started */
   readonly paymentUrl?: string | undefined
   /** What a choreographed checkout talks over; closed with the shop. @defaultValue one in memory */
@@ -43,7 +44,7 @@ export interface Storefront {
  * @throws BackendError when a server that was asked for can't be used; what the system says when the port can't be had
  */
 export async function startStorefront(options: StartOptions, tell: (line: string) => void): Promise<Storefront> {
-  const { host, port, redis, postgres, readPostgres, checkout, load: on, ordersPerSecond, payment, bus } = options
+  const { host, port, checkout, load: on, ordersPerSecond, payment, bus } = options
   const opened: (() => Promise<unknown>)[] = []
   const close = async (): Promise<void> => {
     for (const one of opened.splice(0).toReversed()) await one()
@@ -54,7 +55,7 @@ export async function startStorefront(options: StartOptions, tell: (line: string
     return provider.url
   }
   try {
-    const backends = await openBackends({ redis, postgres, readPostgres })
+    const backends = await openBackends(options)
     opened.push(() => backends.close())
     const paymentUrl = options.paymentUrl ?? (await openProvider(backends.books))
     const load = new Load({ on, ordersPerSecond })

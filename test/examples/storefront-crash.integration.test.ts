@@ -2,6 +2,7 @@ import { Pool } from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { PostgresEventStore } from 'holdfast/event-sourcing/postgres'
 import { startPaymentProvider } from '../../examples/storefront/payment-provider.js'
+import { rabbitmqUrl } from '../support/rabbitmq.js'
 import { until } from './storefront-client.js'
 import { flip, start, type Running } from './storefront-process.js'
 
@@ -111,14 +112,17 @@ test(
 )
 
 /** What a choreographed checkout may talk over. */
-const brokers = [['Redis', () => ['--redis', inject('redisUrl')]]] as const
+const brokers = [
+  ['Redis', async () => ['--redis', inject('redisUrl')]],
+  ['RabbitMQ', async () => ['--rabbitmq', await rabbitmqUrl()]],
+] as const
 
 test.each(brokers)(
   'of three shops choreographed over %s two are killed under load: every order ends, and no money, stock or parcel is in the wrong place',
   { timeout: 240_000 },
   async (broker, options) => {
     const { pool, url } = await openDatabase()
-    const args = ['--port', '0', '--no-load', '--checkout', 'choreographed', '--postgres', url, ...options()]
+    const args = ['--port', '0', '--no-load', '--checkout', 'choreographed', '--postgres', url, ...(await options())]
     const shops = await Promise.all([1, 2, 3].map(() => start(...args)))
     const [survivor, first, second] = shops as [Running, Running, Running]
     expect(survivor.output()).toContain(`messages in ${broker}`)

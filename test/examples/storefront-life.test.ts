@@ -79,6 +79,8 @@ test('the command line is read strictly', () => {
     port: 3000,
     redis: undefined,
     postgres: undefined,
+    readPostgres: undefined,
+    rabbitmq: undefined,
     checkout: 'orchestrated',
     load: true,
     ordersPerSecond: 5,
@@ -109,6 +111,7 @@ test('the command line is read strictly', () => {
   expect(wrong('--postgres', 'postgres://h/x', '--read-postgres', 'mysql://h/y')).toMatch(
     /^--read-postgres: an address that begins with postgres:/,
   )
+  expect(wrong('--rabbitmq', 'amqp://h')).toMatch(/^--rabbitmq: only with --postgres/)
   expect(wrong('--redis', '')).toBe("--redis: an address that begins with redis:// or rediss://, not ''")
   expect(wrong('--colour', 'red')).toMatch(/^Unknown option '--colour'/)
   expect(wrong('now')).toMatch(/^Unexpected argument 'now'/)
