@@ -167,7 +167,7 @@ async function openRedis(url: string): Promise<Opened<Pick<Backends, 'buckets' |
     })
   }
   client.options.retryStrategy = (times) => Math.min(times * 100, 2_000) // from now on: come back when it does
-  const subscriber = client.duplicate({ lazyConnect: false })
+  const subscriber = client.duplicate({ lazyConnect: false, autoResubscribe: false }) // the backplane subscribes anew
   subscriber.on('error', () => {}) // what it misses meanwhile the cache finds out
   // Each process has a read model of its own, which may lag behind another's: so it has entries of its own.
   const prefix = `storefront:cache:${randomUUID()}:`

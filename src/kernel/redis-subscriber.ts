@@ -2,14 +2,18 @@
 export interface IoRedisSubscriber {
   /** Tells it from node-redis, which has no such method. */
   call: unknown
-  /** Resolves when the server has heard of it; the client subscribes anew after each loss of its connection. */
+  /** Resolves when the server has heard of it. */
   subscribe(channel: string): Promise<unknown>
   /** Ends a subscription. */
   unsubscribe(channel: string): Promise<unknown>
   /** Calls `listener` for each message of any channel. */
   on(event: 'message', listener: (channel: string, message: string) => void): unknown
+  /** Calls `listener` each time it has connected. */
+  on(event: 'ready', listener: () => void): unknown
   /** Ends that. */
   off(event: 'message', listener: (channel: string, message: string) => void): unknown
+  /** Ends that. */
+  off(event: 'ready', listener: () => void): unknown
 }
 
 /** What we call of a subscribing client of node-redis 5 and 6. */
@@ -20,7 +24,11 @@ export interface NodeRedisSubscriber {
   unsubscribe(channel: string, listener: (message: string) => void): Promise<unknown>
 }
 
-/** A client of the user's that does nothing but listen, such as `redis.duplicate()`. It is never closed by this library. */
+/**
+ * A client of the user's that does nothing but listen, such as `redis.duplicate({ autoResubscribe: false })`. It is never closed
+ * by this library, which subscribes anew each time the client has connected: ioredis would too, but up to 6.0.0 leaves it unheard
+ * when that fails, which ends a process.
+ */
 export type RedisSubscriber = IoRedisSubscriber | NodeRedisSubscriber
 
 /** Listening to one channel, from {@link listen} on. */
@@ -40,11 +48,15 @@ export function listen(subscriber: RedisSubscriber, channel: string, hear: (mess
   const ofChannel = (from: string, message: string): void => {
     if (from === channel) hear(message)
   }
+  // Not left to ioredis, which forgets a channel when a connection ends while it subscribes anew. The server takes it twice as once.
+  const renew = (): void => void subscriber.subscribe(channel).catch(() => {}) // connects again, or is closed
   const end = async (): Promise<unknown> => {
     subscriber.off('message', ofChannel)
+    subscriber.off('ready', renew)
     return subscriber.unsubscribe(channel)
   }
   subscriber.on('message', ofChannel)
+  subscriber.on('ready', renew)
   return { begun: orEnd(subscriber.subscribe(channel), end), end }
 }
 

@@ -43,8 +43,8 @@ export interface RedisEventBusOptions<Messages extends object = Record<string, u
    */
   readonly namespace?: string | undefined
   /**
-   * A client of its own that listens for news, such as `redis.duplicate()`: messages are then taken as soon as they come. It is
-   * never closed by the bus. @defaultValue none: the bus looks every `pollMs`
+   * A client of its own that listens for news, such as `redis.duplicate({ autoResubscribe: false })`: messages are then taken as soon as
+   * they come. It is never closed by the bus. @defaultValue none: the bus looks every `pollMs`
    */
   readonly subscriber?: RedisSubscriber | undefined
   /**

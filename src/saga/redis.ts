@@ -40,8 +40,8 @@ export interface RedisSagaStoreOptions {
   /** How long completed and compensated sagas are kept, in milliseconds, ≥ 0; then their ids are free again. @defaultValue 604_800_000, a week */
   readonly retainMs?: number | undefined
   /**
-   * A client that does nothing but listen, such as `redis.duplicate()`: with it, orchestrators hear at once of what others did. Stays
-   * the caller's. @defaultValue none: orchestrators ask every `pollMs` of theirs
+   * A client that does nothing but listen, such as `redis.duplicate({ autoResubscribe: false })`: with it, orchestrators hear at once
+   * of what others did. Stays the caller's. @defaultValue none: orchestrators ask every `pollMs` of theirs
    */
   readonly subscriber?: RedisSubscriber | undefined
   /** How often orchestrators look by themselves, for what a subscriber has missed, in milliseconds. > 0. @defaultValue 1_000 */
