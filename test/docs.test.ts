@@ -113,7 +113,7 @@ function existsFrom(page: string, link: string): boolean {
   }
 }
 
-describe('runs to its end and prints something', () => {
+describe.concurrent('runs to its end and prints something', () => {
   const run = async (file: string): Promise<{ stdout: string; stderr: string }> =>
     promisify(execFile)(process.execPath, ['--import', 'tsx', file], { timeout: 60_000 })
 

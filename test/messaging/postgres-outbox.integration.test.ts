@@ -150,28 +150,33 @@ test('hundreds of keys in one transaction take few locks, and keep the order wit
   expect(ofKey).toEqual(['many k7', 'one'])
 })
 
-test('an idle transaction elsewhere, and one with messages that does not end, stall nothing and slow nothing down', async () => {
-  const { outbox, schema } = await open()
-  const bus = new Recorder()
-  const idle = await begin('isolation level repeatable read')
-  await idle.query('select txid_current()') // keeps all that is deleted from now on in the tables
-  const open1 = await begin()
-  await outbox.put(open1, message('never', 'k'))
-  relay(outbox, bus, { batchSize: 50 })
-  const round = async (n: number): Promise<number> => {
-    const began = performance.now()
-    const all = Array.from({ length: 1_000 }, (_, i) => message(`${n} ${i}`, `${n} ${i}`))
-    await transaction(pool, async (tx) => {
-      for (let i = 0; i < 1_000; i += 50) await outbox.put(tx, all.slice(i, i + 50))
-    })
-    await bus.until((n + 1) * 1_000)
-    return performance.now() - began
-  }
-  const times: number[] = []
-  for (let n = 0; n < 6; n++) times.push(await round(n))
-  await expect.poll(() => tablesOf(pool, schema)).toEqual({ outbox_messages: 0, outbox_commits: 0 })
-  expect(Math.min(...times.slice(3))).toBeLessThan(3 * Math.min(...times.slice(0, 3)))
-})
+// Milliseconds are measured: on a machine with more to do than it can, another try may do.
+test(
+  'an idle transaction elsewhere, and one with messages that does not end, stall nothing and slow nothing down',
+  { retry: 2 },
+  async () => {
+    const { outbox, schema } = await open()
+    const bus = new Recorder()
+    const idle = await begin('isolation level repeatable read')
+    await idle.query('select txid_current()') // keeps all that is deleted from now on in the tables
+    const open1 = await begin()
+    await outbox.put(open1, message('never', 'k'))
+    relay(outbox, bus, { batchSize: 50 })
+    const round = async (n: number): Promise<number> => {
+      const began = performance.now()
+      const all = Array.from({ length: 1_000 }, (_, i) => message(`${n} ${i}`, `${n} ${i}`))
+      await transaction(pool, async (tx) => {
+        for (let i = 0; i < 1_000; i += 50) await outbox.put(tx, all.slice(i, i + 50))
+      })
+      await bus.until((n + 1) * 1_000)
+      return performance.now() - began
+    }
+    const times: number[] = []
+    for (let n = 0; n < 6; n++) times.push(await round(n))
+    await expect.poll(() => tablesOf(pool, schema)).toEqual({ outbox_messages: 0, outbox_commits: 0 })
+    expect(Math.min(...times.slice(3))).toBeLessThan(3 * Math.min(...times.slice(0, 3)))
+  },
+)
 
 test('a listener wakes a relay that would not look for a long time', async () => {
   const listener = new pg.Client({ connectionString: inject('postgresUrl') })
@@ -239,9 +244,7 @@ test('a database that is gone for a while is waited for', async () => {
   await sleep(300)
   state.over = true
   await cutting
-  await expect
-    .poll(() => tablesOf(pool, schema), { timeout: 10_000 })
-    .toEqual({ outbox_messages: 0, outbox_commits: 0 })
+  await expect.poll(() => tablesOf(pool, schema)).toEqual({ outbox_messages: 0, outbox_commits: 0 })
   const first = [...new Set(bus.ids)]
   expect(first).toEqual(Array.from({ length: 200 }, (_, i) => `m${i}`))
 })
