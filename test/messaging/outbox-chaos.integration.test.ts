@@ -104,7 +104,7 @@ test('relays that are killed and stopped publish every committed message, in the
     .toEqual({ outbox_messages: 0, outbox_commits: 0 })
   const { rows } = await pool.query<{ id: string; n: number }>(`select id, n from "${schema}".committed`)
   const committed = new Map(rows.map(({ id, n }) => [id, n]))
-  expect(committed.size).toBeGreaterThan(100)
+  expect(committed.size).toBeGreaterThan(20) // or nothing was tried
   const messages = await published()
   expect(new Set(messages.map(({ id }) => id))).toEqual(new Set(committed.keys()))
   expectOrder(messages, (id) => committed.get(id)!)

@@ -4,6 +4,7 @@ import { systemClock } from '../../src/kernel/clock.js'
 import { RedisEventBus } from '../../src/messaging/redis.js'
 import { eventBusContract } from '../conformance/event-bus.js'
 import { redisCluster } from '../support/redis.js'
+import { until } from '../support/until.js'
 
 const redis = redisCluster()
 
@@ -25,7 +26,7 @@ test('all keys of a namespace are in one slot, whatever it looks like', async ()
         handle: () => Promise.reject(new Error('no')),
       })
     await bus.publish(Array.from({ length: 5 }, (_, data) => ({ type: 'A', key: '{k}', data })))
-    for (let i = 0; i < 100 && (await bus.deadLetters('h').list()).length < 3; i++) await systemClock.sleep(10)
+    await until(async () => (await bus.deadLetters('h').list()).length >= 3)
     const keys = (await Promise.all(nodes.map((node) => node.keys('*')))).flat()
     expect(keys.length).toBeGreaterThan(8)
     expect(new Set(await Promise.all(keys.map((key) => nodes[0]!.cluster('KEYSLOT', key)))).size, namespace).toBe(1)
