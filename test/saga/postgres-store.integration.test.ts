@@ -92,7 +92,7 @@ test('listeners hear of sagas to be run, of messages, and of ends, as often as i
   const hearing = await listening(schema, { pollMs: 60_000 })
   const wakes: SagaWake[] = []
   const stop = hearing.onWake!((wake) => wakes.push(wake))
-  await sleep(50)
+  await sleep(300) // it listens by then
   const heard = (wake: SagaWake): Promise<void> => expect.poll(() => wakes).toContainEqual(wake)
   await store.create(newSaga('a b"ü'))
   await heard({ id: 'a b"ü', dueInMs: 0 })

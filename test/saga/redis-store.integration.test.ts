@@ -27,7 +27,7 @@ const open = (options: RedisSagaStoreOptions = {}): { store: RedisSagaStore; pre
   return { store: new RedisSagaStore(redis, { ...options, prefix }), prefix }
 }
 const listening = (prefix: string, options: RedisSagaStoreOptions = {}): RedisSagaStore => {
-  const subscriber = redis.duplicate()
+  const subscriber = redis.duplicate({ autoResubscribe: false }) // it is cut off: the store subscribes anew
   onTestFinished(() => subscriber.disconnect())
   return new RedisSagaStore(redis, { prefix, subscriber, ...options })
 }
@@ -239,8 +239,8 @@ test('other processes hear of sagas to be run, of messages, and of ends', async 
   const hearing = listening(prefix, { pollMs: 60_000 })
   const wakes: SagaWake[] = []
   const stop = hearing.onWake!((wake) => wakes.push(wake))
-  await systemClock.sleep(50)
   const heard = (wake: SagaWake): Promise<void> => expect.poll(() => wakes).toContainEqual(wake)
+  await heard({ id: undefined, dueInMs: 0 }) // it listens
   const id = 'a b"ü🎉\ud800\n'
   await store.create(newSaga(id))
   await heard({ id, dueInMs: 0 })
@@ -293,17 +293,21 @@ test(
     const asking = new SagaOrchestrator({ store: listening(prefix, { pollMs: 60_000 }), sagas: [timed] })
     worker.start()
     await (await asking.run(timed, 1, { id: 'first' })).settled()
-    const took: { begin: number; end: number }[] = []
+    const took: { begin: number; end: number; ping: number }[] = []
     for (let i = 0; i < 50; i++) {
       const startedAt = performance.now()
       const handle = await asking.run(timed, 1, { id: `${i}` })
       await handle.settled()
-      took.push({ begin: begun.get(`${i}`)! - startedAt, end: performance.now() - startedAt })
+      const endedAt = performance.now()
+      await redis.ping()
+      const ping = performance.now() - endedAt
+      took.push({ begin: begun.get(`${i}`)! - startedAt, end: endedAt - startedAt, ping })
     }
     await Promise.all([worker.close(), asking.close()])
-    const p50 = (of: 'begin' | 'end'): number => took.map((t) => t[of]).toSorted((a, b) => a - b)[25]!
-    expect(p50('begin')).toBeLessThan(10)
-    expect(p50('end')).toBeLessThan(20)
+    const p50 = (of: 'begin' | 'end' | 'ping'): number => took.map((t) => t[of]).toSorted((a, b) => a - b)[25]!
+    const slowness = Math.max(1, p50('ping')) // on a machine that has more to do than it can, all takes longer
+    expect(p50('begin')).toBeLessThan(10 * slowness)
+    expect(p50('end')).toBeLessThan(20 * slowness)
   },
 )
 
