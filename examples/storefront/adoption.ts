@@ -1,4 +1,4 @@
-import type { Checkout } from './checkout.js'
+import type { Basket } from './checkout.js'
 import type { OrdersView } from './read-model.js'
 
 const LOOK_MS = 1_000
@@ -7,7 +7,7 @@ const ALONE_MS = 2_000
 
 /**
  * An order is placed in one write and its checkout begun in another. A process that dies in between leaves an order that nobody
- * cares for: this looks for such orders and begins with them. To begin twice is harmless, for the saga has the order's id.
+ * cares for: this looks for such orders and begins with them. To begin twice is harmless, for an order has one checkout.
  */
 export class Adoption {
   #timer: NodeJS.Timeout | undefined
@@ -16,7 +16,7 @@ export class Adoption {
 
   constructor(
     private readonly view: OrdersView,
-    private readonly checkout: Checkout,
+    private readonly begin: (basket: Basket) => Promise<void>,
   ) {
     this.#next()
   }
@@ -42,7 +42,7 @@ export class Adoption {
     for (const { id: orderId, items, shipTo, cents, checkout, placedAt } of placed) {
       if (this.#closed) return
       // oxlint-disable-next-line no-await-in-loop -- few, if any
-      if (!checkout && placedAt.getTime() < before) await this.checkout.start({ orderId, items, shipTo, cents })
+      if (!checkout && placedAt.getTime() < before) await this.begin({ orderId, items, shipTo, cents })
     }
   }
 }

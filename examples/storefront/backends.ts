@@ -2,12 +2,19 @@ import { randomUUID } from 'node:crypto'
 import type { Pool } from 'pg'
 import { MemoryCacheBackplane, MemoryCacheStore, type CacheBackplane, type CacheStore } from 'holdfast/cache'
 import { MemoryEventStore, type EventStore } from 'holdfast/event-sourcing'
+import type { SqlListener } from 'holdfast/messaging/postgres'
 import { MemoryTokenBucketStore, type TokenBucketStore } from 'holdfast/rate-limit'
 import type { SagaStore } from 'holdfast/saga'
+import { openBus } from './bus.js'
 import { Inventory, type StockRoom } from './inventory.js'
 import type { OrderEvent } from './order.js'
 import type { OrdersReadModel } from './read-model.js'
+import { MemoryPaymentBooks, type PaymentBooks } from './payment-books.js'
+import { MemoryPaymentNotes, type PaymentNotes } from './payment-notes.js'
 import { MemoryOrders } from './read-model-memory.js'
+import { connectRedis, listenerOf } from './redis.js'
+import { Carrier, type ParcelDesk } from './shipping.js'
+import { Talk, type Conversation } from './shop-messages.js'
 
 /** Where the shop keeps what it shares with other processes. */
 export interface Backends {
@@ -17,6 +24,12 @@ export interface Backends {
   /** `undefined`: in the memory of the orchestrator. */
   readonly sagas: SagaStore | undefined
   readonly inventory: StockRoom
+  readonly carrier: ParcelDesk
+  readonly notes: PaymentNotes
+  /** How the services of a choreographed checkout talk. It is closed by who uses it. */
+  readonly talk: Conversation
+  /** Of a payment provider that the shop starts itself. */
+  readonly books: PaymentBooks
   /** Events, sagas and stock are in one database. */
   readonly oneDatabase: boolean
   /** The second level of the cache, and how changes of it are told. */
@@ -27,7 +40,7 @@ export interface Backends {
 }
 
 /** Where everything is, for people. */
-export type About = Readonly<Record<'events' | 'sagas' | 'readModel' | 'buckets' | 'cache', string>>
+export type About = Readonly<Record<'events' | 'sagas' | 'messages' | 'readModel' | 'buckets' | 'cache', string>>
 
 /** A server that was asked for does not answer. The message is for people. */
 export class BackendError extends Error {
@@ -37,7 +50,7 @@ export class BackendError extends Error {
 interface Opened<T> {
   readonly store: T
   readonly about: string
-  close(): Promise<unknown>
+  readonly close: () => Promise<unknown>
 }
 
 /**
@@ -58,11 +71,11 @@ export async function openBackends({ redis, postgres, readPostgres = postgres }:
     const events = await open(postgres ? openEvents(postgres) : inMemory(new MemoryEventStore<OrderEvent>()))
     const { store } = events
     opened.push({ ...events, close: () => store.close() })
-    const checkout = await open(postgres ? openCheckout(postgres) : inMemory(checkoutInMemory()))
+    const checkout = await open(postgres ? openCheckout(postgres, redis) : inMemory(checkoutInMemory()))
     const readModel = await open(readPostgres ? openReadModel(readPostgres, store) : inMemory(new MemoryOrders(store)))
     const shared = await open(redis ? openRedis(redis) : inMemory(sharedMemory()))
     const about = {
-      ...{ events: events.about, sagas: checkout.about, readModel: readModel.about },
+      ...{ events: events.about, sagas: checkout.about, messages: checkout.store.messages, readModel: readModel.about },
       ...{ buckets: shared.about, cache: shared.about },
     }
     const oneDatabase = postgres !== undefined
@@ -88,7 +101,19 @@ const sharedMemory = (): Pick<Backends, 'buckets' | 'cache'> => ({
   cache: { l2: new MemoryCacheStore(), backplane: new MemoryCacheBackplane() },
 })
 
-const checkoutInMemory = (): Pick<Backends, 'sagas' | 'inventory'> => ({ sagas: undefined, inventory: new Inventory() })
+/** What checkouts work with. */
+interface ForCheckout extends Pick<Backends, 'sagas' | 'inventory' | 'carrier' | 'notes' | 'talk' | 'books'> {
+  /** Where the messages are. */
+  readonly messages: string
+}
+
+/** What is said, and what was done about it, ends with the process. */
+const talkInMemory = () => ({ talk: new Talk(), messages: 'memory', notes: new MemoryPaymentNotes() })
+
+const checkoutInMemory = (): ForCheckout => ({
+  ...{ sagas: undefined, inventory: new Inventory(), carrier: new Carrier(), books: new MemoryPaymentBooks() },
+  ...talkInMemory(),
+})
 
 // The drivers are loaded when they are wanted: the library itself needs neither.
 
@@ -101,30 +126,50 @@ async function openEvents(url: string): Promise<Opened<EventStore<OrderEvent>>> 
   })
 }
 
-/** Sagas and stock, in the schema that the events are in. */
-async function openCheckout(url: string): Promise<Opened<Pick<Backends, 'sagas' | 'inventory'>>> {
+/** Sagas, and what the services keep, in the schema that the events are in. @param broker where messages go, if not to memory */
+async function openCheckout(url: string, broker: string | undefined): Promise<Opened<ForCheckout>> {
   const { PostgresSagaStore } = await import('holdfast/saga/postgres')
   const { PostgresInventory } = await import('./inventory-postgres.js')
+  const { PostgresPaymentBooks } = await import('./payment-books-postgres.js')
+  const { PostgresCarrier, PostgresPaymentNotes } = await import('./services-postgres.js')
   const { Client } = (await import('pg')).default
   const listener = new Client({ connectionString: url, connectionTimeoutMillis: 3_000 })
-  listener.on('error', () => {}) // it is cut: orchestrators look by themselves, only less often
-  const opened = await openPostgres(
-    url,
-    async (pool) => {
-      await listener.connect()
-      const sagas = new PostgresSagaStore(pool, { schema: 'storefront', listener })
-      await sagas.migrate()
-      const inventory = new PostgresInventory(pool)
-      await inventory.migrate()
-      return { sagas, inventory }
-    },
-    20,
-  )
+  listener.on('error', () => {}) // it is cut: orchestrators and relays look by themselves, only less often
+  let closeTalk = async (): Promise<void> => {}
   const close = async (): Promise<void> => {
+    await closeTalk()
     await listener.end().catch(() => {})
-    await opened.close()
   }
-  return { ...opened, close }
+  const make = async (pool: Pool): Promise<ForCheckout> => {
+    await listener.connect()
+    const sagas = new PostgresSagaStore(pool, { schema: 'storefront', listener })
+    await sagas.migrate()
+    const [inventory, carrier] = [new PostgresInventory(pool), new PostgresCarrier(pool)]
+    const [notes, books] = [new PostgresPaymentNotes(pool), new PostgresPaymentBooks(pool)]
+    for (const tables of [inventory, carrier, notes, books]) await tables.migrate()
+    const services = { sagas, inventory, carrier, books }
+    if (!broker) return { ...services, ...talkInMemory() }
+    const opened = await openTalk(pool, broker, listener)
+    closeTalk = () => opened.close()
+    return { ...services, notes, talk: opened.talk, messages: opened.messages }
+  }
+  try {
+    const { store, about, close: closePool } = await openPostgres(url, make, 20)
+    return { store, about, close: () => close().then(closePool) }
+  } catch (error) {
+    await close()
+    throw error
+  }
+}
+
+/** Messages by way of an outbox and inboxes, so that none is lost and none counts twice. */
+async function openTalk(pool: Pool, broker: string, listener: SqlListener) {
+  const { LastingTalk, nameOfLog } = await import('./shop-messages-postgres.js')
+  const name = await nameOfLog(pool)
+  const opened = await openBus(broker, name).catch((error: unknown) => unusable('The bus', broker, error))
+  const talk = new LastingTalk(pool, opened.bus, listener)
+  await talk.migrate()
+  return { talk, messages: opened.about, close: () => opened.close() }
 }
 
 async function openReadModel(url: string, events: EventStore<OrderEvent>): Promise<Opened<OrdersReadModel>> {
@@ -147,28 +192,16 @@ async function openPostgres<T>(url: string, make: (pool: Pool) => Promise<T>, ma
     return { store: await make(pool), about: 'PostgreSQL', close: () => pool.end() }
   } catch (error) {
     await pool.end()
-    throw new BackendError(`PostgreSQL at ${withoutPassword(url)} can't be used: ${reasonOf(error)}`, { cause: error })
+    if (error instanceof BackendError) throw error // of another one
+    return unusable('PostgreSQL', url, error)
   }
 }
 
 async function openRedis(url: string): Promise<Opened<Pick<Backends, 'buckets' | 'cache'>>> {
-  const { Redis } = await import('ioredis')
   const { RedisCacheBackplane, RedisCacheStore } = await import('holdfast/cache/redis')
   const { RedisTokenBucketStore } = await import('holdfast/rate-limit/redis')
-  const client = new Redis(url, { lazyConnect: true, connectTimeout: 3_000, retryStrategy: null })
-  let last: unknown
-  client.on('error', (error) => (last = error)) // later on the limiter decides what then: see onStoreFailure
-  try {
-    await client.connect()
-  } catch (error) {
-    client.disconnect()
-    throw new BackendError(`Redis at ${withoutPassword(url)} can't be used: ${reasonOf(last ?? error)}`, {
-      cause: last ?? error,
-    })
-  }
-  client.options.retryStrategy = (times) => Math.min(times * 100, 2_000) // from now on: come back when it does
-  const subscriber = client.duplicate({ lazyConnect: false, autoResubscribe: false }) // the backplane subscribes anew
-  subscriber.on('error', () => {}) // what it misses meanwhile the cache finds out
+  const client = await connectRedis(url).catch((error: unknown) => unusable('Redis', url, error))
+  const subscriber = listenerOf(client) // what it misses the cache finds out
   // Each process has a read model of its own, which may lag behind another's: so it has entries of its own.
   const prefix = `storefront:cache:${randomUUID()}:`
   const cache = {
@@ -183,6 +216,11 @@ async function openRedis(url: string): Promise<Opened<Pick<Backends, 'buckets' |
       subscriber.disconnect()
     },
   }
+}
+
+/** @throws BackendError always */
+function unusable(what: string, url: string, error: unknown): never {
+  throw new BackendError(`${what} at ${withoutPassword(url)} can't be used: ${reasonOf(error)}`, { cause: error })
 }
 
 function withoutPassword(url: string): string {

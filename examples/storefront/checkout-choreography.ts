@@ -1,37 +1,21 @@
-import { MemoryEventBus, type DeliveryContext, type EventBus, type MessageOf } from 'holdfast/messaging'
-import { exponential } from 'holdfast/resilience'
+import type { Recorded } from 'holdfast/event-sourcing'
 import { reasonOf, type Basket, type Checkout, type CheckoutsView, type Services } from './checkout.js'
 import { CheckoutTrails } from './checkout-trail.js'
-import { OrderRefusal, type CancelReason } from './order.js'
+import { OutOfStock } from './inventory.js'
+import { OrderRefusal, type CancelReason, type OrderEvent } from './order.js'
 import { PaymentUncertain } from './payment-client.js'
+import { MemoryPaymentNotes } from './payment-notes.js'
+import { orderIdOf } from './read-model.js'
+import { Undeliverable } from './shipping.js'
+import { Talk, type Conversation, type Failed, type Turn } from './shop-messages.js'
 
-interface Failed {
-  readonly orderId: string
-  readonly reason: CancelReason
-  readonly detail: string
+/** Which step it was that failed, by what became of the order. */
+const failedSteps: Readonly<Partial<Record<CancelReason, string>>> = {
+  'payment-declined': 'payment',
+  'payment-unavailable': 'payment',
+  'out-of-stock': 'stock',
+  undeliverable: 'shipping',
 }
-
-/** Everything the services say to each other. A message tells what happened; whoever cares does the next thing. */
-export interface ShopMessages {
-  'order.accepted': Basket
-  'payment.completed': Basket
-  /** `unknown`: nobody can say whether the money moved. */
-  'payment.failed': Failed & { readonly unknown: boolean }
-  'inventory.reserved': Basket
-  'inventory.failed': Failed
-  'shipping.booked': { readonly orderId: string; readonly tracking: string }
-  'shipping.failed': Failed
-  'order.shipped': { readonly orderId: string }
-  'order.cancelled': { readonly orderId: string }
-  'payment.refunded': { readonly orderId: string }
-  'inventory.released': { readonly orderId: string }
-  'shipping.withdrawn': { readonly orderId: string }
-}
-
-type MessageType = keyof ShopMessages
-
-/** A message that can't be handled now is handled later, however often it takes: no order is left half-way. */
-const untilItWorks = { attempts: 1_000_000, backoff: exponential({ initialMs: 200, maxMs: 2_000, jitter: 'equal' }) }
 
 /**
  * Checkout without a conductor: order → payment → inventory → shipping, each service listening to the one before. When one
@@ -44,139 +28,188 @@ export class ChoreographedCheckout implements Checkout {
 
   private constructor(
     private readonly services: Services,
-    private readonly bus: EventBus<ShopMessages>,
+    private readonly talk: Conversation,
   ) {}
 
-  /** @param bus what the services talk over; it is closed with the checkout */
-  static async open(
-    services: Services,
-    bus: EventBus<ShopMessages> = new MemoryEventBus<ShopMessages>(),
-  ): Promise<ChoreographedCheckout> {
-    const checkout = new ChoreographedCheckout(services, bus)
+  /** @param talk how the services talk; it is closed with the checkout. @defaultValue over a bus in memory */
+  static async open(services: Services, talk: Conversation = new Talk()): Promise<ChoreographedCheckout> {
+    const checkout = new ChoreographedCheckout(services, talk)
     await Promise.all([checkout.#orders(), checkout.#payment(), checkout.#inventory(), checkout.#shipping()])
-    await checkout.#watch()
+    if (!talk.lasts) await checkout.#watch()
+    talk.ready()
     return checkout
   }
 
   async start(basket: Basket): Promise<void> {
+    const { orderId } = basket
     try {
-      await this.services.commands.send('AcceptOrder', { orderId: basket.orderId, checkout: this.kind })
+      await this.talk.begin(async (say, tx) => {
+        const { changed } = await this.services.commands.send('AcceptOrder', { orderId, checkout: this.kind, tx })
+        // Where messages last, what was said before is not forgotten. In memory it may be: then it is said again.
+        if (changed || !this.talk.lasts) await say('order.accepted', basket)
+      })
     } catch (error) {
       if (!(error instanceof OrderRefusal)) throw error
-      return this.cancel(basket.orderId) // the customer was quicker
+      if (error.code !== 'ORDER_TAKEN') await this.cancel(orderId) // the customer was quicker
     }
-    await this.#tell('order.accepted', basket)
   }
 
-  async cancel(orderId: string): Promise<void> {
-    await this.services.commands.send('CancelOrder', { orderId, reason: 'customer', detail: '' })
-    await this.#tell('order.cancelled', { orderId })
+  cancel(orderId: string): Promise<void> {
+    return this.talk.begin(async (say, tx) => {
+      await this.services.commands.send('CancelOrder', { orderId, reason: 'customer', detail: '', tx })
+      await say('order.cancelled', { orderId })
+    })
   }
 
   view(limit: number): CheckoutsView {
     return this.#trails.view(limit)
   }
 
+  /** Follows the log for the page where other processes hear some of the messages: there it can't listen, but orders say as much. */
+  follow(event: Recorded<OrderEvent>): void {
+    if (!this.talk.lasts) return
+    const { type, data } = event
+    const orderId = orderIdOf(event)
+    const trails = this.#trails
+    if (type === 'OrderAccepted' && data.checkout === this.kind) trails.begin(orderId)
+    if (type === 'PaymentReceived') trails.mark(orderId, 'payment', 'done')
+    if (type === 'StockReserved') trails.mark(orderId, 'stock', 'done')
+    if (type === 'OrderShipped') trails.mark(orderId, 'shipping', 'done')
+    if (type === 'StockReleased') trails.mark(orderId, 'stock', 'undone')
+    if (type === 'PaymentRefunded') trails.mark(orderId, 'payment', 'undone')
+    if (type !== 'OrderCancelled') return
+    const failed = failedSteps[data.reason]
+    if (failed) trails.mark(orderId, failed, 'failed')
+    trails.turnBack(orderId)
+  }
+
   async close(): Promise<void> {
-    await this.bus.close()
+    await this.talk.close()
   }
 
   /** Writes down what became of the order, and cancels it when a service says that it can't. */
   #orders(): Promise<void> {
     const { commands } = this.services
-    const cancel = async ({ orderId, reason, detail }: Failed): Promise<void> => {
-      try {
-        await commands.send('CancelOrder', { orderId, reason, detail })
-        await this.#tell('order.cancelled', { orderId })
-      } catch (error) {
-        if (!(error instanceof OrderRefusal)) throw error // shipped meanwhile: nothing to undo, and never will be
-      }
-    }
-    return this.#serve('orders', {
-      'payment.completed': ({ orderId }) => commands.send('RecordPayment', { orderId }),
-      'inventory.reserved': ({ orderId }) => commands.send('RecordStock', { orderId }),
-      'shipping.booked': async ({ orderId, tracking }) => {
+    const cancel = ({ orderId, reason, detail }: Failed, { once }: Turn): Promise<void> =>
+      once(async (say, tx) => {
         try {
-          await commands.send('ShipOrder', { orderId, tracking })
-          await this.#tell('order.shipped', { orderId })
+          await commands.send('CancelOrder', { orderId, reason, detail, tx })
         } catch (error) {
-          if (!(error instanceof OrderRefusal)) throw error // cancelled meanwhile: shipping hears of that too
+          if (error instanceof OrderRefusal) return // shipped meanwhile: nothing to undo, and never will be
+          throw error
         }
-      },
+        await say('order.cancelled', { orderId })
+      })
+    return this.talk.serve('orders', {
+      'payment.completed': ({ orderId }, { once }) =>
+        once((_say, tx) => commands.send('RecordPayment', { orderId, tx })),
+      'inventory.reserved': ({ orderId }, { once }) =>
+        once((_say, tx) => commands.send('RecordStock', { orderId, tx })),
+      'shipping.booked': ({ orderId, tracking }, { once }) =>
+        once(async (say, tx) => {
+          try {
+            await commands.send('ShipOrder', { orderId, tracking, tx })
+          } catch (error) {
+            if (!(error instanceof OrderRefusal)) throw error
+            // Cancelled meanwhile: shipping hears of that too. Or about to be, by a process that may have died over it.
+            await commands.send('CancelOrder', { orderId, reason: 'customer', detail: '', tx })
+            return say('order.cancelled', { orderId })
+          }
+          await say('order.shipped', { orderId })
+        }),
       'payment.failed': cancel,
       'inventory.failed': cancel,
       'shipping.failed': cancel,
-      'payment.refunded': ({ orderId }) => commands.send('RecordRefund', { orderId }),
-      'inventory.released': ({ orderId }) => commands.send('RecordRelease', { orderId }),
+      'payment.refunded': ({ orderId }, { once }) =>
+        once(async (say, tx) => {
+          await commands.send('RecordRefund', { orderId, tx })
+          await say('order.refunded', { orderId })
+        }),
+      'inventory.released': ({ orderId }, { once }) =>
+        once((_say, tx) => commands.send('RecordRelease', { orderId, tx })),
     })
   }
 
+  /** The provider is no part of any transaction: it is asked first, by a key that makes asking twice harmless, then all is written down. */
   #payment(): Promise<void> {
-    const { payments } = this.services
-    const toRefund = new Set<string>()
-    return this.#serve('payment', {
-      'order.accepted': async (basket, { signal }) => {
+    const { payments, notes = new MemoryPaymentNotes() } = this.services
+    return this.talk.serve('payment', {
+      'order.accepted': async (basket, { signal, once }) => {
         const { orderId, cents } = basket
+        if (!(await notes.begin(orderId))) return
         try {
           await payments.charge(orderId, cents, signal)
         } catch (error) {
-          const unknown = error instanceof PaymentUncertain
-          if (unknown) toRefund.add(orderId)
-          return this.#tell('payment.failed', { orderId, ...reasonOf(error), unknown })
+          if (signal.aborted) throw error // somebody else's now
+          return once(async (say, tx) => {
+            let unknown = error instanceof PaymentUncertain
+            if (unknown) await notes.write(orderId, 'unknown', tx)
+            else unknown = (await notes.refuse(orderId, tx)) === 'unknown'
+            await say('payment.failed', { orderId, ...reasonOf(error), unknown })
+          })
         }
-        toRefund.add(orderId)
-        await this.#tell('payment.completed', basket)
+        await once(async (say, tx) => {
+          await notes.write(orderId, 'charged', tx)
+          await say('payment.completed', { ...basket, transactionId: orderId })
+        })
       },
-      'order.cancelled': async ({ orderId }, { signal }) => {
-        if (!toRefund.has(orderId)) return
+      'order.cancelled': async ({ orderId }, { signal, once }) => {
+        if (!(await notes.owes(orderId))) return
         await payments.refund(orderId, signal) // while it throws, the bus brings the message again
-        await this.#tell('payment.refunded', { orderId })
-        toRefund.delete(orderId)
+        await once(async (say, tx) => {
+          await notes.write(orderId, 'refunded', tx)
+          await say('payment.refunded', { orderId })
+        })
       },
-      'order.shipped': ({ orderId }) => toRefund.delete(orderId),
     })
   }
 
   #inventory(): Promise<void> {
     const { inventory } = this.services
-    return this.#serve('inventory', {
-      'payment.completed': async (basket) => {
-        const { orderId, items } = basket
-        try {
-          await inventory.reserve(orderId, items)
-        } catch (error) {
-          return this.#tell('inventory.failed', { orderId, ...reasonOf(error) })
-        }
-        await this.#tell('inventory.reserved', basket)
-      },
-      'order.cancelled': async ({ orderId }) => {
-        if (await inventory.release(orderId)) await this.#tell('inventory.released', { orderId })
-      },
+    return this.talk.serve('inventory', {
+      'payment.completed': (basket, { once }) =>
+        once(async (say, tx) => {
+          const { transactionId: _, ...order } = basket
+          try {
+            await inventory.reserve(order.orderId, order.items, tx)
+          } catch (error) {
+            if (!(error instanceof OutOfStock)) throw error
+            return say('inventory.failed', { orderId: order.orderId, ...reasonOf(error) })
+          }
+          await say('inventory.reserved', order)
+        }),
+      'order.cancelled': ({ orderId }, { once }) =>
+        once(async (say, tx) => {
+          if (await inventory.release(orderId, tx)) await say('inventory.released', { orderId })
+        }),
     })
   }
 
   #shipping(): Promise<void> {
     const { carrier } = this.services
-    return this.#serve('shipping', {
-      'inventory.reserved': async ({ orderId, shipTo }) => {
-        let tracking: string
-        try {
-          tracking = carrier.book(orderId, shipTo)
-        } catch (error) {
-          return this.#tell('shipping.failed', { orderId, ...reasonOf(error) })
-        }
-        await this.#tell('shipping.booked', { orderId, tracking })
-      },
-      'order.cancelled': async ({ orderId }) => {
-        if (carrier.withdraw(orderId)) await this.#tell('shipping.withdrawn', { orderId })
-      },
+    return this.talk.serve('shipping', {
+      'inventory.reserved': ({ orderId, shipTo }, { once }) =>
+        once(async (say, tx) => {
+          let tracking: string
+          try {
+            tracking = await carrier.book(orderId, shipTo, tx)
+          } catch (error) {
+            if (!(error instanceof Undeliverable)) throw error
+            return say('shipping.failed', { orderId, ...reasonOf(error) })
+          }
+          await say('shipping.booked', { orderId, tracking })
+        }),
+      'order.cancelled': ({ orderId }, { once }) =>
+        once(async (say, tx) => {
+          if (await carrier.withdraw(orderId, tx)) await say('shipping.withdrawn', { orderId })
+        }),
     })
   }
 
   /** Follows the conversation for the page. */
   #watch(): Promise<void> {
     const trails = this.#trails
-    return this.#serve('trails', {
+    return this.talk.serve('trails', {
       'order.accepted': ({ orderId }) => trails.begin(orderId),
       'payment.completed': ({ orderId }) => trails.mark(orderId, 'payment', 'done'),
       'payment.failed': ({ orderId, unknown }) => trails.mark(orderId, 'payment', unknown ? 'unknown' : 'failed'),
@@ -187,27 +220,6 @@ export class ChoreographedCheckout implements Checkout {
       'order.cancelled': ({ orderId }) => trails.turnBack(orderId),
       'payment.refunded': ({ orderId }) => trails.mark(orderId, 'payment', 'undone'),
       'inventory.released': ({ orderId }) => trails.mark(orderId, 'stock', 'undone'),
-    })
-  }
-
-  async #tell<T extends MessageType>(type: T, data: ShopMessages[T]): Promise<void> {
-    // The key keeps the messages about one order in their order. Those about others overtake.
-    await this.bus.publish({ type, key: data.orderId, data } as unknown as MessageOf<ShopMessages>)
-  }
-
-  /** One service: a group of its own on the bus, a handler per message it cares for. */
-  async #serve(
-    group: string,
-    handlers: { readonly [T in MessageType]?: (data: ShopMessages[T], context: DeliveryContext) => unknown },
-  ): Promise<void> {
-    await this.bus.subscribe({
-      group,
-      types: Object.keys(handlers) as MessageType[],
-      concurrency: 64,
-      retry: untilItWorks,
-      graceMs: 1_000,
-      handle: ({ type, data }, context) =>
-        (handlers[type] as (data: unknown, context: DeliveryContext) => unknown)(data, context),
     })
   }
 }

@@ -34,7 +34,7 @@ function checkoutSaga(
         uncertain: () => true, // whatever came: an order that can't begin must still end
         // Undone last: who reads "cancelled" can rely on everything else being undone.
         compensate: async ({ input: { orderId }, sagaId }) =>
-          commands.send('CancelOrder', { orderId, ...reasonOf(await failureOf(sagaId)) }),
+          commands.send('CancelOrder', { orderId, checkout: 'orchestrated', ...reasonOf(await failureOf(sagaId)) }),
         compensateRetry: untilItWorks,
       })
       // Shelves, the event about them and the progress of the saga: all of it or nothing, where one database has all three.

@@ -4,7 +4,8 @@ import type { ShopCommands } from './commands.js'
 import type { StockRoom } from './inventory.js'
 import type { CancelReason } from './order.js'
 import type { PaymentClient } from './payment-client.js'
-import type { Carrier } from './shipping.js'
+import type { PaymentNotes } from './payment-notes.js'
+import type { ParcelDesk } from './shipping.js'
 
 /** The two ways to take an order through payment, stock and shipping. They share everything but who decides what is next. */
 export const checkoutKinds = ['orchestrated', 'choreographed'] as const
@@ -23,7 +24,9 @@ export interface Services {
   readonly commands: CommandBus<ShopCommands>
   readonly payments: PaymentClient
   readonly inventory: StockRoom
-  readonly carrier: Carrier
+  readonly carrier: ParcelDesk
+  /** Of the choreographed checkout: a saga has its journal. @defaultValue in memory */
+  readonly notes?: PaymentNotes | undefined
   /** Events, stock and sagas are in one database, so that one transaction can change all three. @defaultValue false */
   readonly oneDatabase?: boolean | undefined
 }

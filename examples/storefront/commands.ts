@@ -10,6 +10,8 @@ export interface Done {
   readonly version: number
   /** What a read model must have reached to show it. */
   readonly position: number
+  /** Whether it made anything happen. */
+  readonly changed: boolean
 }
 
 interface About {
@@ -25,13 +27,14 @@ interface InTransaction {
 export interface ShopCommands {
   PlaceOrder: { in: About & { userId: string; items: readonly Item[]; shipTo: string }; out: Done }
   RequestCancel: { in: About & { detail: string; expectedVersion?: number | undefined }; out: Done }
-  AcceptOrder: { in: About & { checkout: string }; out: Done }
+  AcceptOrder: { in: About & InTransaction & { checkout: string }; out: Done }
   RecordStock: { in: About & InTransaction; out: Done }
-  RecordPayment: { in: About; out: Done }
-  ShipOrder: { in: About & { tracking: string }; out: Done }
-  CancelOrder: { in: About & { reason: CancelReason; detail: string }; out: Done }
+  RecordPayment: { in: About & InTransaction; out: Done }
+  ShipOrder: { in: About & InTransaction & { tracking: string }; out: Done }
+  /** `checkout`: only if no other kind of checkout has the order. */
+  CancelOrder: { in: About & InTransaction & { reason: CancelReason; detail: string; checkout?: string }; out: Done }
   RecordRelease: { in: About & InTransaction; out: Done }
-  RecordRefund: { in: About; out: Done }
+  RecordRefund: { in: About & InTransaction; out: Done }
 }
 
 /**
@@ -55,15 +58,15 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
       }
       const { tx } = input as InTransaction
       const options = { metadata, expectedVersion: expected?.(input), tx }
-      const { version, position } = await orders.handle(orderId, run, options)
-      return { version, position }
+      const { version, position, events } = await orders.handle(orderId, run, options)
+      return { version, position, changed: events.length > 0 }
     })
   }
 
   bus.on('PlaceOrder', async ({ orderId, userId, items, shipTo }, context) => {
     const place = (order: Order): void => order.place({ userId, items, shipTo })
     // The context has the idempotency key: a repeat decides nothing, and gives what came of the first.
-    const { version, position, events } = await orders.handle(orderId, place, context)
+    const { version, position, events, duplicate } = await orders.handle(orderId, place, context)
     const [first] = events
     const same = first?.type === 'OrderPlaced' && sameOrder(first.data, { items, shipTo })
     if (!same)
@@ -71,7 +74,7 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
         code: 'IDEMPOTENCY_KEY_REUSED',
         detail: 'this Idempotency-Key came with another order before',
       })
-    return { version, position }
+    return { version, position, changed: !duplicate }
   })
 
   on(
@@ -83,7 +86,9 @@ export function createCommands(orders: Repository<Order, never, OrderEvent>): Co
   on('RecordStock', (order) => order.recordStock())
   on('RecordPayment', (order) => order.recordPayment())
   on('ShipOrder', (order, { tracking }) => order.ship(tracking))
-  on('CancelOrder', (order, { reason, detail }) => order.cancel(reason, detail))
+  on('CancelOrder', (order, { reason, detail, checkout }) => {
+    if (!checkout || !order.checkout || order.checkout === checkout) order.cancel(reason, detail)
+  })
   on('RecordRelease', (order) => order.recordRelease())
   on('RecordRefund', (order) => order.recordRefund())
   return bus

@@ -2,9 +2,7 @@ import type { Pool } from 'pg'
 import type { SqlQueryable } from 'holdfast'
 import { skus, type Item } from './catalogue.js'
 import { DELIVERY, LOW, OutOfStock, StockRoomLocked, type StockRoom } from './inventory.js'
-
-/** The schema that the log and the sagas are in: a reservation, its event and the saga's progress are one transaction. */
-const SCHEMA = 'storefront'
+import { inTransaction, makeTables, SCHEMA } from './transaction.js'
 
 /** A stock room in PostgreSQL, shared by all processes of the shop: `select * from storefront.stock`. */
 export class PostgresInventory implements StockRoom {
@@ -13,20 +11,15 @@ export class PostgresInventory implements StockRoom {
 
   constructor(private readonly pool: Pool) {}
 
-  /** Makes the tables and fills the shelves. Harmless at every start, in many processes at the same time. */
-  async migrate(): Promise<void> {
-    await this.#transaction(async (tx) => {
-      await tx.query(`select pg_advisory_xact_lock(hashtext('${SCHEMA}.stock'))`)
-      await tx.query(`create table if not exists ${SCHEMA}.stock (sku text primary key, available int not null)`)
-      await tx.query(
-        `create table if not exists ${SCHEMA}.reservations
-           (order_id text primary key, items json not null, released boolean not null)`,
-      )
-      await tx.query(`insert into ${SCHEMA}.stock select unnest($1::text[]), $2 on conflict do nothing`, [
-        [...skus],
-        DELIVERY,
-      ])
-    })
+  /** Makes the tables and fills the shelves. */
+  migrate(): Promise<void> {
+    return makeTables(
+      this.pool,
+      `create table if not exists ${SCHEMA}.stock (sku text primary key, available int not null)`,
+      `create table if not exists ${SCHEMA}.reservations
+         (order_id text primary key, items json not null, released boolean not null)`,
+      `insert into ${SCHEMA}.stock select unnest('{${skus.join()}}'::text[]), ${DELIVERY} on conflict do nothing`,
+    )
   }
 
   get held(): Promise<number> {
@@ -37,7 +30,37 @@ export class PostgresInventory implements StockRoom {
   }
 
   async reserve(orderId: string, items: readonly Item[], tx?: SqlQueryable): Promise<void> {
-    if (!tx) return this.#transaction((own) => this.reserve(orderId, items, own))
+    if (!tx) return inTransaction(this.pool, (own) => this.reserve(orderId, items, own))
+    await tx.query('savepoint shelves')
+    try {
+      await this.#take(orderId, items, tx)
+    } catch (error) {
+      if (error instanceof OutOfStock) await tx.query('rollback to savepoint shelves') // nothing was set aside, and the rest goes on
+      throw error
+    }
+  }
+
+  async release(orderId: string, tx?: SqlQueryable): Promise<boolean> {
+    if (this.locked) throw new StockRoomLocked('the stock room is locked')
+    if (!tx) return inTransaction(this.pool, (own) => this.release(orderId, own))
+    const released = await tx.query(
+      `update ${SCHEMA}.reservations set released = true where order_id = $1 and not released returning items`,
+      [orderId],
+    )
+    const items = (released.rows[0] as { items: Item[] } | undefined)?.items
+    for (const { sku, quantity } of items?.toSorted((a, b) => (a.sku < b.sku ? -1 : 1)) ?? []) {
+      // oxlint-disable-next-line no-await-in-loop -- see reserve
+      await tx.query(`update ${SCHEMA}.stock set available = available + $2::int where sku = $1`, [sku, quantity])
+    }
+    if (items) return true
+    const ever = await tx.query(
+      `insert into ${SCHEMA}.reservations values ($1, '[]', true) on conflict do nothing returning 1`,
+      [orderId],
+    )
+    return ever.rows.length === 0
+  }
+
+  async #take(orderId: string, items: readonly Item[], tx: SqlQueryable): Promise<void> {
     const made = await tx.query(
       `insert into ${SCHEMA}.reservations values ($1, $2, false) on conflict do nothing returning 1`,
       [orderId, JSON.stringify(items)],
@@ -57,43 +80,6 @@ export class PostgresInventory implements StockRoom {
         [sku, quantity, this.empty],
       )
       if (taken.rows.length === 0) throw new OutOfStock(`no ${sku} left`)
-    }
-  }
-
-  async release(orderId: string, tx?: SqlQueryable): Promise<boolean> {
-    if (this.locked) throw new StockRoomLocked('the stock room is locked')
-    if (!tx) return this.#transaction((own) => this.release(orderId, own))
-    const released = await tx.query(
-      `update ${SCHEMA}.reservations set released = true where order_id = $1 and not released returning items`,
-      [orderId],
-    )
-    const items = (released.rows[0] as { items: Item[] } | undefined)?.items
-    for (const { sku, quantity } of items?.toSorted((a, b) => (a.sku < b.sku ? -1 : 1)) ?? []) {
-      // oxlint-disable-next-line no-await-in-loop -- see reserve
-      await tx.query(`update ${SCHEMA}.stock set available = available + $2::int where sku = $1`, [sku, quantity])
-    }
-    if (items) return true
-    const ever = await tx.query(
-      `insert into ${SCHEMA}.reservations values ($1, '[]', true) on conflict do nothing returning 1`,
-      [orderId],
-    )
-    return ever.rows.length === 0
-  }
-
-  async #transaction<T>(work: (tx: SqlQueryable) => Promise<T>): Promise<T> {
-    const client = await this.pool.connect()
-    try {
-      await client.query('begin')
-      const result = await work(client)
-      await client.query('commit')
-      client.release()
-      return result
-    } catch (error) {
-      await client.query('rollback').then(
-        () => client.release(),
-        (broken: Error) => client.release(broken),
-      )
-      throw error
     }
   }
 }

@@ -16,9 +16,9 @@ async function main(): Promise<void> {
 }
 
 function tell({ load, ordersPerSecond }: StorefrontOptions, { url, paymentUrl, about }: Storefront): void {
-  const { events, sagas, buckets, cache, readModel } = about
+  const { events, sagas, messages, buckets, cache, readModel } = about
   console.log(`storefront: events in ${events}, rate limit buckets in ${buckets}, cache in ${cache}`)
-  console.log(`storefront: sagas in ${sagas}, read model in ${readModel}`)
+  console.log(`storefront: sagas in ${sagas}, read model in ${readModel}, messages in ${messages}`)
   console.log(`storefront: payment provider on ${paymentUrl}`)
   console.log(
     `storefront: ${load ? `${ordersPerSecond} orders per second are on their way` : 'no load, you are the only customer'}`,

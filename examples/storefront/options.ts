@@ -20,8 +20,9 @@ export const help = `A small shop at work on the primitives of holdfast.
 
   --port N           where the page and the API are served (default 3000; the next free one when it is taken)
   --host NAME        the address to listen on (default 127.0.0.1: this machine only)
-  --redis URL        keep the rate limiter's buckets and the cache's second level in Redis: redis://localhost:6379
-  --postgres URL     keep events, sagas and stock in PostgreSQL: postgres://user:password@localhost:5432/name
+  --redis URL        keep the rate limiter's buckets and the cache's second level in Redis: redis://localhost:6379; with
+                     --postgres also the messages of choreographed checkouts
+  --postgres URL     keep events, sagas, stock and payments in PostgreSQL: postgres://user:password@localhost:5432/name
   --read-postgres URL
                      keep the read model in that PostgreSQL (default with --postgres: the same one; either way in the
                      schema storefront_read)

@@ -36,7 +36,7 @@ export class OrderRefusal extends Error {
   override readonly name = 'OrderRefusal'
 
   constructor(
-    readonly code: 'ORDER_CANCELLED' | 'ORDER_SHIPPED' | 'ORDER_EXISTS',
+    readonly code: 'ORDER_CANCELLED' | 'ORDER_SHIPPED' | 'ORDER_EXISTS' | 'ORDER_TAKEN',
     message: string,
   ) {
     super(message)
@@ -64,9 +64,11 @@ export class Order extends Aggregate<OrderEvent> {
     this.raise({ type: 'OrderPlaced', data: { userId, items, shipTo, cents: priceOf(items) } })
   }
 
-  /** The checkout has begun, of the kind named. @throws OrderRefusal when the order is cancelled. */
+  /** The checkout has begun, of the kind named. @throws OrderRefusal when the order is cancelled, or has one of another kind. */
   accept(checkout: string): void {
     this.#mustNotBeCancelled()
+    if (this.checkout && this.checkout !== checkout)
+      throw new OrderRefusal('ORDER_TAKEN', `the checkout of order ${this.id} is ${this.checkout}`)
     if (!this.checkout) this.raise({ type: 'OrderAccepted', data: { checkout } })
   }
 

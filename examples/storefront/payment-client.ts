@@ -1,5 +1,6 @@
 import { CircuitBreaker, compose, exponential, retry, timeout, type Policy } from 'holdfast/resilience'
-import type { Behaviour, Charge, Ledger } from './payment-provider.js'
+import type { Charge } from './payment-books.js'
+import type { Behaviour, Ledger } from './payment-provider.js'
 
 /** The provider said no, for good: the card is over its limit. Nothing was charged. */
 export class PaymentDeclined extends Error {

@@ -2,17 +2,11 @@ import type { AddressInfo } from 'node:net'
 import { serve } from '@hono/node-server'
 import { Hono } from 'hono'
 import { z } from 'zod'
+import { MemoryPaymentBooks, type PaymentBooks } from './payment-books.js'
 
 /** How the provider behaves: `slow` answers late, `fail` with 503, `hang` does what it is asked to and never answers. */
 export const behaviours = ['ok', 'slow', 'fail', 'hang'] as const
 export type Behaviour = (typeof behaviours)[number]
-
-/** A charge in the provider's books. `void`: refunded before it was made, and so never to be made. */
-export interface Charge {
-  readonly key: string
-  readonly cents: number
-  readonly state: 'charged' | 'refunded' | 'void'
-}
 
 /** The provider's books in figures. */
 export interface Ledger {
@@ -20,6 +14,14 @@ export interface Ledger {
   /** Charges that stand: not refunded. */
   readonly charged: number
   readonly refunded: number
+}
+
+/** Where a provider is and what it writes in. */
+export interface PaymentProviderOptions {
+  /** @defaultValue 127.0.0.1 */
+  readonly host?: string | undefined
+  /** @defaultValue books in memory */
+  readonly books?: PaymentBooks | undefined
 }
 
 /** A running provider. */
@@ -38,20 +40,12 @@ const behaviourBody = z.strictObject({ behaviour: z.enum(behaviours) })
  * Somebody else's service: a real HTTP server on a port of its own, which the shop knows by its address only. The shop
  * chooses the key of a charge: to PUT it again charges once, and to DELETE it refunds also a charge whose answer was lost.
  */
-export async function startPaymentProvider(host = '127.0.0.1'): Promise<PaymentProvider> {
-  const charges = new Map<string, Charge>()
+export async function startPaymentProvider({
+  host = '127.0.0.1',
+  books = new MemoryPaymentBooks(),
+}: PaymentProviderOptions = {}): Promise<PaymentProvider> {
   let behaviour: Behaviour = 'ok'
   const app = new Hono()
-
-  const count = { charged: 0, refunded: 0, void: 0 }
-
-  const book = (charge: Charge): Charge => {
-    const before = charges.get(charge.key)
-    if (before) count[before.state]--
-    count[charge.state]++
-    charges.set(charge.key, charge)
-    return charge
-  }
 
   app.use('/charges/*', async (c, next) => {
     if (behaviour === 'fail') return c.json({ error: 'the bank is down' }, 503)
@@ -64,22 +58,16 @@ export async function startPaymentProvider(host = '127.0.0.1'): Promise<PaymentP
   app.put('/charges/:key', async (c) => {
     const key = c.req.param('key')
     const { cents } = chargeBody.parse(await c.req.json())
-    const known = charges.get(key)
-    if (known?.state === 'charged') return c.json(known)
-    if (known) return c.json({ error: `the charge is ${known.state}` }, 409)
     if (cents > CARD_LIMIT_CENTS) return c.json({ error: 'over the limit of the card' }, 402)
-    return c.json(book({ key, cents, state: 'charged' }), 201)
+    const charge = await books.charge(key, cents)
+    if (charge.state !== 'charged') return c.json({ error: `the charge is ${charge.state}` }, 409)
+    return c.json(charge)
   })
 
-  app.delete('/charges/:key', (c) => {
-    const key = c.req.param('key')
-    const known = charges.get(key)
-    if (!known) return c.json(book({ key, cents: 0, state: 'void' }))
-    return c.json(known.state === 'charged' ? book({ ...known, state: 'refunded' }) : known)
-  })
+  app.delete('/charges/:key', async (c) => c.json(await books.refund(c.req.param('key'))))
 
-  app.get('/charges/:key', (c) => {
-    const known = charges.get(c.req.param('key'))
+  app.get('/charges/:key', async (c) => {
+    const known = await books.find(c.req.param('key'))
     return known ? c.json(known) : c.json({ error: 'no such charge' }, 404)
   })
 
@@ -88,7 +76,10 @@ export async function startPaymentProvider(host = '127.0.0.1'): Promise<PaymentP
     return c.json({ behaviour })
   })
 
-  app.get('/ledger', (c) => c.json({ behaviour, charged: count.charged, refunded: count.refunded } satisfies Ledger))
+  app.get('/ledger', async (c) => {
+    const { charged, refunded } = await books.counts()
+    return c.json({ behaviour, charged, refunded } satisfies Ledger)
+  })
 
   app.onError((error, c) =>
     error instanceof z.ZodError || error instanceof SyntaxError

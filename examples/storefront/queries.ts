@@ -4,7 +4,7 @@ import { QueryBus, type ReadModel } from 'holdfast/cqrs'
 import type { EventStore, Recorded, Repository } from 'holdfast/event-sourcing'
 import type { Order, OrderEvent, Placed } from './order.js'
 import type { PaymentClient } from './payment-client.js'
-import type { Charge } from './payment-provider.js'
+import type { Charge } from './payment-books.js'
 import type { OrderFilter, OrderView, OrdersView } from './read-model.js'
 
 /** An order's past. With a version: as it was then. */

@@ -2,10 +2,9 @@ import { CacheManager } from 'holdfast/cache'
 import { MemoryCheckpoints, Repository, subscribe, type Recorded } from 'holdfast/event-sourcing'
 import { perSecond, RateLimiter } from 'holdfast/rate-limit'
 import type { Backends } from './backends.js'
-import type { EventBus } from 'holdfast/messaging'
 import { Adoption } from './adoption.js'
 import type { CheckoutKind } from './checkout.js'
-import { ChoreographedCheckout, type ShopMessages } from './checkout-choreography.js'
+import { ChoreographedCheckout } from './checkout-choreography.js'
 import { OrchestratedCheckout } from './checkout-saga.js'
 import { priceOf } from './catalogue.js'
 import { createCommands, type Done, type ShopCommands } from './commands.js'
@@ -17,7 +16,7 @@ import { PaymentClient, type PaymentClientOptions } from './payment-client.js'
 import type { Switches } from './payloads.js'
 import { createQueries, type OrderCache } from './queries.js'
 import { orderIdOf } from './read-model.js'
-import { Carrier } from './shipping.js'
+import type { Conversation } from './shop-messages.js'
 import { Snapshots } from './snapshot.js'
 
 /** What a shop is made from. */
@@ -27,8 +26,8 @@ export interface ShopParts {
   readonly paymentUrl: string
   readonly payment?: PaymentClientOptions | undefined
   readonly checkout: CheckoutKind
-  /** What a choreographed checkout talks over. @defaultValue one in memory */
-  readonly bus?: EventBus<ShopMessages> | undefined
+  /** How the services of a choreographed checkout talk; closed with the shop. @defaultValue that of `backends` */
+  readonly talk?: Conversation | undefined
   /** The built-in load, as far as the switches of the page reach. */
   readonly load: { on: boolean; ordersPerSecond: number }
 }
@@ -36,8 +35,8 @@ export interface ShopParts {
 export type Shop = Awaited<ReturnType<typeof openShop>>
 
 /** The one place where everything is made and put together, from the bottom up. */
-export async function openShop({ backends, paymentUrl, payment, checkout, load, bus }: ShopParts) {
-  const { events: store, readModel: view, inventory, oneDatabase } = backends
+export async function openShop({ backends, paymentUrl, payment, checkout, load, talk = backends.talk }: ShopParts) {
+  const { events: store, readModel: view, inventory, carrier, notes, oneDatabase } = backends
   const metrics = new Metrics()
 
   // Write side: commands decide on orders, orders are rebuilt from their events.
@@ -46,6 +45,15 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load, 
     cache: { max: 1_000 }, // a checkout comes back to its order again and again
   })
   const commands = createCommands(orders)
+
+  // Services, and the two ways to let them work together.
+  const payments = new PaymentClient(paymentUrl, payment)
+  const services = { commands, payments, inventory, carrier, notes, oneDatabase }
+  const checkouts = {
+    orchestrated: new OrchestratedCheckout(services, { store: backends.sagas }),
+    choreographed: await ChoreographedCheckout.open(services, talk),
+  }
+  let current = checkout
 
   // Read side: a projection of the log in a database of its own, a cache in two levels in front of it.
   const projection = view.run()
@@ -60,22 +68,13 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load, 
     if (projection.position < event.position) await projection.reached(event.position)
     await cache.delete(orderIdOf(event)) // before the position moves on: who waits for it never gets the old entry
     if (event.position <= head) return
+    checkouts.choreographed.follow(event)
     if (event.type === 'OrderShipped') metrics.ended('completed')
     if (event.type === 'OrderCancelled') metrics.ended('cancelled')
   }
   const from = Math.max(0, head - feed.kept) // the page begins with a few that were there before
   const following = subscribe(store, new MemoryCheckpoints(), 'follow', follow, { pollMs: 100, from })
-  const payments = new PaymentClient(paymentUrl, payment)
   const queries = createQueries({ view, cache, store, orders, payments }, following)
-
-  // Services, and the two ways to let them work together.
-  const carrier = new Carrier()
-  const services = { commands, payments, inventory, carrier, oneDatabase }
-  const checkouts = {
-    orchestrated: new OrchestratedCheckout(services, { store: backends.sagas }),
-    choreographed: await ChoreographedCheckout.open(services, bus),
-  }
-  let current = checkout
 
   /** What an earlier process left half-way goes on here. */
   const open = await view.list({ limit: Infinity, status: 'placed' })
@@ -84,7 +83,7 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load, 
   }
 
   /** And so does what another process took in and died before it began with it. */
-  const adoption = oneDatabase ? new Adoption(view, checkouts.orchestrated) : undefined
+  const adoption = oneDatabase ? new Adoption(view, (basket) => checkouts[current].start(basket)) : undefined
 
   const limiter = new RateLimiter({
     limits: perSecond(10, { burst: 20, name: 'per-user' }),
@@ -152,8 +151,11 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load, 
     /** Asks for an order to be undone: the checkout that has it turns back. */
     async cancel(input: ShopCommands['RequestCancel']['in']): Promise<Done> {
       const done = await commands.send('RequestCancel', input)
-      const { state: order } = await orders.load(input.orderId)
-      await checkouts[(order.checkout as CheckoutKind | undefined) ?? current].cancel(input.orderId)
+      const { orderId } = input
+      const { checkout: kind } = (await orders.load(orderId)).state
+      if (kind) await checkouts[kind as CheckoutKind].cancel(orderId)
+      // Nothing has begun, and nothing will: an order that is asked to be cancelled is accepted no more.
+      else await commands.send('CancelOrder', { orderId, reason: 'customer', detail: '' })
       return done
     },
 

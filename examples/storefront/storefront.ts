@@ -1,9 +1,10 @@
 import { openBackends, type About } from './backends.js'
 import type { EventBus } from 'holdfast/messaging'
 import type { CheckoutKind } from './checkout.js'
-import type { ShopMessages } from './checkout-choreography.js'
+import { Talk, type ShopMessages } from './shop-messages.js'
 import { createApp } from './http.js'
 import { Load } from './load.js'
+import type { PaymentBooks } from './payment-books.js'
 import type { PaymentClientOptions } from './payment-client.js'
 import { startPaymentProvider } from './payment-provider.js'
 import { listen } from './server.js'
@@ -47,17 +48,17 @@ export async function startStorefront(options: StartOptions, tell: (line: string
   const close = async (): Promise<void> => {
     for (const one of opened.splice(0).toReversed()) await one()
   }
-  const openProvider = async (): Promise<string> => {
-    const provider = await startPaymentProvider()
+  const openProvider = async (books: PaymentBooks): Promise<string> => {
+    const provider = await startPaymentProvider({ books })
     opened.push(() => provider.close())
     return provider.url
   }
   try {
     const backends = await openBackends({ redis, postgres, readPostgres })
     opened.push(() => backends.close())
-    const paymentUrl = options.paymentUrl ?? (await openProvider())
+    const paymentUrl = options.paymentUrl ?? (await openProvider(backends.books))
     const load = new Load({ on, ordersPerSecond })
-    const shop = await openShop({ backends, paymentUrl, payment, checkout, load, bus })
+    const shop = await openShop({ backends, paymentUrl, payment, checkout, load, talk: bus && new Talk(bus) })
     opened.push(() => shop.close())
     const server = await listen(createApp(shop).fetch, { host, port }, (wanted, got) =>
       tell(`storefront: port ${wanted} is taken, so it is ${got}`),

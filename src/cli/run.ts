@@ -35,7 +35,7 @@ export async function run(args: readonly string[], terminal: Terminal): Promise<
     await command.run(rest, terminal)
     return 0
   } catch (error) {
-    if (terminal.signal.aborted) return 0 // asked to stop
+    if (terminal.signal.aborted && name === 'events') return 0 // it followed until it was asked to stop
     terminal.err(`holdfast ${name}: ${messageOf(error)}`)
     return error instanceof UsageError ? 2 : 1
   }

@@ -66,12 +66,12 @@ async function follow(store: SagaStore, before: StoredSaga, wish: Wish, terminal
     const entry = entriesLike(saga, wish)[known]
     if (entry) return tell(saga, before, entry, terminal)
     if (saga.status === 'completed' && before.status !== 'completed') throw ended(saga, verb)
-    if (systemClock.now() >= until)
+    if (systemClock.now() >= until || signal.aborted)
       throw new Error(
-        `no orchestrator has taken it within ${timeoutMs / 1_000} s. The order stays in the saga's inbox and is carried out as soon as one that knows ${word(saga.name)}@${saga.version} does; holdfast sagas show ${word(id)} tells`,
+        `no orchestrator has taken it ${signal.aborted ? 'so far' : `within ${timeoutMs / 1_000} s`}. The order stays in the saga's inbox and is carried out as soon as one that knows ${word(saga.name)}@${saga.version} does; holdfast sagas show ${word(id)} tells`,
       )
     // oxlint-disable-next-line no-await-in-loop
-    await systemClock.sleep(LOOK_MS, signal)
+    await systemClock.sleep(LOOK_MS, signal).catch(() => {}) // asked to end: one more look, and what is left is told
   }
 }
 

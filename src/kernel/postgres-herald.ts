@@ -45,6 +45,16 @@ function messagesOf(notes: readonly string[]): readonly string[] {
   return notes.length === 0 || messages.length > MOST_MESSAGES ? [''] : messages.map((each) => JSON.stringify(each))
 }
 
+/** What {@link messagesOf} made; `undefined` of a message that somebody else has sent: it must not end the process. */
+function notesOf(message: string): readonly string[] | undefined {
+  try {
+    const notes: unknown = JSON.parse(message)
+    return Array.isArray(notes) && notes.every((note) => typeof note === 'string') ? notes : undefined
+  } catch {
+    return undefined
+  }
+}
+
 /** Tells other processes that something has changed, and hears it from them. Nothing depends on it: who polls misses nothing. */
 export class Herald {
   readonly #channel: string
@@ -86,8 +96,10 @@ export class Herald {
     this.#ask(this.listener, `listen ${this.#channel}`)
   }
 
+  /** Hears no more; what was yet to be told is told now. */
   stop(): void {
     this.#cancel()
+    if (this.#due) this.#notify()
     if (!this.listener || !this.#listening) return
     this.#listening = false
     this.listener.removeListener('notification', this.#hear)
@@ -95,7 +107,7 @@ export class Herald {
   }
 
   readonly #hear = ({ channel, payload }: SqlNotification): void => {
-    if (channel === this.#channel) this.heard(payload ? (JSON.parse(payload) as string[]) : undefined)
+    if (channel === this.#channel) this.heard(payload ? notesOf(payload) : undefined)
   }
 
   #notify(): void {

@@ -45,19 +45,56 @@ export function listen(subscriber: RedisSubscriber, channel: string, hear: (mess
     const end = (): Promise<unknown> => subscriber.unsubscribe(channel, hear)
     return { begun: orEnd(subscriber.subscribe(channel, hear), end), end }
   }
-  const ofChannel = (from: string, message: string): void => {
-    if (from === channel) hear(message)
-  }
-  // Not left to ioredis, which forgets a channel when a connection ends while it subscribes anew. The server takes it twice as once.
-  const renew = (): void => void subscriber.subscribe(channel).catch(() => {}) // connects again, or is closed
-  const end = async (): Promise<unknown> => {
-    subscriber.off('message', ofChannel)
-    subscriber.off('ready', renew)
-    return subscriber.unsubscribe(channel)
-  }
-  subscriber.on('message', ofChannel)
-  subscriber.on('ready', renew)
+  const forget = earsOf(subscriber).add(channel, hear)
+  const end = async (): Promise<unknown> => (forget() ? subscriber.unsubscribe(channel) : undefined)
   return { begun: orEnd(subscriber.subscribe(channel), end), end }
+}
+
+interface Ear {
+  readonly hear: (message: string) => void
+}
+
+/** All that listen through one client of ioredis: under one listener of each kind, for Node warns of more than ten. */
+class Ears {
+  readonly #channels = new Map<string, Set<Ear>>()
+
+  constructor(private readonly subscriber: IoRedisSubscriber) {}
+
+  /** @returns forgets it again; whether nobody listens to its channel any more */
+  add(channel: string, hear: (message: string) => void): () => boolean {
+    if (this.#channels.size === 0) {
+      this.subscriber.on('message', this.#hear)
+      this.subscriber.on('ready', this.#renew)
+    }
+    const ears = this.#channels.get(channel) ?? new Set<Ear>()
+    const one = { hear }
+    this.#channels.set(channel, ears.add(one))
+    return () => {
+      if (!ears.delete(one) || ears.size > 0) return false
+      this.#channels.delete(channel)
+      if (this.#channels.size > 0) return true
+      this.subscriber.off('message', this.#hear)
+      this.subscriber.off('ready', this.#renew)
+      return true
+    }
+  }
+
+  readonly #hear = (channel: string, message: string): void => {
+    for (const { hear } of [...(this.#channels.get(channel) ?? [])]) hear(message)
+  }
+
+  /** Not left to ioredis, which forgets a channel when a connection ends while it subscribes anew. The server takes it twice as once. */
+  readonly #renew = (): void => {
+    for (const channel of this.#channels.keys()) this.subscriber.subscribe(channel).catch(() => {}) // connects again, or is closed
+  }
+}
+
+const earsBySubscriber = new WeakMap<IoRedisSubscriber, Ears>()
+
+function earsOf(subscriber: IoRedisSubscriber): Ears {
+  const ears = earsBySubscriber.get(subscriber) ?? new Ears(subscriber)
+  earsBySubscriber.set(subscriber, ears)
+  return ears
 }
 
 async function orEnd(subscribed: Promise<unknown>, end: () => Promise<unknown>): Promise<void> {

@@ -19,10 +19,13 @@ export interface DeadLetters<Messages extends object = Record<string, unknown>> 
 export interface DeadLetter<M = unknown> {
   /** The message's id. */
   readonly id: string
-  /** The message as it was published: id, headers and time too. */
+  /**
+   * The message as it was published: id, headers and time too. Where what is stored can't be read, which `lastError` says, it is without
+   * data and headers.
+   */
   readonly message: M
   /**
-   * `'attempts'`: the last attempt failed. `'rejected'`: `retryOn` said that trying again is no use. `'invalid'`: the data
+   * `'attempts'`: the last attempt failed, or a broker has handed it out so often that it must be what ends its handlers. `'rejected'`: `retryOn` said that trying again is no use. `'invalid'`: the data
    * did not fit the subscription's schema. `'unhandled'`: it waited for the group, whose subscriptions no longer take its type.
    */
   readonly reason: 'attempts' | 'rejected' | 'invalid' | 'unhandled'

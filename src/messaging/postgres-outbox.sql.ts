@@ -110,13 +110,17 @@ begin
 end $holdfast$`
 
 /**
- * What stands above a position, in its order. A commit of which no message is left has a row without one. Always by the indexes: the
- * statistics of a table that fills and empties are about another moment.
+ * Always by the indexes: the statistics of a table that fills and empties are about another moment. What has no index, as a sequence, then
+ * costs so much on paper that PostgreSQL would compile it.
  */
-const read = (s: string): string => `
+const BY_INDEX =
+  'set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off'
+
+/** As the first version read: until they are replaced, processes that run it call this. */
+const firstRead = (s: string): string => `
 create function ${s}.outbox_read(p_partitions int[], p_after bigint, p_limit int)
 returns table (partition int, pos bigint, batch bigint, nth int, id text, type text, key text, occurred_at float8, text text, lag_ms float8)
-language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $holdfast$
+language plpgsql ${BY_INDEX} as $holdfast$
 #variable_conflict use_column
 begin
   return query
@@ -132,13 +136,56 @@ begin
   order by c.pos, m.nth limit p_limit;
 end $holdfast$`
 
-/** Deletes messages (batch, partition, nth), and commits of which none is left. By the indexes, as above. */
-const remove = (s: string): string => `
+/** As the first version deleted. */
+const firstRemove = (s: string): string => `
 create function ${s}.outbox_remove(p_batches bigint[], p_partitions int[], p_nths int[], p_commits bigint[]) returns void
-language plpgsql set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off as $holdfast$
+language plpgsql ${BY_INDEX} as $holdfast$
 begin
   delete from ${s}.outbox_messages m using unnest(p_batches, p_partitions, p_nths) as d (batch, partition, nth)
     where m.batch = d.batch and m.partition = d.partition and m.nth = d.nth;
+  delete from ${s}.outbox_commits c using unnest(p_commits) as d (pos) where c.pos = d.pos;
+end $holdfast$`
+
+/**
+ * A page: a row that says up to where all is settled, then what stands from a place on (a position, and a message in it), in its
+ * order. What all messages of a commit share is one text, the same for each: position, batch, partition, milliseconds since. A commit of
+ * which no message is left has a row without one. What is settled is asked first, in a statement of its own: so what follows sees all of
+ * it, at READ COMMITTED. At other levels it would not, and nothing counts as settled. Without a whole sort PostgreSQL reads no more
+ * commits than the page takes.
+ */
+const page = (s: string): string => `
+create function ${s}.outbox_page(p_partitions int[], p_pos bigint, p_nth int, p_limit int)
+returns table (commit text, nth int, id text, type text, key text, occurred_at float8, text text)
+language plpgsql ${BY_INDEX} set enable_sort = off as $holdfast$
+#variable_conflict use_column
+declare
+  v_settled bigint := 0;
+  v_now float8;
+begin
+  if current_setting('transaction_isolation') = 'read committed' then v_settled := ${s}.outbox_settled(); end if;
+  v_now := ${now};
+  commit := v_settled;
+  return next;
+  return query
+  select c.shared, m.nth, m.id, m.type, m.key, m.at, m.text
+  from (
+    select c.pos, c.batch, c.partition, concat_ws(' ', c.pos, c.batch, c.partition, v_now - c.at) as shared from ${s}.outbox_commits c
+    where c.pos >= p_pos and c.partition = any (p_partitions) order by c.pos limit p_limit
+  ) c left join lateral (
+    select m.nth, m.id, m.type, m.key, m.at, m.text from ${s}.outbox_messages m
+    where m.batch = c.batch and m.partition = c.partition and m.nth > case when c.pos = p_pos then p_nth else 0 end
+    order by m.nth limit p_limit
+  ) m on true
+  order by c.pos, m.nth limit p_limit;
+end $holdfast$`
+
+/** Deletes messages (batch, partition, from one to another), and commits of which none is left. */
+const remove = (s: string): string => `
+create function ${s}.outbox_remove(p_batches bigint[], p_partitions int[], p_firsts int[], p_lasts int[], p_commits bigint[]) returns void
+language plpgsql ${BY_INDEX} as $holdfast$
+begin
+  delete from ${s}.outbox_messages m using unnest(p_batches, p_partitions, p_firsts, p_lasts) as d (batch, partition, first, last)
+    where m.batch = d.batch and m.partition = d.partition and m.nth between d.first and d.last;
   delete from ${s}.outbox_commits c using unnest(p_commits) as d (pos) where c.pos = d.pos;
 end $holdfast$`
 
@@ -172,9 +219,10 @@ export const outboxSteps = (s: string, partitions: number): readonly (readonly s
     `create constraint trigger outbox_commit after insert on ${s}.outbox_messages
       deferrable initially deferred for each row when (new.leads) execute function ${s}.outbox_commit()`,
     lease(s),
-    read(s),
-    remove(s),
+    firstRead(s),
+    firstRemove(s),
   ],
+  [page(s), remove(s)],
 ]
 
 /** Text of the statements. */
@@ -189,11 +237,9 @@ export const outboxStatements = (s: string) => ({
     with gone as (delete from ${s}.outbox_relays where id = $1)
     update ${s}.outbox_partitions set owner = null where owner = $1`,
 
-  settled: `select ${s}.outbox_settled() as settled`,
+  page: `select * from ${s}.outbox_page($1, $2, $3, $4)`,
 
-  read: `select * from ${s}.outbox_read($1, $2, $3)`,
-
-  remove: `select ${s}.outbox_remove($1, $2, $3, $4)`,
+  remove: `select ${s}.outbox_remove($1, $2, $3, $4, $5)`,
 
   park: `
     with m as (delete from ${s}.outbox_messages where batch = $1 and partition = $2 and nth = $3 returning *)

@@ -16,8 +16,9 @@ import type { EventBus } from './event-bus.js'
 import { completeMessage, type MessageOf, type OutgoingMessage, type OutgoingMessageOf } from './message.js'
 import { MOST_IN_BATCH, outboxStatements, outboxSteps, USUAL_PARTITIONS } from './postgres-outbox.sql.js'
 import { storedOf } from './postgres-outbox-rows.js'
-import { PostgresRelay, type OutboxRelay, type OutboxStats, type RelayOptions } from './postgres-relay.js'
-import { openMessage, sealMessage } from './stored-message.js'
+import type { OutboxRelay, OutboxStats, RelayOptions } from './postgres-relay-options.js'
+import { PostgresRelay } from './postgres-relay.js'
+import { sealMessage, showMessage } from './stored-message.js'
 
 /** Where a {@link PostgresOutbox} keeps its tables, and how its relays hear of new messages. */
 export interface PostgresOutboxOptions {
@@ -46,7 +47,7 @@ export interface PostgresOutboxOptions {
 export interface ParkedMessage<M = unknown> {
   /** The message's id. */
   readonly id: string
-  /** As it was put. */
+  /** As it was put; with `undefined` as data where what is stored can't be read, which `reason` says. */
   readonly message: M
   /** What the bus said. */
   readonly reason: RecordedFailure
@@ -178,7 +179,7 @@ export class PostgresOutbox<Messages extends object = Record<string, unknown>> {
   async #listParked(limit: number): Promise<ParkedMessage<MessageOf<Messages>>[]> {
     const rows = await queryRows(this.#db, this.#sql.listParked, [checkInteger('limit', limit, 1)])
     return rows.map((row) => {
-      const message = openMessage(storedOf(row, 'at')) as unknown as MessageOf<Messages>
+      const message = showMessage(storedOf(row, 'at')) as unknown as MessageOf<Messages>
       const reason = JSON.parse(row['reason'] as string) as RecordedFailure
       return { id: fromSqlText(row['id'] as string), message, reason, parkedAt: new Date(Number(row['parked_at'])) }
     })

@@ -1,4 +1,4 @@
-import { systemClock } from '../kernel/clock.js'
+import { settledWithin, systemClock } from '../kernel/clock.js'
 import type { SqlRow } from '../kernel/postgres.js'
 import type { Owned } from './postgres-relay-window.js'
 
@@ -49,10 +49,14 @@ export class RelayLeases {
     this.#asking = this.#tick()
   }
 
-  /** Gives all to others. Never rejects. */
+  /** Gives all to others. Waits no longer than the lease for a database that does not answer: then it is over in any case. Never rejects. */
   async leave(): Promise<void> {
     this.#over = true
     this.#cancel()
+    await settledWithin(systemClock, this.leaseMs, this.#giveAll())
+  }
+
+  async #giveAll(): Promise<void> {
     await this.#asking
     this.#owned.clear()
     await this.ask('leave', [this.id]).catch(() => {}) // then the leases run out
@@ -89,7 +93,11 @@ export class RelayLeases {
       const lost = [...this.#owned.keys()].filter((partition) => !still.has(partition))
       for (const partition of lost) this.#owned.delete(partition)
       const share = Number(rows[0]?.['share'])
-      for (const [i, partition] of this.partitions.entries()) this.#owned.get(partition)!.giving = i >= share
+      for (const [i, partition] of this.partitions.entries()) {
+        const owned = this.#owned.get(partition)!
+        if (owned.giving && i < share) gained = true // what was passed over meanwhile is to be read
+        owned.giving = i >= share
+      }
       if (this.#owned.size > share) nextMs = Math.min(nextMs, GIVING_MS)
       // Whoever has died is replaced when its lease ends, not a third of one later.
       const others = rows[0]?.['next_ms']

@@ -1,5 +1,4 @@
-import type { SqlRow } from '../kernel/postgres.js'
-import { storedOf } from './postgres-outbox-rows.js'
+import { placeOf, storedOf, type CommitPlace, type PageRow } from './postgres-outbox-rows.js'
 import type { StoredMessage } from './stored-message.js'
 
 /** A partition under one lease; another lease of the same one is another object. */
@@ -34,6 +33,8 @@ export interface Commit {
 export interface Item {
   readonly commit: Commit
   readonly nth: number
+  /** How many of the commit were read before it: between two that follow each other there is no other. */
+  readonly order: number
   readonly stored: StoredMessage
   /** How long it had been committed when it was read. */
   readonly lagMs: number
@@ -45,6 +46,12 @@ export interface Removable {
   readonly commits: readonly Commit[]
 }
 
+/** A place among all messages: what is below this position, and in it the messages up to the `nth`, is behind it. */
+export interface Place {
+  readonly pos: number
+  readonly nth: number
+}
+
 /** One read, as it was begun. */
 interface Reading {
   readonly owned: ReadonlyMap<number, Owned>
@@ -54,13 +61,15 @@ interface Reading {
   readonly settled: number
 }
 
+const START: Place = { pos: 0, nth: 0 }
+
 /**
  * Which messages have been read, published, deleted. A read begins where all is settled and known, and gives what has not been read: positions
  * become visible in the order of commits for one key, not for all.
  * @internal
  */
 export class RelayWindow {
-  #after = 0
+  #from = START
   #turn = 0
   readonly #published = new Set<Item>()
   /** Nothing of theirs is left that has been read. */
@@ -71,49 +80,58 @@ export class RelayWindow {
 
   /** Begins from the start, for partitions have come. */
   rewind(): void {
-    this.#after = 0
+    this.#from = START
     this.#turn++
   }
 
   /** Where to read from, and how much of it is known already. */
-  begin(owned: ReadonlyMap<number, Owned>): { after: number; overlap: number; turn: number } {
+  begin(owned: ReadonlyMap<number, Owned>): { from: Place; overlap: number; turn: number } {
+    const from = this.#from
     let overlap = 0
     for (const { commits } of owned.values())
-      for (const { pos, kept } of commits.values()) if (pos > this.#after) overlap += Math.max(1, kept)
-    return { after: this.#after, overlap, turn: this.#turn }
+      for (const { pos, kept } of commits.values())
+        if (pos > from.pos || (pos === from.pos && from.nth === 0)) overlap += Math.max(1, kept)
+    return { from, overlap, turn: this.#turn }
   }
 
   /** @param rows in the order of positions @returns those that are new */
-  take(rows: readonly SqlRow[], { owned, turn, limit, settled }: Reading): readonly Item[] {
+  take(rows: readonly PageRow[], { owned, turn, limit, settled }: Reading): readonly Item[] {
     const items: Item[] = []
-    let cutAt = rows.length >= limit ? Number(rows.at(-1)?.['pos']) : undefined
+    const last = rows.length >= limit ? rows.at(-1) : undefined
+    let cut = last && { pos: placeOf(last.commit).pos, nth: last.nth ?? Infinity }
+    let shared = ''
+    let place = placeOf('')
+    let commit: Commit | undefined
     for (const row of rows) {
-      const of = owned.get(Number(row['partition']))!
-      const pos = Number(row['pos'])
-      const nth = Number(row['nth'])
-      const known = of.commits.get(pos)
-      const isNew = row['nth'] !== null && !known?.taken.has(nth)
+      if (row.commit !== shared) {
+        shared = row.commit
+        place = placeOf(shared)
+        commit = owned.get(place.partition)!.commits.get(place.pos)
+      }
+      const { nth } = row
+      const isNew = nth !== null && !commit?.taken.has(nth)
       if (isNew && items.length === this.most) {
-        if (known) known.complete = false
-        cutAt = pos // others were deleted meanwhile, and so there was room for more
+        if (commit) commit.complete = false
+        cut = { pos: place.pos, nth: nth - 1 } // others were deleted meanwhile, and so there was room for more
         break
       }
-      const commit: Commit = known ?? {
-        ...{ owned: of, pos, batch: Number(row['batch']), taken: new Set(), left: 0, kept: 0, complete: false },
-      }
-      of.commits.set(pos, commit)
-      commit.complete = pos !== cutAt || row['nth'] === null
+      commit ??= begun(place, owned.get(place.partition)!)
+      commit.complete = place.pos !== cut?.pos || nth === null
       if (isNew) {
+        items.push({ commit, nth, order: commit.taken.size, stored: storedOf(row, 'occurred_at'), lagMs: place.lagMs })
         commit.taken.add(nth)
         commit.left++
         commit.kept++
         this.#drained.delete(commit)
-        items.push({ commit, nth, stored: storedOf(row, 'occurred_at'), lagMs: Number(row['lag_ms']) })
       } else if (commit.left === 0) this.#drained.add(commit)
     }
-    if (turn === this.#turn)
-      this.#after = Math.max(this.#after, cutAt === undefined ? settled : Math.min(settled, cutAt - 1))
+    if (turn === this.#turn) this.#advance(cut === undefined || cut.pos > settled ? { pos: settled + 1, nth: 0 } : cut)
     return items
+  }
+
+  #advance({ pos, nth }: Place): void {
+    const to = nth === Infinity ? { pos: pos + 1, nth: 0 } : { pos, nth }
+    if (to.pos > this.#from.pos || (to.pos === this.#from.pos && to.nth > this.#from.nth)) this.#from = to
   }
 
   /** They are published, or parked. */
@@ -140,4 +158,10 @@ export class RelayWindow {
       commit.owned.commits.delete(commit.pos)
     }
   }
+}
+
+function begun({ pos, batch }: CommitPlace, owned: Owned): Commit {
+  const commit = { owned, pos, batch, taken: new Set<number>(), left: 0, kept: 0, complete: false }
+  owned.commits.set(pos, commit)
+  return commit
 }

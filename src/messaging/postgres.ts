@@ -6,4 +6,4 @@ export {
   type ParkedMessages,
   type PostgresOutboxOptions,
 } from './postgres-outbox.js'
-export type { OutboxRelay, OutboxRelayEvents, OutboxStats, RelayOptions } from './postgres-relay.js'
+export type { OutboxRelay, OutboxRelayEvents, OutboxStats, RelayOptions } from './postgres-relay-options.js'

@@ -29,7 +29,10 @@ export class RedisGroup implements DeliverySource, Employer {
     readonly name: string,
     readonly order: 'key' | 'none',
     link: RedisLink,
-    private readonly settings: ConsumerSettings & { readonly events: Emitter<RedisEventBusEvents> },
+    private readonly settings: ConsumerSettings & {
+      readonly events: Emitter<RedisEventBusEvents>
+      readonly deliveryLimit: number
+    },
   ) {
     this.#consumer = new RedisConsumer(link, this, settings)
   }
@@ -121,6 +124,9 @@ export class RedisGroup implements DeliverySource, Employer {
       else if (this.#types && !this.#types.has(type)) {
         const error = new NotFoundError(`no open subscription of group ${show(this.name)} takes type ${show(type)}`)
         this.#bury(delivery, 'unhandled', error)
+      } else if (delivery.attempts >= Math.max(this.settings.deliveryLimit, subscription.attempts)) {
+        const error = new Error(`handed out ${delivery.attempts} times, and its handler killed, closed or too late`)
+        this.#bury(delivery, 'attempts', error)
       } else {
         this.#out.set(delivery, subscription)
         void subscription.run(delivery)
@@ -156,7 +162,12 @@ export class RedisGroup implements DeliverySource, Employer {
     const { attempts, message } = delivery
     const lastError = failureOf(error)
     const { firstError = lastError } = delivery
-    this.#end('dead', delivery, nameOf(message.id), jsonCodec.encode({ reason, attempts, firstError, lastError }))
+    this.#end(
+      'dead',
+      delivery,
+      nameOf(message.id),
+      jsonCodec.encode({ id: message.id, reason, attempts, firstError, lastError }),
+    )
     tellDeath(this.settings.events, this.name, delivery, { reason, error })
   }
 

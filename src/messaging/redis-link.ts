@@ -80,8 +80,8 @@ export class RedisLink {
   }
 
   async stats(): Promise<GroupStats> {
-    const counts = (await stats.run(this.client, this.#keys, this.#about)) as [number, number, number, number]
-    const [waiting, running, retrying, dead] = counts
+    const counts = (await stats.run(this.client, this.#keys, this.#about)) as (number | string)[]
+    const [waiting = 0, running = 0, retrying = 0, dead = 0] = counts.map(Number)
     return { group: this.group, waiting, running, retrying, dead }
   }
 

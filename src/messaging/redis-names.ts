@@ -28,9 +28,10 @@ export class BusNames {
     return `${this.prefix}wake${nameOf(group)}`
   }
 
-  /** What `publish` writes of a group: its stream, lanes, those behind, the dead (counted), its calls (who is asleep). */
-  published(group: string): readonly string[] {
-    return ['stream', 'lanes', 'behind', 'dead', 'calls'].map((kind) => `${this.prefix}${kind}${nameOf(group)}`)
+  /** What `publish` touches of a group: its stream, calls (who is asleep), the dead (counted); with an order its lanes and those behind too. */
+  published(group: string, order: 'k' | 'n'): readonly string[] {
+    const kinds = ['stream', 'calls', 'dead', ...(order === 'k' ? ['lanes', 'behind'] : [])]
+    return kinds.map((kind) => `${this.prefix}${kind}${nameOf(group)}`)
   }
 
   /** All keys that a script of one group touches, in the order in which the scripts name them. */

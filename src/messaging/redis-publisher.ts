@@ -1,3 +1,4 @@
+import { invalid } from '../kernel/check.js'
 import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import { textOf } from '../kernel/redis-names.js'
@@ -13,15 +14,18 @@ const script = defineScript(publishLua)
 /** Messages, and characters of them, in one script call: longer ones would hold up the server's other clients. */
 const MOST_MESSAGES = 256
 const MOST_SIZE = 1_000_000
-/** How long the server remembers what it answered, for the case that the client sends a call again. */
-const KEPT_MS = 86_400_000
+/** The same for one `publish`, which is never parted. */
+const MOST_AT_ONCE = 10_000
+const MOST_SIZE_AT_ONCE = 100_000_000
 
 /** Who takes what, as the server had it last. */
 interface Route {
   readonly group: string
-  readonly order: 'k' | 'n'
   /** `undefined` takes all. */
   readonly types: ReadonlySet<string> | undefined
+  readonly keys: readonly string[]
+  /** Its channel and its order, as the script wants them. */
+  readonly about: readonly string[]
 }
 
 interface Waiting {
@@ -47,7 +51,7 @@ export interface PublisherSettings {
 
 /** Sends what is published: one script call at a time, so that calls keep their order, with all that has come meanwhile. */
 export class RedisPublisher {
-  readonly #sender = randomId()
+  readonly #keys: readonly string[]
   #queue: Waiting[] = []
   #sending: Promise<void> | undefined
   #run = 0
@@ -58,10 +62,19 @@ export class RedisPublisher {
     private readonly client: RedisClient,
     private readonly names: BusNames,
     private readonly settings: PublisherSettings,
-  ) {}
+  ) {
+    this.#keys = [names.groups, names.log, names.refs, names.sender(randomId())]
+  }
 
-  /** @throws BacklogFullError, UnroutedError: nothing was stored. StoreError: all may or may not have been stored. */
+  /**
+   * @throws InvalidOptionError for more than one script call can be asked for, BacklogFullError, UnroutedError: nothing was stored.
+   * StoreError: all may or may not have been stored.
+   */
   publish(messages: readonly StoredMessage[]): Promise<Reached> {
+    if (messages.length > MOST_AT_ONCE)
+      invalid('messages', `at most ${MOST_AT_ONCE} at once, for all or none are stored`, messages.length)
+    const size = messages.reduce((sum, { text }) => sum + text.length, 0)
+    if (size > MOST_SIZE_AT_ONCE) invalid('messages', `at most ${MOST_SIZE_AT_ONCE} characters at once`, size)
     return new Promise((resolve, reject) => {
       this.#queue.push({ messages, resolve, reject })
       this.#sending ??= this.#sendAll()
@@ -100,16 +113,16 @@ export class RedisPublisher {
   async #send(batch: readonly Waiting[]): Promise<void> {
     this.#run++
     for (;;) {
-      const { keys, args, involved, routed } = this.#callOf(batch)
+      const { keys, args, routes, routed } = this.#callOf(batch)
       const reply = (await script.run(this.client, keys, args)) as readonly [string, unknown] // oxlint-disable-line no-await-in-loop
       if (reply[0] === 'stale') {
         await this.#learn(reply[1] as readonly string[]) // oxlint-disable-line no-await-in-loop
         continue
       }
-      const answers = String(reply[1]).split(' ').map(Number)
+      const answers = reply[1] === '' ? batch.map(() => 0) : String(reply[1]).split(' ').map(Number)
       if (answers.length !== batch.length) throw new StoreError('Redis: the script gave another number of answers')
       for (const [i, { messages, resolve, reject }] of batch.entries()) {
-        const full = involved[answers[i]! - 1]
+        const full = routes[answers[i]! - 1]
         const targets = routed[i]!
         const nobody = messages.filter((_, n) => targets[n]!.length === 0)
         if (full) reject(new BacklogFullError(full.group, this.settings.maxBacklog))
@@ -121,27 +134,30 @@ export class RedisPublisher {
   }
 
   #callOf(batch: readonly Waiting[]) {
+    const involved = new Map<Route, number>()
     const routed = batch.map(({ messages }) => messages.map(({ type }) => this.#takers(type)))
-    const involved = [...new Set(routed.flat(2))]
-    const numbers = new Map(involved.map((route, i) => [route, i + 1]))
-    const { groups, log, refs } = this.names
-    const keys = [groups, log, refs, this.names.sender(this.#sender)]
-    const args: RedisArg[] = [this.#run, this.#version, this.settings.maxBacklog, KEPT_MS, involved.length]
-    for (const { group, order } of involved) {
-      keys.push(...this.names.published(group))
-      args.push(this.names.channel(group), order)
-    }
+    const calls: RedisArg[] = []
     for (const [i, { messages }] of batch.entries()) {
       const targets = routed[i]!
-      const sent = messages.flatMap((message, n) => (targets[n]!.length > 0 ? [{ message, to: targets[n]! }] : []))
-      // Such a call is sent all the same, empty: the routes may be out of date.
-      const whole = !this.settings.rejectUnrouted || sent.length === messages.length
-      args.push(whole ? sent.length : 0)
-      if (!whole) continue
-      for (const { message, to } of sent)
-        args.push(...messageFields(message), to.map((route) => numbers.get(route)).join(' '))
+      const isWhole = !this.settings.rejectUnrouted || targets.every(({ length }) => length > 0)
+      // A call for nobody is sent all the same, empty: the routes may be out of date.
+      const sent = isWhole ? targets.reduce((sum, { length }) => sum + Math.min(1, length), 0) : 0
+      calls.push(sent)
+      if (sent === 0) continue
+      for (const [n, message] of messages.entries()) {
+        if (targets[n]!.length === 0) continue
+        const numbers = targets[n]!.map((route) => {
+          if (!involved.has(route)) involved.set(route, involved.size + 1)
+          return involved.get(route)
+        })
+        calls.push(...messageFields(message), numbers.join(' '))
+      }
     }
-    return { keys, args, involved, routed }
+    const routes = [...involved.keys()]
+    const keys = [...this.#keys, ...routes.flatMap((route) => route.keys)]
+    const about = routes.flatMap((route) => route.about)
+    const args = [this.#run, this.#version, this.settings.maxBacklog, routes.length, ...about, ...calls]
+    return { keys, args, routes, routed }
   }
 
   readonly #taken = new Map<string, readonly Route[]>()
@@ -161,14 +177,16 @@ export class RedisPublisher {
     for (let i = 0; i < flat.length; i += 2) {
       const [name, value] = [flat[i]!, flat[i + 1]!]
       if (name === 'v') this.#version = value
-      else routes.push(routeOf(name, value))
+      else routes.push(this.#routeOf(name, value))
     }
     this.#routes = routes
     await this.settings.restore(new Set(routes.map(({ group }) => group)))
   }
-}
 
-function routeOf(name: string, meta: string): Route {
-  const types = meta.length > 1 ? new Set(JSON.parse(meta.slice(1)) as string[]) : undefined
-  return { group: textOf(name), order: meta[0] as 'k' | 'n', types }
+  #routeOf(name: string, meta: string): Route {
+    const group = textOf(name)
+    const order = meta[0] as 'k' | 'n'
+    const types = meta.length > 1 ? new Set(JSON.parse(meta.slice(1)) as string[]) : undefined
+    return { group, types, keys: this.names.published(group, order), about: [this.names.channel(group), order] }
+  }
 }

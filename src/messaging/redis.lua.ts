@@ -2,11 +2,13 @@
 // set until that one has ended. Entries stay in the stream, pending, until they are done or dead: the consumer group's own count of
 // deliveries is the attempt, `back` owns what anybody may take, `later` what waits for its next attempt.
 
+/** How long the server remembers what it answered a publisher, for the case that the client sends a call again, in seconds. */
+const KEPT_S = 86_400
+/** Most messages of the log that are read at once for those that are handed out. */
+const SIDE_BY_SIDE = 16
+
 /** What a message and its lane are, for every script. */
 const lanesLua = `
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-
 local function lane_of(key) return #key .. ':' .. key .. ':' end
 
 local function padded(id)
@@ -39,6 +41,8 @@ end
 
 /** Names of a group's keys, and what its scripts have in common. */
 const groupLua = `${lanesLua}
+local time = redis.call('TIME')
+local now = time[1] * 1000 + math.floor(time[2] / 1000)
 local groups, log, refs = KEYS[1], KEYS[2], KEYS[3]
 local due, retries, consumers, dead, graves = KEYS[7], KEYS[8], KEYS[9], KEYS[11], KEYS[12]
 local g = { stream = KEYS[4], lanes = KEYS[5], behind = KEYS[6], calls = KEYS[10], channel = ARGV[2] }
@@ -52,11 +56,19 @@ local function read(id)
   return { f[2], f[4], f[6], f[8], f[10] }
 end
 
-local function unref(id)
-  local n = redis.call('HGET', refs, id)
-  if n and tonumber(n) > 1 then return redis.call('HINCRBY', refs, id, -1) end
-  redis.call('XDEL', log, id)
-  if n then redis.call('HDEL', refs, id) end
+local function unref(ids)
+  if #ids == 0 then return end
+  local gone, counted = {}, {}
+  for n, count in ipairs(redis.call('HMGET', refs, unpack(ids))) do
+    if count and tonumber(count) > 1 then
+      redis.call('HINCRBY', refs, ids[n], -1)
+    else
+      gone[#gone + 1] = ids[n]
+      if count then counted[#counted + 1] = ids[n] end
+    end
+  end
+  if #gone > 0 then redis.call('XDEL', log, unpack(gone)) end
+  if #counted > 0 then redis.call('HDEL', refs, unpack(counted)) end
 end
 
 local function advance(key)
@@ -143,23 +155,53 @@ end
 
 -- Something that is allowed when memory is full comes first: then the rest is too, and what is done can go.
 redis.call('HDEL', g.calls, '-')
-if redis.pcall('XPENDING', g.stream, 'holdfast', '-', '+', 1, 'back').err then
+local back = redis.pcall('XPENDING', g.stream, 'holdfast', '-', '+', math.max(want, 1), 'back')
+if back.err then
   rebuild()
   return { 'lost' }
 end
-if not redis.call('ZSCORE', consumers, me) then return { 'lost' } end
+local until_when = redis.call('ZSCORE', consumers, me)
+if not until_when then return { 'lost' } end
 
 local taken = {}
-local function next_due()
+local function first_due()
   local first = redis.call('ZRANGE', due, 0, 0, 'WITHSCORES')
-  return first[2] and math.max(0, first[2] - now) or -1
-end
-local function answer()
-  return { 'ok', next_due(), taken }
+  return first[2] and math.max(0, first[2] - now)
 end
 local function take(id, fields, attempts)
-  local message, key = fields[2], fields[4]
-  taken[#taken + 1] = { id, attempts, message, key, redis.call('HGET', retries, id) or '', read(message) }
+  taken[#taken + 1] = { id, attempts, fields[2], fields[4], '', {} }
+end
+
+-- Messages that were published one after the other stand side by side in the log: several are read at once, while most are wanted.
+local function fill()
+  if #taken == 0 then return end
+  local ids, of = {}, {}
+  for n, one in ipairs(taken) do
+    ids[n] = one[1]
+    of[one[3]] = one
+  end
+  for n, record in ipairs(redis.call('HMGET', retries, unpack(ids))) do taken[n][5] = record or '' end
+  local most = ${SIDE_BY_SIDE}
+  for n, one in ipairs(taken) do
+    if #one[6] == 0 then
+      local count = math.min(most, #taken - n + 1)
+      local found = redis.call('XRANGE', log, one[3], count > 1 and '+' or one[3], 'COUNT', count)
+      local wanted = 0
+      for _, entry in ipairs(found) do
+        local f = entry[2]
+        local its = of[entry[1]]
+        if its and #its[6] == 0 then
+          its[6] = { f[2], f[4], f[6], f[8], f[10] }
+          wanted = wanted + 1
+        end
+      end
+      if wanted * 2 < #found then most = 1 end
+    end
+  end
+end
+local function answer(next_due)
+  fill()
+  return { 'ok', next_due or -1, taken }
 end
 
 local last = redis.call('HGET', g.calls, me)
@@ -170,28 +212,25 @@ if made then
     local pending = redis.call('XPENDING', g.stream, 'holdfast', id, id, 1, me)[1]
     if entry and pending then take(id, entry[2], pending[4]) end
   end
-  return answer()
+  return answer(first_due())
 end
 redis.call('ZADD', consumers, now + lease, me)
 
-local function remove(id)
+local removed, gone, keys = {}, {}, {}
+local function remove(id, key)
   if redis.call('XACK', g.stream, 'holdfast', id) == 0 then return false end
-  redis.call('XDEL', g.stream, id)
-  redis.call('HDEL', retries, id)
+  removed[#removed + 1] = id
+  keys[#keys + 1] = key
   return true
 end
 for at = 8, #ARGV, 7 do
   local kind, id, message, key, attempts, a, b = unpack(ARGV, at, at + 6)
   if kind == 'done' then
-    if remove(id) then
-      unref(message)
-      advance(key)
-    end
+    if remove(id, key) then gone[#gone + 1] = message end
   elseif kind == 'dead' then
-    if remove(id) then
+    if remove(id, key) then
       local grave = redis.call('XADD', dead, '*', 'm', message, 'e', b)
       redis.call('HSET', graves, a, (redis.call('HGET', graves, a) or '') .. ' ' .. grave)
-      advance(key)
     end
   else
     local who = kind == 'back' and 'back' or 'later'
@@ -203,23 +242,42 @@ for at = 8, #ARGV, 7 do
     g.touched = true
   end
 end
+if #removed > 0 then
+  redis.call('XDEL', g.stream, unpack(removed))
+  redis.call('HDEL', retries, unpack(removed))
+  unref(gone)
+  for _, key in ipairs(keys) do advance(key) end
+end
 if leave == '1' then
   release(me)
   wake(g)
   return { 'left' }
 end
 
-for _, who in ipairs(redis.call('ZRANGEBYSCORE', consumers, '-inf', now, 'LIMIT', 0, 10)) do release(who) end
-local rested = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 1000)
-if #rested > 0 then
+-- Where my own lease was over as well and nobody has noticed, it may be that nobody could reach the server. So the others get
+-- another lease, once: the half marks it.
+local mine_too = tonumber(until_when) <= now
+local late = redis.call('ZRANGEBYSCORE', consumers, '-inf', now, 'WITHSCORES', 'LIMIT', 0, mine_too and -1 or 10)
+for at = 1, #late, 2 do
+  if mine_too and late[at + 1] % 1 == 0 then
+    redis.call('ZADD', consumers, now + lease + 0.5, late[at])
+  else
+    release(late[at])
+  end
+end
+local next_due = first_due()
+if next_due == 0 then
+  local rested = redis.call('ZRANGEBYSCORE', due, '-inf', now, 'LIMIT', 0, 1000)
   redis.call('ZREM', due, unpack(rested))
   to_back(rested)
+  next_due = first_due()
 end
 
 if want > 0 then
+  if g.touched then back = redis.call('XPENDING', g.stream, 'holdfast', '-', '+', want, 'back') end
   local ids = {}
   local deliveries = {}
-  for _, p in ipairs(redis.call('XPENDING', g.stream, 'holdfast', '-', '+', want, 'back')) do
+  for _, p in ipairs(back) do
     ids[#ids + 1] = p[1]
     deliveries[p[1]] = p[4] + 1
   end
@@ -237,13 +295,14 @@ if want > 0 then
 end
 local ids = {}
 for n, one in ipairs(taken) do ids[n] = one[1] end
-redis.call('HSET', g.calls, me, call .. ':' .. table.concat(ids, ' '))
+local handed = call .. ':' .. table.concat(ids, ' ')
 if #taken < want then
-  redis.call('HSET', g.calls, '', 1)
-elseif g.touched then
-  wake(g)
+  redis.call('HSET', g.calls, me, handed, '', 1)
+else
+  redis.call('HSET', g.calls, me, handed)
+  if g.touched then wake(g) end
 end
-return answer()
+return answer(next_due)
 `
 
 /** Forgets a group, a part at a time. ARGV: field, channel, new version. */
@@ -256,17 +315,21 @@ if meta then
 end
 local found = 0
 for _, stream in ipairs({ g.stream, dead }) do
-  for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', 500)) do
-    found = found + 1
-    unref(entry[2][2])
-    redis.call('XDEL', stream, entry[1])
+  local entries, messages = {}, {}
+  for n, entry in ipairs(redis.call('XRANGE', stream, '-', '+', 'COUNT', 500)) do
+    entries[n], messages[n] = entry[1], entry[2][2]
+  end
+  if #entries > 0 then
+    found = found + #entries
+    unref(messages)
+    redis.call('XDEL', stream, unpack(entries))
   end
 end
 local behind = redis.call('ZPOPMIN', g.behind, 500)
-for at = 1, #behind, 2 do
-  found = found + 1
-  unref(plain(string.sub(behind[at], -36)))
-end
+local messages = {}
+for at = 1, #behind, 2 do messages[#messages + 1] = plain(string.sub(behind[at], -36)) end
+found = found + #messages
+unref(messages)
 if found > 0 then return 'more' end
 redis.call('DEL', g.stream, dead)
 return 'done'
@@ -308,7 +371,7 @@ for grave in string.gmatch(list, '%S+') do
         put(g, redis.call('XADD', log, '*', 'i', m[1], 't', m[2], 'k', m[3], 'o', m[4], 'd', m[5]), m[3])
       end
     end
-    unref(id)
+    unref({ id })
     redis.call('XDEL', dead, grave)
   end
 end
@@ -318,34 +381,49 @@ return 1
 `
 
 /**
- * Stores what several calls publish, each of them whole or not at all. KEYS: groups, log, refs, sender, then five per group.
- * ARGV: run, version, most per group, how long the answer is kept, number of groups, per group channel and `k` or `n`, then per call
- * the number of its messages, and per message id, type, key, time, data and to which groups.
+ * Stores what several calls publish, each of them whole or not at all. Answers for each which group was full; nothing when none was. KEYS: groups, log, refs, sender, then three or five per group.
+ * ARGV: run, version, most per group, number of groups, per group channel and `k` or `n`, then per call the number of its messages, and per
+ * message id, type, key, time, data and to which groups.
  */
 export const publishLua = `${lanesLua}
-local run, version, most, kept, count = unpack(ARGV, 1, 5)
-local last = redis.call('GET', KEYS[4])
+local run, version, most, count = unpack(ARGV, 1, 4)
+-- Noted at once, as almost every call is answered: no group is full.
+local last = redis.call('SET', KEYS[4], run .. ':', 'EX', ${KEPT_S}, 'GET')
 local known = last and string.match(last, '^' .. run .. ':(.*)$')
+local stale = not known and (redis.call('HGET', KEYS[1], 'v') or '') ~= version
+if known or stale then redis.call('SET', KEYS[4], last or '', 'EX', ${KEPT_S}) end
 if known then return { 'ok', known } end
-if (redis.call('HGET', KEYS[1], 'v') or '') ~= version then
-  return { 'stale', redis.call('HGETALL', KEYS[1]) }
-end
+if stale then return { 'stale', redis.call('HGETALL', KEYS[1]) } end
 
-local at = 6
+local at = 5
 local function arg()
   at = at + 1
   return ARGV[at - 1]
 end
 most = tonumber(most)
 local groups = {}
+local key = 5
 for n = 1, count do
-  local key = 5 * n - 1
-  local g = { stream = KEYS[key + 1], lanes = KEYS[key + 2], behind = KEYS[key + 3], calls = KEYS[key + 5] }
-  g.held = redis.call('XLEN', g.stream) + redis.call('ZCARD', g.behind) + redis.call('XLEN', KEYS[key + 4])
-  g.channel, g.ordered = arg(), arg() == 'k'
+  local g = { stream = KEYS[key], calls = KEYS[key + 1], dead = KEYS[key + 2], channel = arg(), ordered = arg() == 'k', added = 0 }
+  key = key + 3
+  if g.ordered then
+    g.lanes, g.behind = KEYS[key], KEYS[key + 1]
+    key = key + 2
+  end
   groups[n] = g
 end
+-- All that a group holds is in the log: while that is short enough, no group has to be counted.
+local length = redis.call('XLEN', KEYS[2])
+local function is_full(g, more)
+  if length + g.added + more <= most then return false end
+  if not g.held then
+    g.held = redis.call('XLEN', g.stream) + redis.call('XLEN', g.dead) - g.added
+    if g.ordered then g.held = g.held + redis.call('ZCARD', g.behind) end
+  end
+  return g.held + g.added + more > most
+end
 local answers = {}
+local some_full = false
 while at <= #ARGV do
   local messages = {}
   local more = {}
@@ -360,11 +438,12 @@ while at <= #ARGV do
   end
   local full = 0
   for group, n in pairs(more) do
-    if groups[group].held + n > most and (full == 0 or group < full) then full = group end
+    if (full == 0 or group < full) and is_full(groups[group], n) then full = group end
   end
   answers[#answers + 1] = full
+  some_full = some_full or full > 0
   if full == 0 then
-    for group, n in pairs(more) do groups[group].held = groups[group].held + n end
+    for group, n in pairs(more) do groups[group].added = groups[group].added + n end
     for _, m in ipairs(messages) do
       local id = redis.call('XADD', KEYS[2], '*', 'i', m[1], 't', m[2], 'k', m[3], 'o', m[4], 'd', m[5])
       if #m[6] > 1 then redis.call('HSET', KEYS[3], id, #m[6]) end
@@ -372,8 +451,8 @@ while at <= #ARGV do
     end
   end
 end
-local answer = table.concat(answers, ' ')
-redis.call('SET', KEYS[4], run .. ':' .. answer, 'PX', kept)
+local answer = some_full and table.concat(answers, ' ') or ''
+if some_full then redis.call('SET', KEYS[4], run .. ':' .. answer, 'EX', ${KEPT_S}) end
 for _, g in ipairs(groups) do
   if g.touched then wake(g) end
 end

@@ -8,7 +8,7 @@ import {
   invalid,
   show,
 } from '../kernel/check.js'
-import { systemClock, type Clock } from '../kernel/clock.js'
+import { settledWithin, systemClock, type Clock } from '../kernel/clock.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
@@ -28,7 +28,7 @@ import { RedisLink } from './redis-link.js'
 import { BusNames } from './redis-names.js'
 import { RedisPublisher } from './redis-publisher.js'
 import { readMessage } from './redis-rows.js'
-import { openMessage } from './stored-message.js'
+import { showMessage } from './stored-message.js'
 import { Subscription } from './subscription.js'
 
 export type { IoRedisSubscriber, NodeRedisSubscriber, RedisSubscriber } from '../kernel/redis-subscriber.js'
@@ -62,6 +62,11 @@ export interface RedisEventBusOptions<Messages extends object = Record<string, u
    * refused beyond it. Integer ≥ 1. @defaultValue 100_000
    */
   readonly maxBacklog?: number | undefined
+  /**
+   * How often a message is handed out, and its handler killed, closed or too late, before it is a dead letter: the end of messages that
+   * end processes. What runs beside one counts too, so be generous. At least `retry.attempts`. Integer ≥ 1. @defaultValue 200
+   */
+  readonly deliveryLimit?: number | undefined
   /**
    * What `publish` does with a message that no group takes: `'accept'` forgets it, as nobody asked for it; `'reject'`
    * throws an UnroutedError. @defaultValue 'accept'
@@ -97,6 +102,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     readonly random: Random
     readonly leaseMs: number
     readonly pollMs: number
+    readonly deliveryLimit: number
   }
   #closing: Promise<void> | undefined
   #closed = false
@@ -113,6 +119,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
       pollMs = subscriber ? 1_000 : 100,
       leaseMs = 10_000,
       maxBacklog = 100_000,
+      deliveryLimit = 200,
       unrouted = 'accept',
       schema = {},
       clock = systemClock,
@@ -127,6 +134,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
       clock,
       random: checkFunction('random', random),
       leaseMs: checkInteger('leaseMs', leaseMs, 100),
+      deliveryLimit: checkInteger('deliveryLimit', deliveryLimit, 1),
       pollMs: checkNumber('pollMs', pollMs, 1, 2 ** 31),
     }
     this.#publisher = new RedisPublisher(client, this.#names, {
@@ -148,7 +156,11 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     return Promise.all(groups.map((group) => new RedisLink(this.#client, this.#names, group).stats()))
   }
 
-  /** All that is published while a call is under way goes in the next one. */
+  /**
+   * All that is published while a call is under way goes in the next one.
+   * @throws InvalidOptionError also for more than 10,000 messages, or 100 million characters, at once: the server would do nothing else
+   * for too long.
+   */
   async publish(messages: OutgoingMessageOf<Messages> | readonly OutgoingMessageOf<Messages>[]): Promise<void> {
     const list = messages as OutgoingMessage | readonly OutgoingMessage[]
     const { groups, nobody } = await this.#outbound.publish(list, (sealed) => {
@@ -174,7 +186,11 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
       const subscription = new Subscription(options as unknown as SubscribeOptions, group, this.#surroundings)
       await group.join(subscription)
       this.#groups.set(name, group)
-      if (this.#subscriber && !this.#listening.has(name)) await this.#listen(name)
+      if (this.#closed) {
+        await subscription.close()
+        throw new ClosedError('the event bus is closed')
+      }
+      if (this.#subscriber && !this.#listening.has(name)) this.#listen(name, this.#subscriber)
       return subscription
     })
     this.#joining.set(
@@ -194,10 +210,15 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     return {
       list: async (limit = 100) => {
         const rows = await link.letters(checkInteger('limit', limit, 1))
-        const letters = rows.map(([entry, about, fields]) => {
-          const message = openMessage(readMessage(fields, entry))
-          const known = jsonCodec.decode(about) as Omit<DeadLetter, 'id' | 'message' | 'diedAt'>
-          return { id: message.id, message, ...known, diedAt: new Date(Number(entry.split('-')[0])) }
+        const letters = rows.flatMap(([entry, about, fields]) => {
+          const known = jsonCodec.decode(about) as Omit<DeadLetter, 'message' | 'diedAt'>
+          try {
+            const message = showMessage(readMessage(fields, show(known.id)))
+            return [{ ...known, message, diedAt: new Date(Number(entry.split('-')[0])) }]
+          } catch (error) {
+            this.#events.emit('error', { group, error }) // there is nothing to show of it; `drop` forgets it
+            return []
+          }
         })
         return letters as DeadLetter[] as DeadLetter<MessageOf<Messages>>[]
       },
@@ -217,7 +238,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
 
   /**
    * Closes every subscription; handlers that still run may publish meanwhile. Then `publish` is refused. What was not handled
-   * waits in Redis.
+   * waits in Redis. A Redis that does not answer is waited for no longer than `leaseMs` each time.
    */
   close(): Promise<void> {
     return (this.#closing ??= this.#close())
@@ -228,13 +249,14 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
   }
 
   async #close(): Promise<void> {
-    await Promise.all(this.#joining.values())
+    const { clock, leaseMs } = this.#surroundings
+    await settledWithin(clock, leaseMs, Promise.all(this.#joining.values()))
     await Promise.all(
       [...this.#groups.values()].flatMap(({ subscriptions }) => [...subscriptions].map((s) => s.close())),
     )
     await this.#outbound.handedOver()
     this.#closed = true
-    await this.#publisher.idle()
+    await settledWithin(clock, leaseMs, this.#publisher.idle())
     for (const { end } of this.#listening.values()) void end().catch(() => {})
     this.#listening.clear()
   }
@@ -244,14 +266,14 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     return new RedisGroup(name, order, link, { ...this.#surroundings, events: this.#events })
   }
 
-  async #listen(name: string): Promise<void> {
-    const listening = listen(this.#subscriber!, this.#names.channel(name), () => this.#groups.get(name)?.stir())
-    try {
-      await listening.begun
-      this.#listening.set(name, listening)
-    } catch (error) {
-      this.#events.emit('error', { group: name, error }) // messages come all the same, by looking
-    }
+  /** Nobody waits for it: messages come all the same, by looking. */
+  #listen(name: string, subscriber: RedisSubscriber): void {
+    const listening = listen(subscriber, this.#names.channel(name), () => this.#groups.get(name)?.stir())
+    this.#listening.set(name, listening)
+    listening.begun.catch((error: unknown) => {
+      this.#listening.delete(name)
+      this.#events.emit('error', { group: name, error })
+    })
   }
 
   async #restore(known: ReadonlySet<string>): Promise<boolean> {

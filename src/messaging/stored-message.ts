@@ -20,3 +20,14 @@ export function openMessage({ id, type, key, occurredAt, text }: StoredMessage):
   const rest = { data, headers, occurredAt: new Date(occurredAt) }
   return key === undefined ? { id, type, ...rest } : { id, type, key, ...rest }
 }
+
+/** The message for who looks at it only: without data and headers when they can't be read. @internal */
+export function showMessage(stored: StoredMessage): Message {
+  try {
+    return openMessage(stored)
+  } catch {
+    return openMessage({ ...stored, text: UNREADABLE })
+  }
+}
+
+const UNREADABLE = jsonCodec.encode({ data: undefined, headers: {} })

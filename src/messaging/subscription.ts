@@ -75,6 +75,11 @@ export class Subscription implements BusSubscription {
     return this.source.name
   }
 
+  /** Deliveries before a failing message becomes a dead letter. */
+  get attempts(): number {
+    return this.#attempts
+  }
+
   /** How many handlers run. */
   get running(): number {
     return this.#running.size
@@ -142,15 +147,14 @@ export class Subscription implements BusSubscription {
   }
 
   async #deliver(delivery: Delivery, context: CallContext): Promise<Outcome> {
-    let message = openMessage(delivery.message)
-    const schema = this.#schemas.get(message.type)
-    if (schema) {
-      try {
-        message = { ...message, data: await validate(schema, message.data, `message '${message.type}'`) }
-      } catch (error) {
-        if (isHoldfastError(error, 'INVALID_PAYLOAD')) return { kind: 'dead', error, reason: 'invalid' }
-        return this.#failed(delivery, error)
-      }
+    let message: Message
+    try {
+      message = openMessage(delivery.message)
+      const schema = this.#schemas.get(message.type)
+      if (schema) message = { ...message, data: await validate(schema, message.data, `message '${message.type}'`) }
+    } catch (error) {
+      if (isHoldfastError(error, 'INVALID_PAYLOAD')) return { kind: 'dead', error, reason: 'invalid' }
+      return this.#failed(delivery, error) // what can't be read here may be read by the process of a newer version
     }
     try {
       await this.#call(message, context)

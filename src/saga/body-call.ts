@@ -32,9 +32,9 @@ export class BodyCall implements CompensateContext<unknown, unknown, unknown> {
   readonly fence: number
   readonly attempt: number
   readonly outcome: 'done' | 'unknown'
-  readonly emit: (event: EmittedEvent) => void
   readonly #run: BodyRun
   readonly #call: CallContext
+  readonly #emitted: StoredEvent[]
   readonly #turn: string
   /** Of what is compensated; `undefined`: nothing is known. */
   readonly #result: string | undefined
@@ -46,6 +46,7 @@ export class BodyCall implements CompensateContext<unknown, unknown, unknown> {
     const { scope, node, at, compensating } = run
     this.#run = run
     this.#call = call
+    this.#emitted = emitted
     this.#turn = at.generation === 0 ? '' : `.${at.generation}`
     this.#result = compensating && at.outcome === 'done' ? at.value : undefined
     this.sagaId = scope.sagaId
@@ -53,11 +54,6 @@ export class BodyCall implements CompensateContext<unknown, unknown, unknown> {
     this.fence = scope.fence
     this.attempt = at.attempt
     this.outcome = at.outcome
-    this.emit = (event) => {
-      if (run.isSettled) return // this attempt does not count any more
-      if (!scope.hasBus) invalid('bus', `an event bus, because '${node.path}' emits`, undefined)
-      emitted.push(storedEvent(event, `${this.key}#${emitted.length}`, scope))
-    }
   }
 
   get key(): string {
@@ -86,6 +82,18 @@ export class BodyCall implements CompensateContext<unknown, unknown, unknown> {
 
   get signal(): AbortSignal {
     return this.#call.signal
+  }
+
+  /** A function of its own, because it is taken by name. */
+  get emit(): (event: EmittedEvent) => void {
+    return (event) => this.#emit(event)
+  }
+
+  #emit(event: EmittedEvent): void {
+    const { isSettled, scope } = this.#run
+    if (isSettled) return // this attempt does not count any more
+    if (!scope.hasBus) invalid('bus', `an event bus, because '${this.path}' emits`, undefined)
+    this.#emitted.push(storedEvent(event, `${this.key}#${this.#emitted.length}`, scope))
   }
 
   get #base(): string {

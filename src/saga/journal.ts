@@ -150,8 +150,8 @@ export interface SagaState {
   late: { readonly kind: 'deadline' | 'cancelled'; readonly reason: string } | undefined
   failure: SagaFailure | undefined
   readonly nodes: Map<string, NodeState>
-  /** How often redriven nodes have been begun anew, by path. */
-  readonly generations: Map<string, number>
+  /** How often redriven nodes have been begun anew, by path; `undefined`: none was. */
+  generations: Map<string, number> | undefined
   /** Emitted and not yet known to be published. */
   outbox: StoredEvent[]
   history: HistoryEntry[]
@@ -166,7 +166,7 @@ export const emptyState = (deadlineAt: number): SagaState => ({
   late: undefined,
   failure: undefined,
   nodes: new Map(),
-  generations: new Map(),
+  generations: undefined,
   outbox: [],
   history: [],
 })
@@ -197,7 +197,7 @@ export function applyEntry(
         const old = state.nodes.get(path)
         state.nodes.delete(path)
         // what was (perhaps) undone is done anew under a new key, what stands keeps its own
-        if (old && COMPENSATED.has(old.status)) state.generations.set(path, old.generation + 1)
+        if (old && COMPENSATED.has(old.status)) (state.generations ??= new Map()).set(path, old.generation + 1)
       }
       state.direction = 'forward'
       state.failure = undefined
@@ -214,7 +214,7 @@ export function applyEntry(
         delayMs: undefined,
         maybe: false,
         outcome: 'done',
-        generation: state.generations.get(entry.path) ?? 0,
+        generation: state.generations?.get(entry.path) ?? 0,
         value: undefined,
         error: undefined,
         changedAt: at,
@@ -259,7 +259,7 @@ function applyToNode(
       node.status = 'done'
       node.value = entry.value
       node.error = undefined
-      if (entry.emitted) state.outbox.push(...entry.emitted)
+      for (const event of entry.emitted ?? []) state.outbox.push(event) // as arguments of one call they may be too many
       if (kind === 'pivot') state.pivoted = true
       return
     case 'retrying':
@@ -292,7 +292,7 @@ function applyToNode(
       return
     case 'compensated':
       node.status = 'compensated'
-      if (entry.emitted) state.outbox.push(...entry.emitted)
+      for (const event of entry.emitted ?? []) state.outbox.push(event)
       return
     case 'stuck':
       node.status = 'stuck'

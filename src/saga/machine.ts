@@ -111,6 +111,13 @@ export class SagaMachine {
     return found
   }
 
+  /** Whether a signal could move it on. */
+  waitsForSignal(state: SagaState): boolean {
+    for (const [path, { status }] of state.nodes)
+      if (status === 'waiting' && this.nodes.get(path)?.kind === 'wait') return true
+    return false
+  }
+
   /** Epoch milliseconds at which time alone moves the saga on; `Infinity`: never. */
   dueAt(state: SagaState, { live }: Pick<Moment, 'live'>): number {
     if (state.status === 'completed' || state.status === 'compensated' || state.status === 'parked') return Infinity
@@ -151,9 +158,13 @@ export class Turn implements SagaDecision {
       case 'published':
         return this.write({ type: 'published', count: input.count })
       case 'interrupted':
-        for (const [path, { status, at }] of state.nodes)
-          if ((status === 'running' || status === 'compensating') && at <= this.moment.now)
+        for (const [path, { status, at, delayMs = 0 }] of state.nodes) {
+          const { now } = this.moment
+          // later than it can have been planned: the store's clock was set back, and nobody knows whether it began
+          const isOdd = at > now + delayMs
+          if ((status === 'running' || status === 'compensating') && (at <= now || isOdd))
             this.write({ type: 'interrupted', path })
+        }
         return
       case 'succeeded': {
         const type = state.nodes.get(input.path)?.status === 'compensating' ? 'compensated' : 'done'

@@ -55,7 +55,7 @@ interface Row extends DefinitionKey {
 const MOST_DRIFTED = 100
 const finished = (status: SagaStatus): boolean => status === 'completed' || status === 'compensated'
 
-/** Sagas in this process's memory: as durable as the process. Never throws. */
+/** Sagas in this process's memory: as durable as the process. Its time begins as the wall clock's, and goes on evenly when that is set. Never throws. */
 export class MemorySagaStore implements SagaStore {
   readonly #rows = new Map<string, Row>()
   readonly #due = new DueQueue<Row>()
@@ -66,12 +66,15 @@ export class MemorySagaStore implements SagaStore {
   readonly #listeners = new Set<{ readonly call: (wake: SagaWake) => void }>()
   readonly #retainMs: number
   readonly #clock: Clock
+  /** What makes the time of its clock an epoch: the wall clock may be set while sagas run, and their leases must not notice. */
+  readonly #epochOffset: number
 
   /** @throws InvalidOptionError when an option is wrong. */
   constructor(options: MemorySagaStoreOptions = {}) {
     const { retainMs = 3_600_000, clock = systemClock } = checkObject('options', options)
     this.#retainMs = checkNumber('retainMs', retainMs, 0)
-    this.#clock = checkMethods('clock', clock, ['epochMs'])
+    this.#clock = checkMethods('clock', clock, ['now', 'epochMs'])
+    this.#epochOffset = clock.epochMs() - clock.now()
   }
 
   /** How many sagas are kept. */
@@ -81,8 +84,7 @@ export class MemorySagaStore implements SagaStore {
   }
 
   async create({ id, name, version, hash, input, deadlineMs, leaseMs }: NewSaga): Promise<Created> {
-    this.#sweep()
-    const now = this.#now()
+    const now = this.#sweep()
     const existing = this.#rows.get(id)
     if (existing) return { created: false, saga: snapshot(existing), now }
     const row: Row = {
@@ -106,13 +108,12 @@ export class MemorySagaStore implements SagaStore {
       slot: -1,
     }
     this.#rows.set(id, row)
-    this.#changed(row)
+    this.#changed(row, now)
     return { created: true, saga: snapshot(row), now }
   }
 
   async claim({ known, limit, leaseMs }: ClaimRequest): Promise<Claims> {
-    this.#sweep()
-    const now = this.#now()
+    const now = this.#sweep()
     const hashes = new Map(known.map((d) => [keyOf(d), d.hash]))
     const claimed: ClaimedSaga[] = []
     const drifted: Row[] = []
@@ -193,8 +194,7 @@ export class MemorySagaStore implements SagaStore {
   }
 
   async list({ status, name, stuckForMs, after, limit }: SagaQuery): Promise<readonly SagaSummary[]> {
-    this.#sweep()
-    const now = this.#now()
+    const now = this.#sweep()
     return [...this.#rows.values()]
       .filter(
         (row) =>
@@ -226,7 +226,7 @@ export class MemorySagaStore implements SagaStore {
     if (!row || row.epoch !== epoch) return 'fenced'
     if (row.journal.length > position) return 'ok' // written before, and the answer was lost
     if (!row.leased || row.journal.length < position) return 'fenced'
-    row.journal.push(record)
+    row.journal.push({ at: record.at, entries: record.entries.slice() }) // without the room that arrays keep to grow
     row.status = status
     row.updatedAt = now
     if (consumed.length > 0) row.inbox = row.inbox.filter((m) => !consumed.includes(m.number))
@@ -238,10 +238,11 @@ export class MemorySagaStore implements SagaStore {
     row.leased = false
     row.wakeAt = row.lastMessage > seen && status !== 'completed' ? now : (next.dueAt ?? Infinity)
     if (finished(status) && row.wakeAt === Infinity) {
+      row.journal = row.journal.slice() // it grows no more
       this.#finished.add(row)
       this.#sweepAt = Math.min(this.#sweepAt, now + this.#retainMs)
     }
-    this.#changed(row)
+    this.#changed(row, now)
     return 'ok'
   }
 
@@ -250,32 +251,34 @@ export class MemorySagaStore implements SagaStore {
     return row?.epoch === epoch && row.leased ? row : undefined
   }
 
-  #changed(row: Row): void {
+  #changed(row: Row, now: number): void {
     this.#due.update(row)
-    this.#wake({ id: row.id, dueInMs: Math.max(0, row.wakeAt - this.#now()) })
+    this.#wake({ id: row.id, dueInMs: Math.max(0, row.wakeAt - now) })
   }
 
   #wake(wake: SagaWake): void {
-    for (const { call } of [...this.#listeners]) notify(call, wake)
+    for (const { call } of this.#listeners) notify(call, wake)
   }
 
-  #sweep(): void {
+  /** Deletes sagas that were kept long enough. @returns the time */
+  #sweep(): number {
     const now = this.#now()
-    if (now < this.#sweepAt) return
+    if (now < this.#sweepAt) return now
     this.#sweepAt = Infinity
     for (const row of this.#finished) {
       const endsAt = row.updatedAt + this.#retainMs
       if (endsAt > now) {
         this.#sweepAt = endsAt
-        return
+        break
       }
       this.#finished.delete(row)
       this.#rows.delete(row.id)
     }
+    return now
   }
 
   #now(): number {
-    return this.#clock.epochMs()
+    return Math.floor(this.#clock.now() + this.#epochOffset)
   }
 }
 

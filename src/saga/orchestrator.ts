@@ -15,11 +15,11 @@ import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
 import { systemRandom } from '../kernel/random.js'
-import { validate } from '../kernel/schema.js'
+import { validate, validateNow } from '../kernel/schema.js'
 import { orAbort } from '../kernel/signal.js'
-import { Committer } from './committer.js'
 import { everyNode, type SagaDefinition } from './definition.js'
 import { SagaConflictError } from './errors.js'
+import { Grouped } from './grouped.js'
 import { SAGA_STATUSES, type JournalEntry, type SagaStatus } from './journal.js'
 import { SagaMachine } from './machine.js'
 import type { Order } from './operators.js'
@@ -39,6 +39,8 @@ export class SagaOrchestrator implements AsyncDisposable {
   readonly #worker: Worker
   readonly #events = new Emitter<SagaEvents>()
   readonly #waiters = new Map<string, Set<Tell>>()
+  /** How many wait for a saga that did not run here when they began: nothing else may keep the process alive for them. */
+  #waitingElsewhere = 0
   #unsubscribe: Unsubscribe | undefined
   /** Aborts when it is closed. */
   readonly #end = new AbortController()
@@ -56,7 +58,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     this.#leaseMs = checkPositive('leaseMs', leaseMs)
     this.#worker = new Worker({
       store,
-      committer: new Committer(store),
+      writes: new Grouped((transitions) => store.commit(transitions)),
       clock,
       random: checkFunction('random', random),
       leaseMs,
@@ -64,7 +66,7 @@ export class SagaOrchestrator implements AsyncDisposable {
       graceMs: checkNumber('graceMs', graceMs, 0),
       pollMs,
       bus,
-      isAwaited: () => this.#waiters.size > 0,
+      isAwaited: () => this.#waitingElsewhere > 0,
       recorded: (run, entries, statusChanged) => this.#recorded(run, entries, statusChanged),
       dropped: (id) => this.#tellWaiters(id),
     })
@@ -99,9 +101,10 @@ export class SagaOrchestrator implements AsyncDisposable {
     checkDefinition('definition', definition, this.#store)
     const id = checkString('id', checkObject('options', options).id)
     const { name, version, hash, deadlineMs } = definition
-    const text = jsonCodec.encode(await validate(definition.input, input, `input of saga '${name}'`))
+    const valid = validateNow(definition.input, input, `input of saga '${name}'`)
+    const text = jsonCodec.encode(valid instanceof Promise ? await valid : valid)
     const key = { name, version, hash }
-    const giveBack = this.#worker.reserve(key)
+    const runsHere = this.#worker.reserve(key)
     let createdAt: number
     try {
       const sentAt = this.#clock.now()
@@ -110,17 +113,17 @@ export class SagaOrchestrator implements AsyncDisposable {
         ...key,
         input: text,
         deadlineMs: deadlineMs === Infinity ? null : deadlineMs,
-        leaseMs: giveBack ? this.#leaseMs : null,
+        leaseMs: runsHere ? this.#leaseMs : null,
       })
       createdAt = saga.createdAt
       if (!created) checkSame(saga, key, text)
-      else if (!giveBack) this.#worker.claimSoon()
+      else if (!runsHere) this.#worker.claimSoon()
       else {
         const leaseUntil = sentAt + this.#leaseMs
         this.#worker.adopt({ saga, expired: false, leaseUntil, clockOffset: now - this.#clock.now() })
       }
     } finally {
-      giveBack?.()
+      if (runsHere) this.#worker.giveBack()
     }
     const machine = this.#worker.find(key)?.machine
     const own = machine?.definition.hash === hash ? machine : new SagaMachine(definition)
@@ -307,7 +310,9 @@ export class SagaOrchestrator implements AsyncDisposable {
     const happened = new Promise<SagaOutcome<unknown> | undefined>((resolve) => (tell = resolve))
     const all = this.#waiters.get(id) ?? new Set()
     this.#waiters.set(id, all.add(tell))
-    this.#worker.rearm()
+    const elsewhere = this.#worker.holds(id) ? 0 : 1
+    this.#waitingElsewhere += elsewhere
+    if (elsewhere) this.#worker.rearm()
     const poll = this.#store.onWake
       ? undefined
       : this.#clock.setTimer(() => tell(undefined), this.#pollMs, { keepAlive: true })
@@ -317,13 +322,15 @@ export class SagaOrchestrator implements AsyncDisposable {
         poll?.()
         all.delete(tell)
         if (all.size === 0 && this.#waiters.get(id) === all) this.#waiters.delete(id)
-        this.#worker.rearm()
+        this.#waitingElsewhere -= elsewhere
+        if (elsewhere) this.#worker.rearm()
       },
     }
   }
 
   #tellWaiters(id: string, outcome?: SagaOutcome<unknown>): void {
-    for (const tell of this.#waiters.get(id) ?? []) tell(outcome)
+    const waiters = this.#waiters.get(id)
+    if (waiters) for (const tell of waiters) tell(outcome)
   }
 
   #recorded({ id, state, machine }: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void {

@@ -39,7 +39,7 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
-import { fresh } from './stored.js'
+import { fresh, readClaimed } from './stored.js'
 import { Wakes } from './wakes.js'
 
 export type { SqlListener, SqlNotification } from '../kernel/postgres-herald.js'
@@ -150,11 +150,11 @@ export class PostgresSagaStore implements SagaStore {
     const byKey = new Map(sagas.map((row) => [row['key'], row]))
     const dueIn = Number(next[0]?.['due_in'] ?? Infinity)
     return {
-      claimed: keys.flatMap((key) => {
+      ...readClaimed(keys, (key) => {
         const [row, mine] = [byKey.get(key), takenAs.get(key)]
         // between the statements its lease may have ended, and somebody else have taken it: the epoch that is read is theirs
-        if (!row || row['epoch'] !== mine?.['epoch']) return []
-        return [{ saga: sagaOf(row), expired: mine?.['expired'] === true }]
+        if (!row || row['epoch'] !== mine?.['epoch']) return undefined
+        return { saga: sagaOf(row), expired: mine?.['expired'] === true }
       }),
       drifted: next.slice(1).map((row) => ({
         id: fromSqlText(row['id'] as string),

@@ -24,7 +24,7 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
-import { fresh } from './stored.js'
+import { fresh, readClaimed } from './stored.js'
 import { Wakes } from './wakes.js'
 
 export type { IoRedisSubscriber, NodeRedisSubscriber, RedisSubscriber } from '../kernel/redis-subscriber.js'
@@ -138,7 +138,7 @@ export class RedisSagaStore implements SagaStore {
     const [nowText, nextAt, sagas, drifted] = reply as Reply
     const now = Number(nowText)
     return {
-      claimed: sagas.map(([expired, key, fields]) => ({
+      ...readClaimed(sagas, ([expired, key, fields]) => ({
         saga: sagaOf(idOf(key), fields)!,
         expired: Number(expired) === 1,
       })),

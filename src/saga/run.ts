@@ -5,17 +5,19 @@ import { aborted, lost } from './aborted.js'
 import type { SagaTransaction } from './body.js'
 import type { BodyScope } from './body-call.js'
 import { BodyRun } from './body-run.js'
-import type { Committer } from './committer.js'
-import type { SagaNode } from './definition.js'
-import type { JournalEntry, SagaState, SagaStatus } from './journal.js'
+import type { SagaNode, StepNode } from './definition.js'
+import type { JournalEntry, NodeState, SagaState, SagaStatus } from './journal.js'
 import { mayTurn, type SagaInput, type SagaMachine } from './machine.js'
+import type { Grouped } from './grouped.js'
 import { AGAIN, publishStored } from './publish.js'
-import type { InboxMessage, SagaStore, StoredSaga, Transition } from './store.js'
+import type { Fenced, InboxMessage, SagaStore, Transition } from './store.js'
+import type { Taken } from './taken.js'
 
 /** What all runs of an orchestrator share. */
 export interface RunHost {
   readonly store: SagaStore
-  readonly committer: Committer
+  /** Commits what all sagas write, what comes together in one call. */
+  readonly writes: Grouped<Transition, Fenced>
   readonly clock: Clock
   readonly random: Random
   readonly leaseMs: number
@@ -28,18 +30,6 @@ export interface RunHost {
   failed(doing: 'commit' | 'publish' | 'read' | 'run', error: unknown): void
 }
 
-/** A saga as it was taken. */
-export interface Taken {
-  /** As the store had it when it was claimed. */
-  readonly saga: StoredSaga
-  /** The bodies that its last owner had started may have run. */
-  readonly expired: boolean
-  /** Monotonic milliseconds of this process at which the lease ends. */
-  readonly leaseUntil: number
-  /** What to add to this process's monotonic clock to get the store's, at most. */
-  readonly clockOffset: number
-}
-
 /** A saga while this process owns it. */
 export class SagaRun {
   readonly id: string
@@ -49,6 +39,10 @@ export class SagaRun {
   readonly #scope: BodyScope
   readonly #clockOffset: number
   readonly #bodies = new Map<string, BodyRun>()
+  readonly #report = (input: SagaInput): void => {
+    this.#inputs.push(input)
+    this.proceed()
+  }
   #inputs: SagaInput[] = []
   #inbox: InboxMessage[]
   #seen: number
@@ -58,11 +52,13 @@ export class SagaRun {
   #busy = false
   #again = false
   #over = false
+  #writing = false
   #closing = false
   #publishing = false
   #reading = false
   #readAgain = false
   #woken = false
+  #timerAt = Infinity
   #cancelTimer: (() => void) | undefined
   /** What can be told to the transaction that is under way; nothing else is written meanwhile, for each record has its place. */
   #transaction: { stop?(reason: Error): void; giveUp?(reason: Error): void } | undefined
@@ -111,11 +107,7 @@ export class SagaRun {
     this.#again = true
     if (this.#busy || this.#over) return
     if (this.#transaction) return this.#hurry()
-    this.#busy = true
-    this.#proceed().catch((error: unknown) => {
-      this.host.failed('run', error)
-      this.lose()
-    })
+    void this.#proceed()
   }
 
   /** Fetches messages that came since it was claimed. */
@@ -136,8 +128,8 @@ export class SagaRun {
         for (const message of fresh) this.#inbox.push(message)
         this.#seen = Math.max(this.#seen, saga.lastMessage)
         // a wait that begins later finds its signal by itself: a flood of them must not cost a decision each
-        if (this.#pauses() || fresh.some((m) => m.kind !== 'signal')) this.proceed()
-      } else this.lose()
+        if (this.machine.waitsForSignal(this.state) || fresh.some((m) => m.kind !== 'signal')) this.proceed()
+      } else this.fenced()
     } catch (error) {
       this.host.failed('read', error) // the next renewal tells of the message again
     } finally {
@@ -156,6 +148,11 @@ export class SagaRun {
     this.proceed()
   }
 
+  /** The store says that it is not owned here. Not so when a write is under way: it may have let the saga go, and its answer tells. */
+  fenced(): void {
+    if (!this.#writing) this.lose()
+  }
+
   /** Somebody else owns the saga, or will: bodies are told to stop, and nothing more is written. */
   lose(): void {
     if (this.#over) return
@@ -167,16 +164,27 @@ export class SagaRun {
   }
 
   async #proceed(): Promise<void> {
-    while (this.#again && !this.#over && !this.#transaction) {
-      const transition = this.#decide()
-      if (transition) {
-        if (!(await this.#commit(transition))) return this.lose()
-        this.#recorded(transition)
+    this.#busy = true
+    try {
+      while (this.#again && !this.#over && !this.#transaction) {
+        const transition = this.#decide()
+        if (transition) {
+          const sentAt = this.host.clock.now()
+          this.#writing = true
+          const answer = await this.host.writes.add(transition).catch((error) => this.#writeAgain(transition, error))
+          this.#writing = false
+          if (answer !== 'ok' || this.#over) return this.lose() // of what the store says nothing must not count
+          this.#keptFrom(sentAt)
+          this.#recorded(transition)
+        }
+        this.#goOn()
       }
-      this.#goOn()
+      this.#busy = false
+      this.#arm()
+    } catch (error) {
+      this.host.failed('run', error)
+      this.lose()
     }
-    this.#busy = false
-    this.#arm()
   }
 
   /** Does what the state asks for. */
@@ -190,17 +198,18 @@ export class SagaRun {
   /** What follows from all that is known now, as it is to be written; `undefined`: nothing. */
   #decide(): Transition | undefined {
     this.#again = false
+    const now = this.#now()
     const { entries, consumed } = this.machine.decide(this.state, this.#takeInputs(), {
-      now: this.#now(),
+      now,
       live: this.#bodies,
       inbox: this.#inbox,
       random: this.host.random,
     })
     if (consumed.length > 0) this.#inbox = this.#inbox.filter((m) => !consumed.includes(m.number))
-    const next = this.#next()
+    const next = this.#next(now)
     const { status } = this.state
     if (entries.length === 0 && 'leaseMs' in next && status === this.#stored) return undefined
-    const record = { at: this.#now(), entries }
+    const record = { at: now, entries }
     const { id, epoch } = this
     return { id, epoch, position: this.#position, record, status, consumed, seen: this.#seen, next }
   }
@@ -225,46 +234,38 @@ export class SagaRun {
   }
 
   /** Whether to keep the saga after the next write, and if not, when it is due. */
-  #next(): Transition['next'] {
+  #next(now: number): Transition['next'] {
     const { state, machine } = this
     const keep = { leaseMs: this.host.leaseMs }
     if (this.#bodies.size > 0 || state.outbox.length > 0) return keep
     const dueAt = machine.dueAt(state, { live: this.#bodies })
-    const waitMs = dueAt - this.#now()
+    const waitMs = dueAt - now
     // a short pause is cheaper to sit out; a signal may come to any process
-    const sitOut = waitMs <= this.host.leaseMs && !this.#waitsForSignal()
+    const sitOut = waitMs <= this.host.leaseMs && !(state.status === 'waiting' && machine.waitsForSignal(state))
     const runs = state.status === 'running' || state.status === 'compensating'
     if (!this.#closing && (sitOut || (runs && waitMs <= 0))) return keep
     return { dueAt: dueAt === Infinity ? null : dueAt }
   }
 
-  #pauses(): boolean {
-    for (const { status } of this.state.nodes.values()) if (status === 'waiting') return true
-    return false
-  }
-
-  #waitsForSignal(): boolean {
-    if (this.state.status !== 'waiting') return false
-    for (const [path, { status }] of this.state.nodes)
-      if (status === 'waiting' && this.machine.nodes.get(path)?.kind === 'wait') return true
-    return false
-  }
-
-  /** @returns whether the write counted */
-  async #commit(transition: Transition): Promise<boolean> {
-    const { clock, committer, leaseMs } = this.host
-    for (let tries = 1; !this.#over; tries++) {
-      const sentAt = clock.now()
+  /** After a write that failed: the same again does no harm, for it is known by its position. */
+  async #writeAgain(transition: Transition, failure: unknown): Promise<Fenced> {
+    let error = failure
+    for (let tries = 1; await this.#mayTryAgain(tries, error); tries++) {
+      const sentAt = this.host.clock.now()
       try {
-        if ((await committer.commit(transition)) === 'fenced') return false
-        this.leaseUntil = Math.max(this.leaseUntil, sentAt + leaseMs)
-        return !this.#over
-      } catch (error) {
-        // the same write again does no harm: it is known by its position
-        if (!(await this.#mayTryAgain(tries, error))) return false
+        const answer = await this.host.writes.add(transition)
+        this.#keptFrom(sentAt)
+        return answer
+      } catch (again) {
+        error = again
       }
     }
-    return false
+    return 'fenced'
+  }
+
+  /** The store extended the lease, at the earliest at `sentAt`. */
+  #keptFrom(sentAt: number): void {
+    this.leaseUntil = Math.max(this.leaseUntil, sentAt + this.host.leaseMs)
   }
 
   /** Waits after a write that failed. @returns whether the saga is still owned then */
@@ -288,54 +289,49 @@ export class SagaRun {
     if (this.#closing) return
     for (const [node, at] of this.machine.runnable(this.state, { now: this.#now(), live: this.#bodies })) {
       if (this.host.clock.now() >= this.leaseUntil) return this.lose()
-      const { path } = node
-      if (node.kind === 'transaction' && this.#transaction) continue // one after the other
-      const begin = (report: (input: SagaInput) => void, tx?: SagaTransaction): void => {
-        const body = new BodyRun(node, at.status === 'compensating', this.#scope, report, at)
-        this.#bodies.set(path, body)
-        body.start(tx) // it may end at once
-      }
-      if (node.kind === 'transaction') void this.#transact(path, begin)
-      else
-        begin((input) => {
-          this.#inputs.push(input)
-          this.proceed()
-        })
+      if (node.kind !== 'transaction') this.#startBody(node, at, this.#report)
+      else if (!this.#transaction) void this.#transact(node, at) // one after the other
     }
   }
 
+  #startBody(node: StepNode, at: NodeState, report: (input: SagaInput) => void, tx?: SagaTransaction): void {
+    const body = new BodyRun(node, at.status === 'compensating', this.#scope, report, at)
+    this.#bodies.set(node.path, body)
+    body.start(tx) // it may end at once
+  }
+
   /** Runs a body and writes how it ended in one transaction. */
-  async #transact(
-    path: string,
-    begin: (report: (input: SagaInput) => void, tx: SagaTransaction) => void,
-    tries: number = 1,
-  ): Promise<void> {
-    const { store, clock, leaseMs } = this.host
+  async #transact(node: StepNode, at: NodeState, tries: number = 1): Promise<void> {
+    const { store, clock } = this.host
+    const { path } = node
     this.#transaction = {}
     let end: SagaInput | undefined
     let transition: Transition | undefined
     const work = async (tx: SagaTransaction): Promise<void> => {
       end = await new Promise<SagaInput>((resolve, giveUp) => {
         if (this.#over) return giveUp(lost(this.id))
-        begin(resolve, tx)
+        this.#startBody(node, at, resolve, tx)
         this.#transaction = { giveUp, stop: (reason) => this.#bodies.get(path)?.stop(reason) }
+        this.#hurry() // something may have come while it waited for a connection
       })
       if (end.type === 'failed') throw end.error // rolls back
     }
     const record = (): Transition | undefined => {
       if (this.#over || !end) return undefined
       this.#inputs.push(end)
-      return (transition = this.#decide())
+      transition = this.#decide()
+      this.#writing = transition !== undefined
+      return transition
     }
     const sentAt = clock.now()
     try {
       // the orchestrator has seen to it that there are transactions
       if ((await store.transaction!(work, record)) === 'fenced') return this.lose()
-      this.leaseUntil = Math.max(this.leaseUntil, sentAt + leaseMs)
+      this.#keptFrom(sentAt)
     } catch (error) {
       if (this.#over) return
       if (!end) {
-        if (await this.#mayTryAgain(tries, error)) return this.#transact(path, begin, tries + 1)
+        if (await this.#mayTryAgain(tries, error)) return this.#transact(node, at, tries + 1)
         return this.lose()
       }
       if (transition) {
@@ -345,6 +341,7 @@ export class SagaRun {
       this.#inputs.push(end.type === 'failed' ? end : { type: 'failed', path, error, maybe: false, final: false })
       this.#again = true
     }
+    this.#writing = false
     this.#transaction = undefined
     if (transition) this.#recorded(transition)
     if (transition) this.#goOn()
@@ -376,14 +373,20 @@ export class SagaRun {
 
   #arm(): void {
     if (this.#over || this.#closing) return
-    this.#cancelTimer?.()
-    this.#cancelTimer = undefined
     const { state, machine } = this
     let dueAt = machine.dueAt(state, { live: this.#bodies })
     if (this.#transaction) dueAt = mayTurn(state) ? state.deadlineAt : Infinity
+    if (dueAt === this.#timerAt) return
+    this.#cancelTimer?.()
+    this.#cancelTimer = undefined
+    this.#timerAt = dueAt
     if (dueAt === Infinity) return
-    const waitMs = dueAt - this.#now()
-    this.#cancelTimer = this.host.clock.setTimer(() => this.proceed(), Math.max(0, waitMs), { keepAlive: true })
+    const fire = (): void => {
+      this.#timerAt = Infinity
+      this.proceed()
+    }
+    const waitMs = Math.max(0, dueAt - this.#now())
+    this.#cancelTimer = this.host.clock.setTimer(fire, waitMs, { keepAlive: true })
   }
 
   #end(): void {

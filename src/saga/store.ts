@@ -83,6 +83,8 @@ export interface ClaimedSaga {
 export interface Claims {
   /** Longest due first; at most `limit`. */
   readonly claimed: readonly ClaimedSaga[]
+  /** Errors, of sagas that were taken and can't be read: their leases run out. They hold up no others. @defaultValue none */
+  readonly unreadable?: readonly unknown[] | undefined
   /** Due sagas whose name and version are known with another hash: untouched. May be cut to a few. */
   readonly drifted: readonly { readonly id: string; readonly name: string; readonly version: number }[]
   /** The store's clock, epoch milliseconds. */

@@ -3,16 +3,17 @@ import type { SagaDefinition } from './definition.js'
 import { SagaDefinitionDriftError } from './errors.js'
 import { SagaMachine } from './machine.js'
 import { visibleNodes } from './results.js'
-import { SagaRun, type RunHost, type Taken } from './run.js'
+import { SagaRun, type RunHost } from './run.js'
 import type { SagaNode } from './definition.js'
 import type { JournalEntry } from './journal.js'
 import type { DefinitionKey, SagaWake } from './store.js'
+import type { Taken } from './taken.js'
 
 /** What a {@link Worker} is made of. */
 export interface WorkerOptions extends Omit<RunHost, 'recorded' | 'dropped' | 'failed'> {
   readonly concurrency: number
   readonly pollMs: number
-  /** Whether somebody waits for a saga's end: timers then keep the process alive. */
+  /** Whether somebody waits for the end of a saga that does not run here: timers then keep the process alive. */
   readonly isAwaited: () => boolean
   readonly recorded: RunHost['recorded']
   /** A saga is not owned here any more. */
@@ -38,16 +39,17 @@ const REMEMBERED_DRIFTS = 1_000
 export class Worker implements RunHost {
   readonly events = new Emitter<WorkerEvents>()
   readonly store
-  readonly committer
+  readonly writes
   readonly clock
   readonly random
   readonly leaseMs
   readonly graceMs
   readonly bus
-  readonly #known = new Map<string, Known & { readonly key: DefinitionKey }>()
+  /** Every version, by name. */
+  readonly #known = new Map<string, (Known & { readonly key: DefinitionKey })[]>()
   readonly #runs = new Map<string, SagaRun>()
   readonly #drifted = new Set<string>()
-  readonly #reservations = new Set<object>()
+  #reserved = 0
   #state: 'idle' | 'started' | 'closed' = 'idle'
   #claiming = false
   #claimAgain = false
@@ -55,10 +57,11 @@ export class Worker implements RunHost {
   #claimTimer: { readonly at: number; readonly keepAlive: boolean; readonly cancel: () => void } | undefined
   #cancelRenewTimer: (() => void) | undefined
   #onEmpty: (() => void) | undefined
+  #waitsForCalls = true
 
   constructor(private readonly options: WorkerOptions) {
     this.store = options.store
-    this.committer = options.committer
+    this.writes = options.writes
     this.clock = options.clock
     this.random = options.random
     this.leaseMs = options.leaseMs
@@ -69,16 +72,14 @@ export class Worker implements RunHost {
   learn(definition: SagaDefinition): void {
     const { name, version, hash } = definition
     const machine = new SagaMachine(definition)
-    this.#known.set(`${version} ${name}`, {
-      machine,
-      visible: visibleNodes(definition.nodes),
-      key: { name, version, hash },
-    })
+    const versions = this.#known.get(name) ?? []
+    this.#known.set(name, versions)
+    versions.push({ machine, visible: visibleNodes(definition.nodes), key: { name, version, hash } })
   }
 
   /** What is known of this name and version, whatever its hash. */
   find({ name, version }: Pick<DefinitionKey, 'name' | 'version'>): Known | undefined {
-    return this.#known.get(`${version} ${name}`)
+    return this.#known.get(name)?.find(({ key }) => key.version === version)
   }
 
   /** Whether it runs here and, as far as is known, goes on. */
@@ -98,15 +99,18 @@ export class Worker implements RunHost {
     this.claimSoon()
   }
 
-  /** Keeps a place for a saga to be created. @returns gives it back; `undefined`: there is none */
-  reserve({ name, version, hash }: DefinitionKey): (() => void) | undefined {
-    if (this.#state !== 'started' || this.#room() <= 0) return undefined
-    if (this.find({ name, version })?.machine.definition.hash !== hash) return undefined
-    const place = {}
-    this.#reservations.add(place)
-    return () => {
-      if (this.#reservations.delete(place) && this.#starved) this.claimSoon()
-    }
+  /** Keeps a place for a saga to be created, until {@link giveBack}. @returns whether there is one */
+  reserve(key: DefinitionKey): boolean {
+    if (this.#state !== 'started' || this.#room() <= 0) return false
+    if (this.find(key)?.machine.definition.hash !== key.hash) return false
+    this.#reserved++
+    return true
+  }
+
+  giveBack(): void {
+    this.#reserved--
+    if (this.#starved) this.claimSoon()
+    this.#tellIfEmpty()
   }
 
   /** Runs a saga that the store says is ours. */
@@ -115,7 +119,12 @@ export class Worker implements RunHost {
     const known = this.find(saga)
     if (!known) return // its lease runs out and somebody who knows it takes it
     this.#runs.get(saga.id)?.lose() // ours until a moment ago
-    const run = new SagaRun(known.machine, known.visible, this, taken)
+    let run: SagaRun
+    try {
+      run = new SagaRun(known.machine, known.visible, this, taken)
+    } catch (error) {
+      return this.failed('read', error) // it must not hold up the others
+    }
     this.#runs.set(saga.id, run)
     this.#armRenewal()
     if (this.#state === 'closed') run.close()
@@ -142,14 +151,21 @@ export class Worker implements RunHost {
     if (timer && timer.keepAlive !== this.options.isAwaited()) this.#setClaimTimer(timer.at)
   }
 
-  /** Lets every saga go. Resolves when none is owned any more. */
+  /** Lets every saga go. Resolves when none is owned any more, and no call is under way that may bring one. */
   async close(): Promise<void> {
     this.#state = 'closed'
     this.#claimTimer?.cancel()
     this.#claimTimer = undefined
     const empty = new Promise<void>((resolve) => (this.#onEmpty = resolve))
     for (const run of [...this.#runs.values()]) run.close()
-    if (this.#runs.size > 0) await empty
+    const giveUp = (): void => {
+      this.#waitsForCalls = false // the store hangs: what it gives out then waits for the lease
+      this.#tellIfEmpty()
+    }
+    const cancel = this.clock.setTimer(giveUp, this.graceMs, { keepAlive: true })
+    this.#tellIfEmpty()
+    await empty
+    cancel()
     this.#cancelRenewTimer?.()
   }
 
@@ -159,11 +175,7 @@ export class Worker implements RunHost {
 
   dropped(run: SagaRun, lost: boolean): void {
     if (this.#runs.get(run.id) === run) this.#runs.delete(run.id)
-    if (this.#runs.size === 0) {
-      this.#cancelRenewTimer?.()
-      this.#cancelRenewTimer = undefined
-      if (this.#state === 'closed') this.#onEmpty?.()
-    }
+    this.#tellIfEmpty()
     if (lost) {
       this.events.emit('lost', { id: run.id, epoch: run.epoch })
       this.#claimIn(this.leaseMs) // it may have been ours alone
@@ -176,8 +188,13 @@ export class Worker implements RunHost {
     this.events.emit('error', { doing, error })
   }
 
+  #tellIfEmpty(): void {
+    const isBusy = this.#waitsForCalls && (this.#claiming || this.#reserved > 0)
+    if (this.#runs.size === 0 && !isBusy) this.#onEmpty?.()
+  }
+
   #room(): number {
-    return this.options.concurrency - this.#runs.size - this.#reservations.size
+    return this.options.concurrency - this.#runs.size - this.#reserved
   }
 
   #claimIn(ms: number): void {
@@ -211,6 +228,7 @@ export class Worker implements RunHost {
       nextMs = this.options.pollMs
     } finally {
       this.#claiming = false
+      this.#tellIfEmpty()
     }
     this.#claimIn(Math.max(1, this.store.onWake ? nextMs : Math.min(nextMs, this.options.pollMs)))
   }
@@ -223,12 +241,17 @@ export class Worker implements RunHost {
       this.#starved = limit <= 0
       if (limit <= 0 || this.#state !== 'started') return Infinity
       const sentAt = this.clock.now()
-      const known = [...this.#known.values()].map(({ key }) => key)
-      const { claimed, drifted, now, nextDueMs } = await this.store.claim({ known, limit, leaseMs: this.leaseMs })
+      const known = [...this.#known.values()].flat().map(({ key }) => key)
+      const { claimed, unreadable, drifted, now, nextDueMs } = await this.store.claim({
+        known,
+        limit,
+        leaseMs: this.leaseMs,
+      })
       const clockOffset = now - this.clock.now()
       const leaseUntil = sentAt + this.leaseMs
       for (const { saga, expired } of claimed) this.adopt({ saga, expired, leaseUntil, clockOffset })
       for (const saga of drifted) this.#tellDrift(saga)
+      for (const error of unreadable ?? []) this.failed('read', error)
       if (claimed.length < limit && !this.#claimAgain) return nextDueMs
     }
   }
@@ -263,7 +286,7 @@ export class Worker implements RunHost {
       const answers = await this.store.renew(leases, this.leaseMs)
       for (const [i, run] of old.entries()) {
         const answer = answers[i]
-        if (answer === undefined || answer === 'fenced') run.lose()
+        if (answer === undefined || answer === 'fenced') run.fenced()
         else {
           run.leaseUntil = Math.max(run.leaseUntil, now + this.leaseMs)
           if (answer.lastMessage > run.seen) void run.readInbox()

@@ -21,11 +21,16 @@ async function holdfast(
     columns = Infinity,
     env = { DATABASE_URL: url },
     ask,
-  }: { columns?: number; env?: Record<string, string>; ask?: (question: string) => Promise<string> } = {},
+    end = new AbortController().signal,
+  }: {
+    columns?: number
+    env?: Record<string, string>
+    ask?: (question: string) => Promise<string>
+    end?: AbortSignal
+  } = {},
 ): Promise<Ended> {
   const lines: string[] = []
   const complaints: string[] = []
-  const { signal: end } = new AbortController()
   const out = (line: string): void => void lines.push(line)
   const err = (line: string): void => void complaints.push(line)
   const code = await run(args, { out, err, columns, env, ask, signal: end })
@@ -264,6 +269,11 @@ test('an order that nobody takes in time stays in the inbox, and that is said', 
   expect(late).toMatchObject({ code: 1, lines: [] })
   expect(late.complaints).toContain("no orchestrator has taken it within 1 s. The order stays in the saga's inbox")
   expect((await shop.sagas('order-1')).lines.at(-1)).toContain('skip reserve')
+  const stop = new AbortController()
+  const left = holdfast(['sagas', 'retry', 'order-1', '--schema', shop.schema, ...BY], { end: stop.signal })
+  await expect.poll(async () => (await shop.store.read('order-1'))?.lastMessage).toBe(2)
+  stop.abort()
+  expect(await left).toMatchObject({ code: 1, complaints: expect.stringContaining('stays in') as string })
   const second = new SagaOrchestrator({ store: shop.store, sagas: [order], pollMs: 20 })
   onTestFinished(() => second.close())
   second.start()

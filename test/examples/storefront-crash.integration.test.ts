@@ -5,8 +5,8 @@ import { startPaymentProvider } from '../../examples/storefront/payment-provider
 import { until } from './storefront-client.js'
 import { flip, start, type Running } from './storefront-process.js'
 
-/** A database of this test's own, and a provider that lives on when shops die, so that the money can be counted. */
-async function openStreet(): Promise<{ pool: Pool; args: string[]; charged: () => Promise<number> }> {
+/** A database of this test's own. */
+async function openDatabase(): Promise<{ pool: Pool; url: string }> {
   const admin = new Pool({ connectionString: inject('postgresUrl'), max: 1 })
   const name = `storefront_${crypto.randomUUID().slice(0, 8)}`
   await admin.query(`create database ${name}`)
@@ -14,18 +14,28 @@ async function openStreet(): Promise<{ pool: Pool; args: string[]; charged: () =
   url.pathname = `/${name}`
   const pool = new Pool({ connectionString: url.href, max: 2 })
   pool.on('error', () => {})
-  const provider = await startPaymentProvider()
   onTestFinished(async () => {
     await pool.end()
-    await provider.close()
     await admin.query(`drop database ${name} with (force)`)
     await admin.end()
   })
-  return {
-    pool,
-    args: ['--port', '0', '--postgres', url.href, '--payment', provider.url],
-    charged: async () => ((await (await fetch(`${provider.url}/ledger`)).json()) as { charged: number }).charged,
-  }
+  return { pool, url: url.href }
+}
+
+/** A provider that lives on when shops die, and keeps its books for itself. */
+async function openProvider(): Promise<{ url: string; charged: () => Promise<number> }> {
+  const provider = await startPaymentProvider()
+  onTestFinished(() => provider.close())
+  const ledger = async () => (await (await fetch(`${provider.url}/ledger`)).json()) as { charged: number }
+  return { url: provider.url, charged: async () => (await ledger()).charged }
+}
+
+/** What a shop leaves that dies before it begins with the order that it has taken in. */
+async function leaveOrphan(pool: Pool): Promise<void> {
+  const log = new PostgresEventStore(pool, { schema: 'storefront' })
+  const data = { userId: 'ada', items: [{ sku: 'rope', quantity: 1 }], shipTo: 'Arco', cents: 18_900 }
+  await log.append('order-orphan', [{ type: 'OrderPlaced', data }])
+  await log.close()
 }
 
 interface Counts {
@@ -71,22 +81,20 @@ test(
   'of three shops on one database two are killed under load: every order ends, and no money and no stock is in the wrong place',
   { timeout: 240_000 },
   async () => {
-    const { pool, args, charged } = await openStreet()
-    const shops = await Promise.all([1, 2, 3].map(() => start(...args, '--no-load')))
+    const { pool, url } = await openDatabase()
+    const provider = await openProvider()
+    const args = ['--port', '0', '--no-load', '--postgres', url, '--payment', provider.url]
+    const shops = await Promise.all([1, 2, 3].map(() => start(...args)))
     const [survivor, first, second] = shops as [Running, Running, Running]
     await flip(survivor.url, { payment: 'slow' }) // so that many are in the middle of something
-    for (const { url } of shops) order(url, 25)
+    for (const shop of shops) order(shop.url, 25)
     await eventually(async () => (await ordersOf(pool)).placed > 20)
     first.child.kill('SIGKILL')
     order(second.url, 25)
     await eventually(async () => (await countOf(pool, 'storefront.sagas where status = 3')) > 5)
     second.child.kill('SIGKILL')
     expect(await Promise.all([first.ended, second.ended])).toEqual(['SIGKILL', 'SIGKILL'])
-    // a shop that died before it began with the order that it had taken in
-    const log = new PostgresEventStore(pool, { schema: 'storefront' })
-    const data = { userId: 'ada', items: [{ sku: 'rope', quantity: 1 }], shipTo: 'Arco', cents: 18_900 }
-    await log.append('order-orphan', [{ type: 'OrderPlaced', data }])
-    await log.close()
+    await leaveOrphan(pool)
     await flip(survivor.url, { payment: 'ok' })
 
     await eventually(async () => (await ordersOf(pool)).placed === 0)
@@ -97,7 +105,49 @@ test(
     expect(await countOf(pool, 'storefront.sagas')).toBe(orders.shipped + orders.cancelled)
     expect(await countOf(pool, 'storefront.sagas where status = 3')).toBe(orders.shipped)
     expect(await countOf(pool, 'storefront.sagas where epoch > 1')).toBeGreaterThan(0) // some were taken over
-    expect(await charged()).toBe(orders.shipped)
+    expect(await provider.charged()).toBe(orders.shipped)
     expect(await countOf(pool, 'storefront.reservations where not released')).toBe(orders.shipped)
+  },
+)
+
+/** What a choreographed checkout may talk over. */
+const brokers = [['Redis', () => ['--redis', inject('redisUrl')]]] as const
+
+test.each(brokers)(
+  'of three shops choreographed over %s two are killed under load: every order ends, and no money, stock or parcel is in the wrong place',
+  { timeout: 240_000 },
+  async (broker, options) => {
+    const { pool, url } = await openDatabase()
+    const args = ['--port', '0', '--no-load', '--checkout', 'choreographed', '--postgres', url, ...options()]
+    const shops = await Promise.all([1, 2, 3].map(() => start(...args)))
+    const [survivor, first, second] = shops as [Running, Running, Running]
+    expect(survivor.output()).toContain(`messages in ${broker}`)
+    const customers = setInterval(() => shops.forEach((shop) => order(shop.url, 5)), 700)
+    onTestFinished(() => clearInterval(customers))
+    for (const shop of [first, second]) {
+      const before = await ordersOf(pool)
+      await eventually(async () => {
+        const { placed, shipped, cancelled } = await ordersOf(pool)
+        return placed > 3 && shipped + cancelled > before.shipped + before.cancelled + 5
+      })
+      shop.child.kill('SIGKILL')
+      expect(await shop.ended).toBe('SIGKILL')
+    }
+    clearInterval(customers)
+    await leaveOrphan(pool)
+
+    await eventually(async () => (await ordersOf(pool)).placed === 0)
+    const orders = await ordersOf(pool)
+    expect(orders.shipped).toBeGreaterThan(0)
+    expect(orders.cancelled).toBeGreaterThan(0)
+    const kept = [
+      `storefront_payment.charges where state = 'charged'`,
+      'storefront.reservations where not released',
+      'storefront.parcels where not withdrawn',
+    ]
+    const counts = (): Promise<number[]> => Promise.all(kept.map((what) => countOf(pool, what)))
+    // what was cancelled last is undone a moment later
+    await eventually(async () => (await counts()).every((count) => count === orders.shipped), 30_000).catch(() => {})
+    expect(await counts()).toEqual(kept.map(() => orders.shipped))
   },
 )

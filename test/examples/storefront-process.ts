@@ -1,6 +1,21 @@
 import { spawn, type ChildProcess } from 'node:child_process'
+import { existsSync, symlinkSync } from 'node:fs'
+import { dirname, join, resolve } from 'node:path'
 import { onTestFinished } from 'vitest'
+import { bundle } from '../support/bundle.js'
 import { until } from './storefront-client.js'
+
+/** What `npm start` runs. */
+export const source = ['--import', 'tsx', 'examples/storefront/main.ts']
+
+/** The same as one file, which starts four times as fast. The page is beside it, as it is beside the source. */
+const bundled = await bundle('examples/storefront/main.ts')
+const page = join(dirname(bundled), 'page')
+try {
+  symlinkSync(resolve('examples/storefront/page'), page)
+} catch (error) {
+  if (!existsSync(page)) throw error // else another test file was quicker
+}
 
 /** A storefront in a process of its own. */
 export interface Running {
@@ -12,8 +27,11 @@ export interface Running {
 }
 
 /** Starts one with these arguments, and ends it with the test. */
-export async function start(...args: string[]): Promise<Running> {
-  const child = spawn(process.execPath, ['--import', 'tsx', 'examples/storefront/main.ts', ...args])
+export const start = (...args: string[]): Promise<Running> => startNode(bundled, ...args)
+
+/** Starts a storefront as Node is told to. */
+export async function startNode(...args: string[]): Promise<Running> {
+  const child = spawn(process.execPath, args)
   let output = ''
   child.stdout.on('data', (text) => (output += text))
   child.stderr.on('data', (text) => (output += text))

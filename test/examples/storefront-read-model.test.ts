@@ -1,32 +1,20 @@
-import { expect, onTestFinished, test } from 'vitest'
-import { openBackends } from '../../examples/storefront/backends.js'
-import { startPaymentProvider } from '../../examples/storefront/payment-provider.js'
-import { openShop } from '../../examples/storefront/shop.js'
+import { expect, test } from 'vitest'
+import { openShopOn } from './open-shop.js'
 
 test('who has just changed an order reads the change, also when the old one is cached and the log is followed late', async () => {
-  const backends = await openBackends({})
-  const late = async (...args: Parameters<typeof backends.events.readPage>) => {
-    await new Promise((resolve) => setTimeout(resolve, 50)) // the projection, on the store itself, is done long before
-    return backends.events.readPage(...args)
-  }
-  const events = new Proxy(backends.events, {
-    get(store, name) {
-      if (name === 'readPage') return late
-      const member: unknown = Reflect.get(store, name, store)
-      return typeof member === 'function' ? member.bind(store) : member
-    },
-  })
-  const provider = await startPaymentProvider()
-  const shop = await openShop({
-    backends: { ...backends, events },
-    paymentUrl: provider.url,
-    payment: { timeoutMs: 60_000 },
-    checkout: 'orchestrated',
-    load: { on: false, ordersPerSecond: 1 },
-  })
-  onTestFinished(async () => {
-    await Promise.all([shop.close(), provider.close()])
-    await backends.close()
+  const shop = await openShopOn(({ events: log }) => {
+    const late = async (...args: Parameters<typeof log.readPage>) => {
+      await new Promise((resolve) => setTimeout(resolve, 50)) // the projection, on the store itself, is done long before
+      return log.readPage(...args)
+    }
+    const events = new Proxy(log, {
+      get(store, name) {
+        if (name === 'readPage') return late
+        const member: unknown = Reflect.get(store, name, store)
+        return typeof member === 'function' ? member.bind(store) : member
+      },
+    })
+    return { events }
   })
   await shop.switches.change({ payment: 'hang' })
   const orderId = 'o-1'

@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { MemoryEventBus, type EventBus } from 'holdfast/messaging'
-import type { ShopMessages } from '../../examples/storefront/checkout-choreography.js'
+import type { ShopMessages } from '../../examples/storefront/shop-messages.js'
 import { openStorefront, until, type Answer, type Client } from './storefront-client.js'
 
 let shop: Client

@@ -5,7 +5,7 @@ import { chromium, type Browser, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
 import { chromium as chromiumPath } from '../../scripts/programs.mjs'
 import { until } from './storefront-client.js'
-import { flip, start } from './storefront-process.js'
+import { flip, source, start, startNode } from './storefront-process.js'
 
 describe('the page, in a real browser', { timeout: 60_000 }, () => {
   let browser: Browser
@@ -34,7 +34,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
   }
 
   test('shows orders flowing; the payment switch opens the breaker and cancels orders, and flipping it back heals', async () => {
-    const { url } = await start('--port', '0', '--rate', '10')
+    const { url } = await start('--port', '0', '--rate', '5')
     const { page, errors } = await openPage(url)
     const shipped = page.locator('#orders .pill[data-state="shipped"]')
     const breaker = page.locator('#breaker-state')
@@ -204,13 +204,16 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     await page.locator('#state').waitFor()
     await page.locator('#checkouts a').first().click()
     await page.locator('#saga-graph rect').first().waitFor()
+    const [box, frame] = ['[data-current]', '[aria-label="Graph"]'].map((it) => page.locator(`section.saga ${it}`))
+    const right = async (it: typeof box): Promise<number> => it?.boundingBox().then((b) => b!.x + b!.width) ?? NaN
+    await until(async () => (await right(box)) <= (await right(frame)) + 1 || undefined) // where the saga is is in sight
     expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0)
   })
 })
 
 describe('the process', { timeout: 60_000 }, () => {
   test('says something at once, serves soon, and stops cleanly on Ctrl-C with pages watching and payments hanging', async () => {
-    const { child, url, output, ended } = await start('--port', '0', '--rate', '10')
+    const { child, url, output, ended } = await startNode(...source, '--port', '0', '--rate', '10')
     expect(output()).toMatch(/^storefront: starting …/)
     expect(output().trimEnd().split('\n').at(-1)).toBe(`storefront: open ${url}`)
     const watching = await fetch(`${url}/live`)
@@ -271,20 +274,22 @@ describe('on real servers', { timeout: 120_000 }, () => {
   test('keeps its events in PostgreSQL and its buckets in Redis, and goes on where it stopped', async () => {
     const pool = new Pool({ connectionString: inject('postgresUrl') })
     onTestFinished(async () => {
-      await pool.query('drop schema if exists storefront, storefront_read cascade')
+      await pool.query('drop schema if exists storefront, storefront_read, storefront_payment cascade')
       await pool.end()
     })
-    await pool.query('drop schema if exists storefront, storefront_read cascade')
+    await pool.query('drop schema if exists storefront, storefront_read, storefront_payment cascade')
     const servers = ['--redis', inject('redisUrl'), '--postgres', inject('postgresUrl')]
     const first = await start('--port', '0', '--rate', '4', ...servers)
     expect(first.output()).toContain('events in PostgreSQL, rate limit buckets in Redis, cache in Redis')
     expect(first.output()).toContain('sagas in PostgreSQL, read model in PostgreSQL')
+    const ask = async (url: string, path: string): Promise<any> => (await fetch(url + path)).json()
     const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
-      ((await (await fetch(`${url}/health`)).json()) as { orders: never }).orders
+      (await ask(url, '/health')).orders
     await until(async () => (await health(first.url)).shipped >= 10 || undefined, 60_000)
+    const [paid] = (await ask(first.url, '/orders?status=shipped&limit=1')).orders
     await until(async () => {
       const greedy = { headers: { 'x-user-id': 'greedy-one' } }
-      const many = Array.from({ length: 40 }, () => fetch(`${first.url}/orders`, greedy))
+      const many = Array.from({ length: 120 }, () => fetch(`${first.url}/orders`, greedy))
       return (await Promise.all(many)).some(({ status }) => status === 429) || undefined // a slow machine may need another go
     })
 
@@ -296,6 +301,7 @@ describe('on real servers', { timeout: 120_000 }, () => {
     const second = await start('--port', '0', '--no-load', ...servers)
     const before = await health(second.url)
     expect(before.shipped).toBeGreaterThanOrEqual(10)
+    expect(await ask(second.url, `/orders/${paid.id}/receipt`)).toMatchObject({ state: 'charged' }) // in books that outlive a provider
     await until(async () => (await health(second.url)).placed === 0 || undefined, 30_000)
   })
 })

@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { afterAll, beforeAll, expect, test } from 'vitest'
+import { listen } from '../../src/kernel/redis-subscriber.js'
 import { defineScript, sendRedis } from '../../src/kernel/redis.js'
 import { ownRedis } from '../support/redis.js'
 
@@ -48,4 +49,22 @@ test('a client that was closed gives a StoreError', async () => {
   const closed = new Redis(redisUrl)
   await closed.quit()
   await expect(sendRedis(closed, 'get', [key])).rejects.toMatchObject({ code: 'STORE_FAILED' })
+})
+
+test('many listen through one client under one listener, and who leaves cuts off no other', async () => {
+  const subscriber = redis.duplicate()
+  const heard: string[] = []
+  const prefix = randomUUID()
+  const channels = ['a', 'a', ...Array.from({ length: 20 }, (_, i) => `c${i}`)]
+  const all = channels.map((channel, i) => listen(subscriber, prefix + channel, (m) => heard.push(`${i} ${m}`)))
+  await Promise.all(all.map(({ begun }) => begun))
+  expect(subscriber.listenerCount('message')).toBe(1)
+  await all[0]!.end()
+  await redis.publish(`${prefix}a`, 'x')
+  await redis.publish(`${prefix}c19`, 'y')
+  await expect.poll(() => heard).toEqual(['1 x', '21 y'])
+  await Promise.all(all.slice(1).map(({ end }) => end()))
+  expect(subscriber.listenerCount('message')).toBe(0)
+  expect(await redis.publish(`${prefix}a`, 'z')).toBe(0)
+  await subscriber.quit()
 })

@@ -150,6 +150,23 @@ test('hundreds of keys in one transaction take few locks, and keep the order wit
   expect(ofKey).toEqual(['many k7', 'one'])
 })
 
+test('where transactions are REPEATABLE READ by default, nothing counts as settled, and all is published and deleted', async () => {
+  const { outbox, schema } = await open()
+  const options = '-c default_transaction_isolation=repeatable\\ read'
+  const own = new pg.Pool({ connectionString: inject('postgresUrl'), max: 3, options })
+  onTestFinished(() => own.end())
+  const bus = new Recorder()
+  const running = relay(new PostgresOutbox(own, { schema }), bus, { batchSize: 7 })
+  for (let i = 0; i < 20; i++)
+    await transaction(pool, (tx) => outbox.put(tx, [message(`a${i}`, 'a'), message(`b${i}`, 'b')]))
+  await bus.until(40)
+  await expect.poll(() => tablesOf(pool, schema)).toEqual({ outbox_messages: 0, outbox_commits: 0 })
+  const { rows } = await own.query<{ commit: string }>(`select commit from "${schema}".outbox_page('{0}', 0, 0, 1)`)
+  expect(rows).toEqual([{ commit: '0' }])
+  await running.close()
+  expect(bus.ids.filter((id) => id.startsWith('a'))).toEqual(Array.from({ length: 20 }, (_, i) => `a${i}`))
+})
+
 // Milliseconds are measured: on a machine with more to do than it can, another try may do.
 test(
   'an idle transaction elsewhere, and one with messages that does not end, stall nothing and slow nothing down',
@@ -244,9 +261,18 @@ test('a database that is gone for a while is waited for', async () => {
   await sleep(300)
   state.over = true
   await cutting
-  await expect.poll(() => tablesOf(pool, schema)).toEqual({ outbox_messages: 0, outbox_commits: 0 })
+  await expect
+    .poll(() => tablesOf(pool, schema), { timeout: 10_000 })
+    .toEqual({ outbox_messages: 0, outbox_commits: 0 })
   const first = [...new Set(bus.ids)]
   expect(first).toEqual(Array.from({ length: 200 }, (_, i) => `m${i}`))
+})
+
+test('close does not wait for a database that never answers longer than the lease', async () => {
+  const silent = new PostgresOutbox({ query: () => new Promise(() => {}) })
+  const running = silent.relay(new Recorder(), { graceMs: 20, leaseMs: 50 })
+  await running.close()
+  expect(running.partitions).toEqual([])
 })
 
 test('what is malformed is refused by name, and nothing is written', async () => {

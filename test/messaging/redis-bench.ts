@@ -14,8 +14,8 @@ export interface Bench {
   readonly pid: number
   readonly namespace: string
   readonly redis: Redis
-  /** @param port of a proxy before the server */
-  bus(options?: RedisEventBusOptions, port?: number): RedisEventBus
+  /** @param at port of a proxy before the server; or a client, and none that listens */
+  bus(options?: RedisEventBusOptions, at?: number | Redis): RedisEventBus
   /** @param worker the bundle of `redis-worker.ts` */
   worker(worker: string, options?: Partial<Job>): Promise<ChildProcess>
   key(kind: string): string
@@ -34,7 +34,8 @@ export async function open(servers: Servers, settings: Record<string, string> = 
     redis: connect(port, patient),
     key: (kind) => `${namespace}${kind}`,
     bus: (options = {}, at = port) => {
-      const [client, subscriber] = [connect(at, patient), connect(at, patient)]
+      const client = typeof at === 'number' ? connect(at, patient) : at
+      const subscriber = typeof at === 'number' ? connect(at, patient) : undefined
       const bus = new RedisEventBus(client, { namespace, subscriber, ...options })
       onTestFinished(() => bus.close())
       return bus

@@ -5,6 +5,7 @@ import { systemClock } from '../../src/kernel/clock.js'
 import type { Message } from '../../src/messaging/index.js'
 import { bundle } from '../support/bundle.js'
 import { Proxy } from '../support/proxy.js'
+import { connect } from '../support/redis.js'
 import { until } from '../support/until.js'
 import { numbers, open, work } from './redis-bench.js'
 
@@ -227,3 +228,105 @@ test('cut and silent connections: each message is stored once and handled, in or
   const firsts = [...new Set(numbers(seen))]
   expect(firsts).toEqual(published)
 }, 120_000)
+
+test('a message that can no longer be read is a dead letter, and hides no other; of a trimmed one it is told', async () => {
+  const { bus, redis, key } = await open(servers)
+  const one = bus()
+  const retry = { attempts: 2, backoff: () => 1 }
+  await (await one.subscribe({ group: 'g', types: '*', retry, handle: () => {} })).close()
+  await one.publish([{ id: 'a', type: 'work', key: 'k', data: new Date(0) }, { id: 'b', ...work(1, 'k') }, work(2)])
+  const log = await redis.xrange(key('log'), '-', '+')
+  await redis.del(key('log'))
+  for (const [id, fields] of log)
+    await redis.xadd(key('log'), id, ...fields.map((field) => field.replace('"Date"', '"of a newer version"')))
+  const seen: Message[] = []
+  const handle = (m: Message): void => {
+    if (m.id === 'b') throw new Error('poison')
+    seen.push(m)
+  }
+  await one.subscribe({ group: 'g', types: '*', retry, handle })
+  await until(async () => (await one.stats())[0]?.dead === 2)
+  expect(numbers(seen)).toEqual([2])
+  const letters = await one.deadLetters('g').list()
+  expect(letters).toMatchObject([
+    { id: 'a', attempts: 2, lastError: { code: 'CORRUPT_DATA' }, message: { id: 'a', key: 'k', data: undefined } },
+    { id: 'b', attempts: 2, lastError: { message: 'poison' }, message: { data: { n: 1 } } },
+  ])
+  await redis.xdel(key('log'), log[0]![0])
+  const errors: unknown[] = []
+  one.on('error', ({ error }) => errors.push(error))
+  expect(await one.deadLetters('g').list()).toMatchObject([{ id: 'b' }])
+  expect(errors).toMatchObject([{ code: 'CORRUPT_DATA', message: expect.stringContaining('"a"') }])
+  await one.deadLetters('g').drop('a')
+})
+
+test('a message that ends its process each time is a dead letter some day', async () => {
+  const { bus, port } = await open(servers)
+  const [options, retry] = [{ leaseMs: 300, deliveryLimit: 3 }, { attempts: 2 }]
+  const publisher = bus(options)
+  const attempts: number[] = []
+  for (const life of [1, 2, 3]) {
+    const client = connect(port)
+    const one = bus(options, client)
+    const handle = (_: Message, { attempt }: { attempt: number }): Promise<never> => {
+      attempts.push(attempt)
+      return new Promise(() => {})
+    }
+    await one.subscribe({ group: 'g', types: ['work'], retry, handle, graceMs: 0 }) // oxlint-disable-line no-await-in-loop
+    if (life === 1) await publisher.publish(work(0, 'k')) // oxlint-disable-line no-await-in-loop
+    await until(() => attempts.length >= life) // oxlint-disable-line no-await-in-loop
+    client.disconnect()
+  }
+  await publisher.publish(work(1, 'k'))
+  const seen: Message[] = []
+  await publisher.subscribe({ group: 'g', types: ['work'], retry, handle: (m) => void seen.push(m) })
+  await until(() => seen.length === 1)
+  expect(numbers(seen)).toEqual([1])
+  expect(attempts).toEqual([1, 2, 3])
+  const last = { message: expect.stringMatching(/^handed out 3 times/) }
+  expect(await publisher.deadLetters('g').list()).toMatchObject([{ attempts: 3, reason: 'attempts', lastError: last }])
+})
+
+test('a Redis that was away for longer than the leases takes nothing from those who live; those who died are replaced', async () => {
+  const { bus, pid, redis, worker: fork } = await open(servers)
+  const ended: string[] = []
+  const lost: unknown[] = []
+  const stop = new AbortController()
+  const handle = async ({ data }: Message, { attempt }: { attempt: number }): Promise<void> => {
+    if (attempt === 1) await new Promise((resolve) => stop.signal.addEventListener('abort', resolve))
+    ended.push(`${(data as { n: number }).n} at ${attempt}`)
+  }
+  const child = await fork(worker, { handleMs: 60_000, concurrency: 1, leaseMs: 600 })
+  const [one, two] = [bus({ leaseMs: 600 }), bus({ leaseMs: 600 })]
+  await one.publish(work(0))
+  await until(async () => (await redis.llen('begun')) === 1)
+  for (const each of [one, two]) {
+    each.on('lost', (event) => lost.push(event))
+    await each.subscribe({ group: 'g', types: ['work'], concurrency: 2, handle })
+  }
+  await one.publish([work(1), work(2), work(3)])
+  await until(async () => (await one.stats())[0]?.running === 4)
+  process.kill(pid, 'SIGSTOP')
+  child.kill('SIGKILL')
+  await systemClock.sleep(1_000)
+  process.kill(pid, 'SIGCONT')
+  await until(() => ended.includes('0 at 2'))
+  stop.abort()
+  await until(() => ended.length === 4)
+  expect(ended.toSorted()).toEqual(['0 at 2', '1 at 1', '2 at 1', '3 at 1'])
+  expect(lost).toEqual([])
+})
+
+test('neither a subscriber that is away nor a silent Redis keeps subscribe and close waiting for good', async () => {
+  const { bus, pid } = await open(servers)
+  const away = connect(1, { retryStrategy: () => 50, maxRetriesPerRequest: null })
+  const one = bus({ subscriber: away, leaseMs: 200 })
+  const seen: Message[] = []
+  await one.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
+  await one.publish(work(0))
+  await until(() => seen.length === 1)
+  process.kill(pid, 'SIGSTOP')
+  one.publish(work(1)).catch(() => {})
+  await one.close()
+  process.kill(pid, 'SIGCONT')
+})

@@ -183,3 +183,25 @@ test('stats tell where the messages of each group stand, for all processes', asy
   await subscription.close()
   expect(await two.stats()).toEqual([{ group: 'g', waiting: 2, running: 0, retrying: 1, dead: 1 }])
 })
+
+test('what other groups hold does not count, and of what is published at once each call is taken while there is room', async () => {
+  const { bus, redis, key } = await open(servers)
+  const one = bus({ maxBacklog: 5 })
+  await (await one.subscribe({ group: 'g', types: ['a'], handle: () => {} })).close()
+  await (await one.subscribe({ group: 'other', types: ['b'], handle: () => {} })).close()
+  await one.publish(['b', 'b'].map((type) => ({ type, data: 1 })))
+  const calls = [2, 2, 2, 1].map((count) => one.publish(Array.from({ length: count }, () => ({ type: 'a', data: 1 }))))
+  const ended = (await Promise.allSettled(calls)).map(({ status }) => status)
+  expect(ended).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
+  expect(await redis.xlen(key('log'))).toBe(7)
+})
+
+test('more than one script call can be asked for is refused, and nothing is stored', async () => {
+  const { bus } = await open(servers)
+  const one = bus()
+  await (await one.subscribe({ group: 'g', types: '*', handle: () => {} })).close()
+  const many = Array.from({ length: 10_001 }, (_, n) => work(n))
+  await expect(one.publish(many)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
+  await one.publish(many.slice(1))
+  expect(await one.stats()).toMatchObject([{ waiting: 10_000 }])
+})

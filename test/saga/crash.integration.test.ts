@@ -2,7 +2,7 @@ import { afterAll, beforeAll, describe, expect, inject, test } from 'vitest'
 import { bundle } from '../support/bundle.js'
 import { add, casesOf, noSums, runCases, runPauses } from './crash/matrix.js'
 import { Processes } from './crash/processes.js'
-import { Ground } from './crash/run.js'
+import { Ground, type Case } from './crash/run.js'
 import { SCENARIOS, type Scenario } from './crash/saga.js'
 import { STORES } from './crash/stores.js'
 
@@ -48,6 +48,17 @@ describe.each(STORES)('$name', (kind) => {
     }
     expect(sums.wrong).toEqual([])
     expect(sums.deaths).toBeGreaterThan(failing.length)
+  }, 300_000)
+
+  test('a process that is stopped between its claim and its first write, for longer than its lease, writes nothing when it wakes up', async () => {
+    const sums = noSums()
+    const at = (scenario: Scenario, path: string, undo: boolean): Case => ({
+      ...{ scenario, seed: 1, points: [{ kind: 'body', path, undo, phase: 'after' }] },
+    })
+    const cases = [at('forward', 'a', false), at('forward', 'p/r/r1', false), at('fail charge', 'b', true)]
+    await runCases(ground, cases, 4, (outcome) => add(sums, outcome), 'runStopped')
+    expect(sums.wrong).toEqual([])
+    expect(sums.deaths).toBeGreaterThan(2 * cases.length) // of each one is killed and two are stopped
   }, 300_000)
 
   test('processes that are paused for longer than their leases, and killed, never disagree on what happened', async () => {

@@ -1,7 +1,8 @@
 import { describe, expect, test, vi } from 'vitest'
 import { z } from 'zod'
+import type { Clock } from '../../src/kernel/clock.js'
 import { constant, saga, signal, SagaOrchestrator, MemorySagaStore, type RunContext } from '../../src/saga/index.js'
-import { lab, rest } from './lab.js'
+import { lab, line, rest } from './lab.js'
 
 const fail = (message = 'no'): never => {
   throw new Error(message)
@@ -328,5 +329,52 @@ describe('who may begin', () => {
     await clock.advance(2_000)
     expect((await (await o.run(keyed, 2, { id: '1' })).settled()).status).toBe('completed')
     expect(new Set(keys).size).toBe(2)
+  })
+
+  test('a write of which the store says nothing does not count', async () => {
+    const { store, orchestrator } = lab()
+    const run = vi.fn()
+    const two = saga('two', { version: 1 }).step('a', { run: vi.fn() }).step('b', { run }).build()
+    const o = orchestrator([two], { store: { ...line(store).store, commit: async () => [] } })
+    const lost = vi.fn()
+    o.on('lost', lost)
+    await o.run(two, undefined, { id: '1' })
+    await rest()
+    expect(lost).toHaveBeenCalledExactlyOnceWith({ id: '1', epoch: 1 })
+    expect(run).not.toHaveBeenCalled()
+  })
+
+  test('timers keep the process alive while it waits for a saga that another one runs, and no longer', async () => {
+    const { clock, orchestrator } = lab()
+    const alive = new Set<object>()
+    const watched: Clock = {
+      now: () => clock.now(),
+      epochMs: () => clock.epochMs(),
+      sleep: (ms, s) => clock.sleep(ms, s),
+      setTimer(fn, ms, { keepAlive = false } = {}) {
+        const timer = { keepAlive }
+        if (keepAlive) alive.add(timer)
+        const cancel = clock.setTimer(fn, ms)
+        return () => {
+          alive.delete(timer)
+          cancel()
+        }
+      },
+    }
+    let open!: () => void
+    const gate = new Promise<void>((resolve) => (open = resolve))
+    const held = saga<number>('held', { version: 1 })
+      .step('a', { run: () => gate })
+      .build()
+    await orchestrator([held]).run(held, 1, { id: '1' })
+    const handle = await orchestrator([held], { clock: watched }).run(held, 1, { id: '1' })
+    await rest()
+    expect(alive.size).toBe(0)
+    const ended = handle.settled()
+    await rest()
+    expect(alive.size).toBe(1)
+    open()
+    expect(await ended).toMatchObject({ status: 'completed' })
+    expect(alive.size).toBe(0)
   })
 })

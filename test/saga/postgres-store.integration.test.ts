@@ -247,3 +247,14 @@ test('what is no database, no listener or no number is refused by name', () => {
   expect(() => new PostgresSagaStore(pool, { schema: '' })).toThrow(/^schema/)
   expect(inject('postgresUrl')).toMatch(/^postgres/)
 })
+
+test('a saga whose record can not be read is given out with no other, and told of', async () => {
+  const { store, schema } = await open()
+  for (const id of ['a', 'b', 'c']) await store.create(newSaga(id))
+  const no = `select no from "${schema}".sagas where key = 'b'`
+  await pool.query(`insert into "${schema}".saga_records values ((${no}), 0, '{')`)
+  const { claimed, unreadable } = await store.claim({ known, limit: 9, leaseMs: 60_000 })
+  expect(claimed.map(({ saga: { id } }) => id).toSorted()).toEqual(['a', 'c'])
+  const code = 'CORRUPT_DATA'
+  expect(unreadable).toEqual([expect.objectContaining({ code, message: expect.stringContaining('"b"') as string })])
+})

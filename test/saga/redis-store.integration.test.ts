@@ -328,3 +328,13 @@ test('what is no client, no subscriber or no number is refused by name', () => {
   const prefixed = new Redis({ keyPrefix: 'x', lazyConnect: true })
   expect(() => new RedisSagaStore(prefixed)).toThrow(/^client.*keyPrefix.*prefix/)
 })
+
+test('a saga whose record can not be read is given out with no other, and told of', async () => {
+  const { store, prefix } = open()
+  for (const id of ['a', 'b', 'c']) await store.create(newSaga(id))
+  await redis.hset(`${prefix}s:b`, 'j:0', '{')
+  const { claimed, unreadable } = await store.claim({ known, limit: 9, leaseMs: 60_000 })
+  expect(claimed.map(({ saga: { id } }) => id).toSorted()).toEqual(['a', 'c'])
+  const code = 'CORRUPT_DATA'
+  expect(unreadable).toEqual([expect.objectContaining({ code, message: expect.stringContaining('"b"') as string })])
+})

@@ -13,7 +13,7 @@ function draw(snapshot) {
   write(at('open'), count.format(totals.open))
   write(
     at('about'),
-    `Events in ${about.events}, sagas and stock in ${about.sagas}, the read model in ${about.readModel}, rate limit buckets in ${about.buckets}, the cache’s second level in ${about.cache}, everything else in memory.`,
+    `Events in ${about.events}, sagas and stock in ${about.sagas}, messages in ${about.messages}, the read model in ${about.readModel}, rate limit buckets in ${about.buckets}, the cache’s second level in ${about.cache}, everything else in memory.`,
   )
   drawSwitches(snapshot.switches)
   drawOrders(snapshot.orders, snapshot.readModelFailed)

@@ -1,6 +1,6 @@
 // A saga drawn from its nodes: what follows what is in their order, branches that run side by side are in their paths.
 
-const BOX = { width: 112, height: 46, gapX: 30, gapY: 14, edge: 4 }
+const BOX = { width: 124, height: 46, gapX: 30, gapY: 14, edge: 4 }
 
 /** @returns a sequence of parts: a node each, or a block of branches, each a sequence itself */
 function sequenceOf(nodes, depth = 0) {
@@ -65,17 +65,33 @@ function svg(tag, { text, ...attributes }, ...children) {
 
 const left = ({ column }) => BOX.edge + column * (BOX.width + BOX.gapX)
 const top = ({ row }) => BOX.edge + row * (BOX.height + BOX.gapY)
-const nameOf = (path) => path.split('/').at(-1).replaceAll('~1', '/').replaceAll('~0', '~')
-const stateOf = ({ status, attempt }) => (attempt > 1 ? `${status}, ${attempt}.` : status)
+const LONGEST = 16
+const nameOf = (path) => {
+  const name = path.split('/').at(-1).replaceAll('~1', '/').replaceAll('~0', '~')
+  return name.length > LONGEST ? `${name.slice(0, LONGEST - 1)}…` : name // the title has all of it
+}
+const stateOf = ({ status, attempt }) => (attempt > 1 ? `${status}, try ${attempt}` : status)
 
-function boxOf(box) {
+/** Where a saga is, by the state of its nodes: what comes first counts. */
+const moving = [['stuck'], ['running', 'waiting', 'compensating'], ['failed', 'unknown']]
+
+/** @returns the node that someone who looks wants to see; the last one when all is done */
+function currentOf(nodes) {
+  for (const states of moving) {
+    const node = nodes.find(({ status }) => states.includes(status))
+    if (node) return node
+  }
+  return nodes.findLast(({ status }) => status !== 'pending') ?? nodes[0]
+}
+
+function boxOf(box, current) {
   const { kind, path, status, error } = box.node
   const [x, y] = [left(box), top(box)]
   const why = error ? `: ${error.name}: ${error.message}` : ''
   const round = kind === 'wait' || kind === 'sleep' ? BOX.height / 2 : 8
   return svg(
     'g',
-    { 'data-state': status, 'data-kind': kind },
+    { 'data-state': status, 'data-kind': kind, ...(box.node === current && { 'data-current': path }) },
     svg('title', { text: `${path}: ${status}${why}` }),
     svg('rect', { x, y, width: BOX.width, height: BOX.height, rx: round }),
     svg('text', { x: x + BOX.width / 2, y: y + 20, class: 'name', text: nameOf(path) }),
@@ -91,7 +107,7 @@ function arrowOf({ from, to }) {
   return svg('path', { d: `${line}M${x2 - 8} ${y2 - 4}L${x2 - 2} ${y2}L${x2 - 8} ${y2 + 4}` })
 }
 
-/** Draws into `target` what `nodes` say. */
+/** Draws into `target` what `nodes` say. @returns the box of the node at which it is */
 export function drawGraph(target, nodes) {
   const parts = sequenceOf(nodes)
   const { columns, rows } = sizeOf(parts)
@@ -100,8 +116,10 @@ export function drawGraph(target, nodes) {
   const width = 2 * BOX.edge + columns * BOX.width + (columns - 1) * BOX.gapX
   const height = 2 * BOX.edge + rows * BOX.height + (rows - 1) * BOX.gapY
   target.setAttribute('viewBox', `0 0 ${width} ${height}`)
-  target.style.minWidth = `${width * 0.8}px`
+  target.style.minWidth = `${width}px`
   target.style.maxWidth = `${width * 1.2}px`
   target.setAttribute('aria-label', nodes.map(({ path, status }) => `${path} ${status}`).join(', '))
-  target.replaceChildren(...found.arrows.map(arrowOf), ...found.boxes.map(boxOf))
+  const current = currentOf(nodes)
+  target.replaceChildren(...found.arrows.map(arrowOf), ...found.boxes.map((box) => boxOf(box, current)))
+  return target.querySelector('[data-current]')
 }

@@ -5,6 +5,7 @@ import { drawGraph } from './saga-graph.js'
 const LOOK_MS = 500
 let shown // the saga's id
 let drawn = '' // what the graph shows
+let seen = '' // at which node of which saga it was
 
 const addressed = () => new URLSearchParams(location.hash.slice(1)).get('saga') ?? undefined
 const linkTo = (id) => make('a', { text: id.slice(-8), href: `#${new URLSearchParams({ saga: id })}`, title: id })
@@ -31,7 +32,7 @@ function draw({ id, name, version, status, nodes, failure, blocked, history }) {
   at('saga-id').title = `${name} ${version}, ${id}`
   pill(at('saga-status'), status)
   const now = JSON.stringify(nodes)
-  if (drawn !== now) drawGraph(at('saga-graph'), nodes)
+  if (drawn !== now) bringIntoSight(id, drawGraph(at('saga-graph'), nodes))
   drawn = now
   const where = failure?.path ? `${failure.path}: ` : ''
   write(at('saga-failure'), failure ? `Turned back. ${where}${failure.error.name}: ${failure.error.message}` : '')
@@ -68,6 +69,16 @@ function draw({ id, name, version, status, nodes, failure, blocked, history }) {
     },
     () => {},
   )
+}
+
+/** In a narrow window the graph is scrolled to where the saga is, when that has changed; then it is left to the reader. */
+function bringIntoSight(id, box) {
+  const where = JSON.stringify([id, box?.dataset.current])
+  if (!box || where === seen) return
+  seen = where
+  const frame = at('saga-graph').parentNode
+  const [inner, outer] = [box.getBoundingClientRect(), frame.getBoundingClientRect()]
+  frame.scrollLeft += inner.left + inner.width / 2 - (outer.left + outer.width / 2)
 }
 
 function orderButton(text, order) {

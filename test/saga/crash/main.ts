@@ -3,7 +3,7 @@ import { Servers } from '../../../scripts/servers.mjs'
 import { bundleFile } from '../../support/bundle-file.js'
 import { add, casesOf, noSums, runCases, runPauses } from './matrix.js'
 import { Processes } from './processes.js'
-import { Ground } from './run.js'
+import { Ground, type Outcome } from './run.js'
 import { SCENARIOS } from './saga.js'
 import { STORES } from './stores.js'
 
@@ -49,10 +49,13 @@ for (const kind of STORES.filter(({ name }) => name === (only ?? name))) {
       const [undisturbed, cases] = await casesOf(ground, scenario, seed)
       add(sums, undisturbed)
       const some = cases.filter((_, i) => i % every === seed % every)
-      await runCases(ground, some, width, (outcome) => {
+      const done = (outcome: Outcome): void => {
         add(sums, outcome)
         if (sums.runs % 10 === 0) tell('')
-      })
+      }
+      await runCases(ground, some, width, done)
+      const inBodies = some.filter(({ points: [point] }) => point?.kind === 'body')
+      await runCases(ground, inBodies, width, done, 'runStopped')
       tell('\n')
     }
   for (const [scenario, sums] of byScenario) {

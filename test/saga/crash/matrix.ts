@@ -73,8 +73,9 @@ export async function runCases(
   cases: readonly Case[],
   width: number,
   done: (outcome: Outcome) => void,
+  how: 'run' | 'runStopped' = 'run',
 ): Promise<void> {
-  await each(cases, width, async (one) => done(await ground.run(one)))
+  await each(cases, width, async (one) => done(await ground[how](one)))
 }
 
 export interface Pauses {

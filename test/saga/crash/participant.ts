@@ -2,13 +2,16 @@ import type pg from 'pg'
 import { systemClock } from '../../../src/kernel/clock.js'
 import { seededRandom } from '../../../src/testing/index.js'
 import { SagaOrchestrator, type SagaStore } from '../../../src/saga/index.js'
-import type { JournalRecord } from '../../../src/saga/index.js'
+import type { JournalRecord, Transition } from '../../../src/saga/index.js'
 import { approved, crashSaga, failures, type Bodies, type Scenario } from './saga.js'
 import type { Connected } from './stores.js'
 
 // Whoever runs sagas of the matrix: a process that is to die, or the one that survives.
 
-/** Where to die. Statements and commands of one purpose count from 1 in the order in which they are sent. */
+/**
+ * Where to die. Statements and commands of one purpose count from 1 in the order in which they are sent. `claim`: does not die, but
+ * is stopped (SIGSTOP) once, between its claim of a saga whose owner vanished and its first write.
+ */
 export type Point =
   | {
       readonly kind: 'statement'
@@ -17,6 +20,7 @@ export type Point =
       readonly phase: 'before' | 'sent' | 'answered'
     }
   | { readonly kind: 'body'; readonly path: string; readonly undo: boolean; readonly phase: 'before' | 'after' }
+  | { readonly kind: 'claim' }
 
 export interface Job {
   readonly store: string
@@ -57,8 +61,13 @@ export type News =
       readonly fence: number
       readonly outcome: string
     }
+  /** The store took this write of this owner. */
+  | { readonly type: 'wrote'; readonly id: string; readonly epoch: number; readonly position: number }
   | { readonly type: 'refused'; readonly id: string; readonly path: string; readonly fence: number }
   | { readonly type: 'dies'; readonly what: string }
+  /** It will not go on before it is sent SIGCONT. */
+  | { readonly type: 'stops' }
+  | { readonly type: 'lost'; readonly id: string; readonly epoch: number }
   | { readonly type: 'settled'; readonly id: string; readonly status: string }
   | { readonly type: 'failed'; readonly error: string }
 
@@ -76,7 +85,7 @@ export function participate(
   job: Job,
   { open, transactions }: Connected,
   effects: pg.Pool,
-  { tell, die }: { tell(news: News): void; die(what: string): void },
+  { tell, die, stop }: { tell(news: News): void; die(what: string): void; stop(): void },
 ): { readonly orchestrator: SagaOrchestrator; readonly done: Promise<void> } {
   const { place, point, seed, leaseMs, bodyMs } = job
   const random = seededRandom(seed)
@@ -140,12 +149,13 @@ export function participate(
   )
   const known = new Map(definitions.map((definition) => [scenarioOf(definition.name), definition]))
   const orchestrator = new SagaOrchestrator({
-    store: observed(store, tell),
+    store: observed(store, tell, point?.kind === 'claim' ? stop : undefined),
     sagas: definitions,
     leaseMs,
     pollMs: 150,
     random,
   })
+  orchestrator.on('lost', ({ id, epoch }) => tell({ type: 'lost', id, epoch }))
   orchestrator.on('settled', ({ id, status }) => tell({ type: 'settled', id, status }))
   orchestrator.start()
   const begin = async (): Promise<void> => {
@@ -174,8 +184,9 @@ async function again<T>(call: () => Promise<T>, tell: (news: News) => void): Pro
   }
 }
 
-/** A store that tells what it gave to whom. */
-function observed(store: SagaStore, tell: (news: News) => void): SagaStore {
+/** A store that tells what it gave to whom. @param stop called once, when a saga is taken over and nothing of it is written yet */
+function observed(store: SagaStore, tell: (news: News) => void, stop?: () => void): SagaStore {
+  const wrote = ({ id, epoch, position }: Transition): void => tell({ type: 'wrote', id, epoch, position })
   const own: SagaStore = {
     create: (saga) => store.create(saga),
     claim: async (request) => {
@@ -184,15 +195,30 @@ function observed(store: SagaStore, tell: (news: News) => void): SagaStore {
         const { id, epoch, journal } = saga
         tell({ type: 'claimed', id, epoch, expired, journal })
       }
+      if (stop && claims.claimed.some(({ expired }) => expired)) {
+        const once = stop
+        stop = undefined
+        once()
+      }
       return claims
     },
     renew: (leases, leaseMs) => store.renew(leases, leaseMs),
-    commit: (transitions) => store.commit(transitions),
+    commit: async (transitions) => {
+      const answers = await store.commit(transitions)
+      for (const [i, one] of transitions.entries()) if (answers[i] === 'ok') wrote(one)
+      return answers
+    },
     deliver: (message) => store.deliver(message),
     read: (id) => store.read(id),
     list: (query) => store.list(query),
   }
-  if (store.transaction) own.transaction = (work, record) => store.transaction!(work, record)
+  if (store.transaction)
+    own.transaction = async (work, record) => {
+      let written: Transition | undefined
+      const answer = await store.transaction!(work, () => (written = record()))
+      if (answer === 'ok' && written) wrote(written)
+      return answer
+    }
   if (store.onWake) own.onWake = (listener) => store.onWake!(listener)
   return own
 }

@@ -119,6 +119,39 @@ export class Ground {
     return { of, died, recoveryMs, news, ...(await this.judge(id, scenario, news, false)) }
   }
 
+  /**
+   * One saga whose process dies. Two that take it over, one from the other, are stopped between their claims and their first writes,
+   * and go on in the order of their claims: the first of them is not the owner any more, and the second has written nothing yet.
+   */
+  async runStopped(of: Case): Promise<Outcome> {
+    const { scenario, seed, points } = of
+    const id = randomId()
+    const job: Job = { ...this.job([scenario], seed), begin: [{ id, scenario }] }
+    const news: News[] = []
+    const begin = async (point: Point | undefined): Promise<Stopping> => {
+      const worker = await this.processes.take()
+      const own: News[] = []
+      worker.run({ ...job, point, seed: seed * 16 }, (one) => own.push(one) && news.push(one))
+      return { worker, told: (...types) => own.filter(({ type }) => types.includes(type)).length }
+    }
+    const first = await begin(points[0])
+    await until(() => first.told('dies', 'settled') > 0)
+    const death = news.find((one) => one.type === 'dies')
+    if (death) await first.worker.gone
+    const late = await begin({ kind: 'claim' })
+    await until(() => late.told('stops', 'settled') > 0)
+    const owner = await begin({ kind: 'claim' })
+    await until(() => owner.told('stops', 'settled') > 0 || late.told('stops') === 0)
+    const before = late.told('lost', 'started')
+    await until(() => late.worker.child.kill('SIGCONT') && late.told('lost', 'started') > before)
+    await until(() => owner.worker.child.kill('SIGCONT') && late.told('settled') + owner.told('settled') > 0)
+    const stopped = late.told('stops') + owner.told('stops')
+    const all = death ? [late, owner] : [first, late, owner]
+    await Promise.all(all.map(({ worker }) => this.processes.giveBack(worker)))
+    const died = [...(death ? [death.what] : []), ...Array.from({ length: stopped }, () => 'stopped after its claim')]
+    return { of, died, recoveryMs: undefined, news, ...(await this.judge(id, scenario, news, true)) }
+  }
+
   async judge(
     id: string,
     scenario: Scenario,
@@ -157,6 +190,19 @@ export class Ground {
 
 const hasEnded = ({ status }: StoredSaga): boolean =>
   status === 'completed' || status === 'compensated' || status === 'parked'
+
+interface Stopping {
+  readonly worker: Worker
+  /** How often it told something of these types. */
+  told(...types: readonly News['type'][]): number
+}
+
+/** Waits until it is so, or until it is late. */
+async function until(isSo: () => boolean): Promise<void> {
+  const late = performance.now() + 3 * LATE_MS // each of them may have to wait for a process to start
+  // oxlint-disable-next-line no-await-in-loop
+  while (!isSo() && performance.now() < late) await systemClock.sleep(10)
+}
 
 /** What is asked again and again, however long the saga takes. */
 const POLLS = new Set(['claim', 'next', 'read', 'renew'])

@@ -66,6 +66,19 @@ export function verdict({ scenario, saga, news, effects, ledger, paused }: Evide
   const epochs = claims.map((claim) => claim.epoch)
   check(new Set(epochs).size === epochs.length, `two owners have one epoch: ${epochs.join()}`)
 
+  const writers = new Map<number, number>() // by position in the journal
+  for (const one of news) {
+    if (one.type !== 'wrote' || one.id !== saga.id) continue
+    const other = writers.get(one.position) ?? one.epoch
+    check(other === one.epoch, `epochs ${other} and ${one.epoch} were both told that they wrote record ${one.position}`)
+    writers.set(one.position, one.epoch)
+  }
+  const written = [...writers].toSorted(([a], [b]) => a - b).map(([, epoch]) => epoch)
+  check(
+    written.every((epoch, i) => i === 0 || epoch >= written[i - 1]!),
+    `an old owner wrote after a new one: ${written.join()}`,
+  )
+
   // bodies
   const pivoted = entries.some((entry) => entry.type === 'done' && entry.path === 'charge')
   check(!pivoted || starts.every((start) => !start.undo), 'something is undone after the pivot')

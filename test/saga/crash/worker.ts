@@ -21,6 +21,10 @@ const die = (what: string): void => {
   tell({ type: 'dies', what })
   process.kill(process.pid, 'SIGKILL')
 }
+const stop = (): void => {
+  tell({ type: 'stops' })
+  process.kill(process.pid, 'SIGSTOP')
+}
 const fail = (error: unknown): void => {
   tell({ type: 'failed', error: String(error) })
   process.exit(1)
@@ -35,7 +39,7 @@ const servers = new Map(await Promise.all(STORES.map(async (kind) => [kind.name,
 let running: SagaOrchestrator | undefined
 process.on('message', (message: ToWorker) => {
   if (message !== 'stop') {
-    const begun = participate(message, servers.get(message.store)!, effects, { tell, die })
+    const begun = participate(message, servers.get(message.store)!, effects, { tell, die, stop })
     running = begun.orchestrator
     begun.done.catch(fail)
   } else

@@ -1,0 +1,44 @@
+import type { EventBus } from 'holdfast/messaging'
+import { connectRedis, listenerOf } from './redis.js'
+import type { ShopMessages } from './shop-messages.js'
+
+/** A bus, and what to close when it is closed. */
+export interface OpenedBus {
+  readonly bus: EventBus<ShopMessages>
+  /** For people: where it is. */
+  readonly about: string
+  close(): Promise<void>
+}
+
+/** After so long others get the messages of a process that vanished. */
+const LEASE_MS = 3_000
+
+/**
+ * The bus at `url`, and on it all that has the same `name`. This is the one place that knows which brokers there are.
+ * @throws what the driver says when it can't be reached
+ */
+export function openBus(url: string, name: string): Promise<OpenedBus> {
+  switch (new URL(url).protocol) {
+    case 'redis:':
+    case 'rediss:':
+      return openRedis(url, name)
+    default:
+      throw new Error(`there is no bus for ${url}`)
+  }
+}
+
+async function openRedis(url: string, name: string): Promise<OpenedBus> {
+  const { RedisEventBus } = await import('holdfast/messaging/redis')
+  const client = await connectRedis(url)
+  const subscriber = listenerOf(client)
+  const bus = new RedisEventBus<ShopMessages>(client, {
+    namespace: `storefront:{${name}}:`,
+    subscriber,
+    leaseMs: LEASE_MS,
+  })
+  const close = async (): Promise<void> => {
+    client.disconnect()
+    subscriber.disconnect()
+  }
+  return { bus, about: 'Redis', close }
+}
