@@ -12,6 +12,7 @@ test(
   async () => {
     const before = open()
     const shop = await openStorefront({ load: true, ordersPerSecond: 20, payment: {} })
+    onTestFinished(() => shop.storefront.close()) // or its load goes on under the tests that follow in this process
     // The greedy one has less patience to lose: the load has it refused within a second.
     await Promise.all(
       Array.from({ length: 15 }, () => shop.send('GET', '/orders', undefined, { 'x-user-id': 'greedy' })),
