@@ -8,7 +8,7 @@ const open = (): number =>
 
 test(
   'the built-in load shops, one user is refused, and closing ends it all, pages that watch included',
-  { timeout: 20_000 },
+  { timeout: 60_000 },
   async () => {
     const before = open()
     const shop = await openStorefront({ load: true, ordersPerSecond: 20, payment: {} })

@@ -53,11 +53,11 @@ test('an ended saga goes after its time with all that is its own, and its id sta
     expect(await store.list({ limit: 10 })).toEqual([])
   }
   await store.create(newSaga('a', { leaseMs: 60_000 }))
-  await systemClock.sleep(1_100)
+  await systemClock.sleep(1_350)
   await store.claim({ known, limit: 1, leaseMs: 1_000 })
   expect((await store.list({ limit: 10 })).map(({ id }) => id)).toEqual(['a']) // the new one, whose forerunner's time was up
   await store.commit([end('a')])
-  await systemClock.sleep(1_100)
+  await systemClock.sleep(1_350)
   await store.claim({ known, limit: 1, leaseMs: 1_000 })
   expect(await redis.keys(`${prefix}*`)).toEqual([`${prefix}k1 :order`])
 })
