@@ -9,6 +9,21 @@ import { onPath, postgresBin, rabbitmqServer, redisServer } from './programs.mjs
 const isRoot = process.getuid?.() === 0
 const READY_MS = 120_000 // a busy machine; RabbitMQ takes five seconds on an idle one
 
+/**
+ * Starts a server anew as long as its port is taken: one that was free may be somebody else's by now, and one of before that of a server
+ * that has not quite ended, or of a client that tries to reach it.
+ */
+async function again(start) {
+  for (const late = Date.now() + READY_MS; ;) {
+    try {
+      return await start()
+    } catch (error) {
+      if (!/in use/i.test(error.message) || Date.now() > late) throw error
+      await new Promise((resolve) => setTimeout(resolve, 100))
+    }
+  }
+}
+
 /** A port of 127.0.0.1 that is free now. */
 export function freePort() {
   return new Promise((resolve, reject) => {
@@ -26,6 +41,7 @@ export class Servers {
   #running = new Set()
   /** Whether it is told to {@link stop}: what was about to start then fails. */
   stopped = false
+  #databases = 0
 
   constructor() {
     chmodSync(this.#folder, 0o755) // PostgreSQL runs as another user when we are root
@@ -38,11 +54,13 @@ export class Servers {
   /** A Redis without persistence. @param more settings of its own, `port` too @returns its process id and address */
   async redis(more = {}) {
     const program = redisServer() ?? missing('redis-server', 'REDIS_URL')
-    const port = more.port ?? (await freePort())
-    const folder = this.#sub(`redis-${port}`)
-    const settings = { port, bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no', ...more }
-    const child = await this.#start(program, flags('--', settings), { ready: /Ready to accept connections/ })
-    return { pid: child.pid, port, url: `redis://127.0.0.1:${port}` }
+    return again(async () => {
+      const port = more.port ?? (await freePort())
+      const folder = this.#sub(`redis-${port}`)
+      const settings = { port, bind: '127.0.0.1', dir: folder, save: '', appendonly: 'no', ...more }
+      const child = await this.#start(program, flags('--', settings), { ready: /Ready to accept connections/ })
+      return { pid: child.pid, port, url: `redis://127.0.0.1:${port}` }
+    })
   }
 
   /** A Redis Cluster of `nodes` masters that share the slots. @returns its nodes, once each of them knows all */
@@ -79,8 +97,7 @@ export class Servers {
   async postgres(more = {}) {
     const bin = postgresBin() ?? missing('postgresql', 'DATABASE_URL')
     const user = isRoot ? 'postgres' : undefined // it refuses to run as root
-    const port = await freePort()
-    const folder = this.#sub(`postgres-${port}`, user)
+    const folder = this.#sub(`postgres-${++this.#databases}`, user)
     const data = join(folder, 'data')
     const [command, ...args] = [
       ...as(user),
@@ -103,12 +120,15 @@ export class Servers {
       max_connections: 200,
       ...more,
     }
-    const child = await this.#start(join(bin, 'postgres'), ['-D', data, '-p', `${port}`, ...pairs(settings)], {
-      ready: /ready to accept connections/,
-      user,
-      stopSignal: 'SIGINT',
+    return again(async () => {
+      const port = await freePort()
+      const child = await this.#start(join(bin, 'postgres'), ['-D', data, '-p', `${port}`, ...pairs(settings)], {
+        ready: /ready to accept connections/,
+        user,
+        stopSignal: 'SIGINT',
+      })
+      return { pid: child.pid, port, url: `postgres://postgres@127.0.0.1:${port}/postgres` }
     })
-    return { pid: child.pid, port, url: `postgres://postgres@127.0.0.1:${port}/postgres` }
   }
 
   /**

@@ -113,9 +113,9 @@ function existsFrom(page: string, link: string): boolean {
   }
 }
 
-describe('runs to its end and prints something', () => {
+describe.concurrent('runs to its end and prints something', () => {
   const run = async (file: string): Promise<{ stdout: string; stderr: string }> =>
-    promisify(execFile)(process.execPath, ['--import', 'tsx', file], { timeout: 60_000 })
+    promisify(execFile)(process.execPath, ['--import', 'tsx', file], { timeout: 110_000 })
 
   test.each(blocksOf('README.md').map((code, i) => [i + 1, code] as const))(
     'block %d of the README',

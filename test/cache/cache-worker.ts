@@ -27,7 +27,7 @@ async function run({ port, prefix, keys, callers, loadMs }: Job): Promise<Outcom
   const cache = new CacheManager<Record<string, string>>({
     l2: new RedisCacheStore(client, { prefix }),
     backplane,
-    l2TimeoutMs: 5_000,
+    l2TimeoutMs: 30_000,
   })
   let loads = 0
   const load = async (): Promise<string> => {

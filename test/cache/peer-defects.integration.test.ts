@@ -1,27 +1,25 @@
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
 import { createClient } from 'redis'
-import { afterAll, beforeAll, expect, inject, onTestFinished, test } from 'vitest'
+import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
 import { CacheManager, type CacheManagerOptions } from '../../src/cache/index.js'
 import { RedisCacheBackplane, RedisCacheStore, type RedisClient, type RedisSubscriber } from '../../src/cache/redis.js'
 import { Proxy } from '../support/proxy.js'
+import { until } from '../support/until.js'
+import { ownRedis } from '../support/redis.js'
+
+const redisUrl = await ownRedis()
 
 // One test for each known defect of cacheable, cache-manager, async-cache-dedupe, bentocache and layered-loader that shows on a
 // Redis only: docs/cache-peers.md shows both side by side. A server that hangs, dies or is cut off: redis-faults.integration.test.ts.
 
 let redis: Redis
 beforeAll(() => {
-  redis = new Redis(inject('redisUrl'))
+  redis = new Redis(redisUrl)
 })
 afterAll(() => redis.quit())
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-
-/** Waits until `check` holds. */
-async function until(check: () => boolean | Promise<boolean>): Promise<void> {
-  for (const end = performance.now() + 20_000; !(await check()); await sleep(2))
-    if (performance.now() > end) throw new Error('not within 20 s')
-}
 
 /** A manager as another process has it: with connections of its own. Slow answers are waited for. */
 async function member(prefix: string, options: CacheManagerOptions = {}): Promise<CacheManager> {
@@ -29,7 +27,7 @@ async function member(prefix: string, options: CacheManagerOptions = {}): Promis
   const cache = new CacheManager({
     l2: new RedisCacheStore(client, { prefix }),
     backplane: new RedisCacheBackplane(subscriber, { prefix }),
-    l2TimeoutMs: 5_000,
+    l2TimeoutMs: 20_000,
     ...options,
   })
   onTestFinished(async () => {
@@ -178,7 +176,7 @@ test.each(['ioredis', 'node-redis'] as const)(
 )
 
 test('lines that are cut under node-redis clients end no process, and changes and messages come through again', async () => {
-  const proxy = await Proxy.to(Number(new URL(inject('redisUrl')).port))
+  const proxy = await Proxy.to(Number(new URL(redisUrl).port))
   const prefix = `${randomUUID()}:`
   const url = `redis://127.0.0.1:${proxy.port}`
   const [client, subscriber] = [createClient({ url }), createClient({ url })]

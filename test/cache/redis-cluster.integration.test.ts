@@ -1,29 +1,15 @@
 import { randomUUID } from 'node:crypto'
-import { Cluster } from 'ioredis'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { Servers } from '../../scripts/servers.mjs'
+import { expect, onTestFinished, test } from 'vitest'
 import { CacheManager } from '../../src/cache/index.js'
 import { RedisCacheBackplane, RedisCacheStore } from '../../src/cache/redis.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import { cacheStoreContract } from '../conformance/cache-store.js'
+import { redisCluster } from '../support/redis.js'
 
-const servers = new Servers()
-let cluster: Cluster
-let subscriber: Cluster
-
-beforeAll(async () => {
-  const nodes = (await servers.redisCluster()).map(({ port }) => ({ host: '127.0.0.1', port }))
-  cluster = new Cluster(nodes)
-  subscriber = new Cluster(nodes)
-})
-afterAll(async () => {
-  cluster.disconnect()
-  subscriber.disconnect()
-  await servers.stop()
-})
+const redis = redisCluster()
 
 cacheStoreContract('RedisCacheStore on a Cluster', async () => ({
-  store: new RedisCacheStore(cluster, { prefix: `${randomUUID()}:` }),
+  store: new RedisCacheStore(redis.cluster, { prefix: `${randomUUID()}:` }),
   advance: (ms) => new Promise((resolve) => setTimeout(resolve, ms)),
   epochMs: () => systemClock.epochMs(),
   close: async () => {},
@@ -34,8 +20,8 @@ test('a change reaches another manager by message, whichever node it listens to'
     const [writer, reader] = [1, 2].map(
       () =>
         new CacheManager<Record<string, number>>({
-          l2: new RedisCacheStore(cluster, { prefix }),
-          backplane: new RedisCacheBackplane(subscriber, { prefix }),
+          l2: new RedisCacheStore(redis.cluster, { prefix }),
+          backplane: new RedisCacheBackplane(redis.subscriber, { prefix }),
           l2TimeoutMs: 5_000,
           maxStalenessMs: 60_000,
         }),

@@ -1,21 +1,24 @@
 import { fork } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { Redis } from 'ioredis'
 import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { Servers, type Server } from '../../scripts/servers.mjs'
 import { CacheManager, type CacheManagerOptions } from '../../src/cache/index.js'
 import { RedisCacheBackplane, RedisCacheStore } from '../../src/cache/redis.js'
+import { bundle } from '../support/bundle.js'
 import { Proxy } from '../support/proxy.js'
+import { connect } from '../support/redis.js'
+import { until } from '../support/until.js'
 import type { Job, Outcome } from './cache-worker.js'
 
 // Managers, each on its own line to one real Redis, while lines are cut or fall silent and the server dies, stands still or is
 // replaced. Bounds are those that the library promises, with room for a busy machine where they count the time of an answer: most
 // tests wait longer for Redis than a user would, so that only a real fault is one.
 
+const program = await bundle('test/cache/cache-worker.ts')
 const servers = new Servers()
 afterAll(() => servers.stop())
 
-const STALENESS_MS = 2_000
+const STALENESS_MS = 600
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
 
 interface Member {
@@ -27,23 +30,16 @@ interface Member {
 
 async function member(server: Server, prefix: string, options: CacheManagerOptions = {}): Promise<Member> {
   const [commands, messages] = [await Proxy.to(server.port), await Proxy.to(server.port)]
-  // Default clients; only the time between two tries to connect is shorter, because a test waits for it.
-  const clients = [commands, messages].map(
-    ({ port }) => new Redis({ port, retryStrategy: (times) => Math.min(50 * times, 200) }),
-  )
-  for (const client of clients) client.on('error', () => {})
+  const [client, subscriber] = [connect(commands.port), connect(messages.port)]
   const cache = new CacheManager<Record<string, string>>({
-    l2: new RedisCacheStore(clients[0]!, { prefix }),
-    backplane: new RedisCacheBackplane(clients[1]!, { prefix }),
+    l2: new RedisCacheStore(client, { prefix }),
+    backplane: new RedisCacheBackplane(subscriber, { prefix }),
     l2TimeoutMs: 5_000,
+    maxStalenessMs: STALENESS_MS,
     ...options,
   })
   onTestFinished(async () => {
     await cache.close()
-    // ioredis does not catch what becomes of a subscription that it is just renewing: let it come to its end.
-    for (const line of [commands, messages]) line.set('open')
-    await Promise.race([Promise.all(clients.map((client) => client.ping())), sleep(2_000)]).catch(() => {})
-    for (const client of clients) client.disconnect()
     commands.close()
     messages.close()
   })
@@ -55,16 +51,6 @@ async function two(options?: CacheManagerOptions): Promise<{ server: Server; a: 
   const server = await servers.redis()
   const prefix = `${randomUUID()}:`
   return { server, a: await member(server, prefix, options), b: await member(server, prefix, options) }
-}
-
-/** Waits until `check` holds. @returns how many milliseconds that took */
-async function until(check: () => boolean | Promise<boolean>, limitMs = 20_000): Promise<number> {
-  const began = performance.now()
-  while (!(await check())) {
-    if (performance.now() - began > limitMs) throw new Error(`not within ${limitMs} ms`)
-    await sleep(2)
-  }
-  return performance.now() - began
 }
 
 const loader = (value: string) => async (): Promise<string> => value
@@ -110,7 +96,7 @@ test.each(['cut', 'silent'] as const)(
 )
 
 test('a process that is cut off says what it could not do, does it later, and reads nothing older meanwhile or after', async () => {
-  const { a, b } = await two({ l2TimeoutMs: 1_000 })
+  const { a, b } = await two({ l2TimeoutMs: 1_000, maxStalenessMs: 2_000 })
   for (const key of ['k1', 'k2', 'k3', 'k4']) {
     await a.cache.set(key, 'v1')
     expect(await b.cache.get(key)).toBe('v1')
@@ -124,22 +110,22 @@ test('a process that is cut off says what it could not do, does it later, and re
   expect(await b.cache.delete('k3')).toBe('queued')
   expect(await b.cache.set('k4', 'v4')).toBe('queued')
   expect([await b.cache.get('k3'), b.cache.peek('k4')]).toEqual([undefined, 'v4']) // its own changes it knows
-  await sleep(STALENESS_MS - (performance.now() - changed) + 1)
+  await sleep(2_000 - (performance.now() - changed) + 1)
   expect([await b.cache.get('k1'), await b.cache.get('k2')]).toEqual([undefined, undefined]) // not known to be current
   expect(await b.cache.getOrSet('k1', loader('loaded'))).toBe('loaded')
   b.commands.set('open')
   b.messages.set('open')
   await until(() => b.cache.stats().queued === 0)
-  await sleep(STALENESS_MS)
-  for (const { cache } of [a, b]) {
-    expect(await cache.get('k1')).toBe('v2')
-    expect(await cache.get('k2')).toBeUndefined()
-    expect(await cache.get('k3')).toBeUndefined()
-    expect(await cache.get('k4')).toBe('v4')
-  }
+  await sleep(2_000)
+  for (const { cache } of [a, b])
+    for (const [key, value] of Object.entries({ k1: 'v2', k2: undefined, k3: undefined, k4: 'v4' })) {
+      const seen: unknown[] = []
+      await until(async () => (seen.push(await cache.get(key)), seen.at(-1) === value))
+      expect(seen.filter((one) => one !== undefined && one !== value)).toEqual([]) // what is not answered in time is a miss
+    }
 })
 
-/** What a server that does not answer costs, and that it is used again. */
+/** What a server that does not answer costs, and that it is used again. Costs are milliseconds: who measures tries again. */
 async function outage(begin: (server: Server) => Promise<void> | void, end: (server: Server) => Promise<void> | void) {
   const { server, a, b } = await two({ l2TimeoutMs: 250 })
   await until(
@@ -169,7 +155,7 @@ async function outage(begin: (server: Server) => Promise<void> | void, end: (ser
   return { a, b }
 }
 
-test('a server that stands still, then goes on', async () => {
+test('a server that stands still, then goes on', { retry: 2 }, async () => {
   const { b } = await outage(
     ({ pid }) => void process.kill(pid, 'SIGSTOP'),
     ({ pid }) => void process.kill(pid, 'SIGCONT'),
@@ -177,7 +163,7 @@ test('a server that stands still, then goes on', async () => {
   await until(async () => (await b.cache.get('later')) === 'set') // what was queued
 })
 
-test('a server that is killed, and comes back empty', async () => {
+test('a server that is killed, and comes back empty', { retry: 2 }, async () => {
   const { a, b } = await outage(
     ({ pid }) => void process.kill(pid, 'SIGKILL'),
     async ({ port }) => void (await servers.redis({ port })),
@@ -192,8 +178,7 @@ test('a server that lost everything: what it lost is read nowhere for longer tha
   expect(await b.cache.get('k')).toBe('old')
   let loaded: (value: string) => void = () => {}
   const slow = a.cache.getOrSet('slow', () => new Promise<string>((resolve) => (loaded = resolve)))
-  const admin = new Redis(server.port)
-  onTestFinished(() => admin.disconnect())
+  const admin = connect(server.port)
   await until(() => a.cache.stats().loads === 1)
   await admin.flushall()
   loaded('before')
@@ -205,8 +190,7 @@ test('a server that lost everything: what it lost is read nowhere for longer tha
 
 test('state or tags that were evicted: entries count as lost, none comes back that was invalidated', async () => {
   const { server, a, b } = await two()
-  const admin = new Redis(server.port)
-  onTestFinished(() => admin.disconnect())
+  const admin = connect(server.port)
   for (const evicted of ['*:}s', '*:}t0', '*:}t1']) {
     await a.cache.set('k', evicted, { tags: ['t'] })
     await a.cache.set('plain', evicted)
@@ -224,11 +208,8 @@ test('state or tags that were evicted: entries count as lost, none comes back th
 test('a fail-over to a replica: used at once, and what it had not heard of is found out', async () => {
   const { server, a, b } = await two()
   const other = await servers.redis()
-  const [master, replica] = [new Redis(server.port), new Redis(other.port)]
-  onTestFinished(() => {
-    master.disconnect()
-    replica.disconnect()
-  })
+  const [master, replica] = [connect(server.port), connect(other.port)]
+  await master.config('SET', 'repl-diskless-sync-delay', 0) // else it waits 5 s for more replicas
   await replica.replicaof('127.0.0.1', server.port)
   await until(async () => (await replica.info('replication')).includes('master_link_status:up'))
   await a.cache.set('k', 'old')
@@ -244,8 +225,7 @@ test('a fail-over to a replica: used at once, and what it had not heard of is fo
 
 test('scripts that the server forgets are sent again', async () => {
   const { server, a, b } = await two()
-  const admin = new Redis(server.port)
-  onTestFinished(() => admin.disconnect())
+  const admin = connect(server.port)
   for (let i = 0; i < 10; i++) {
     await admin.script('FLUSH')
     expect(await a.cache.set('k', String(i))).toBe('applied')
@@ -259,9 +239,7 @@ test('four processes with 250 callers each make one load of a key', async () => 
   const server = await servers.redis()
   const prefix = `${randomUUID()}:`
   const keys = Array.from({ length: 5 }, (_, i) => `key ${i}`)
-  const workers = Array.from({ length: 4 }, () =>
-    fork('test/cache/cache-worker.ts', [], { execArgv: ['--import', 'tsx'] }),
-  )
+  const workers = Array.from({ length: 4 }, () => fork(program))
   onTestFinished(() => {
     for (const worker of workers) worker.kill('SIGKILL')
   })
@@ -276,7 +254,7 @@ test('four processes with 250 callers each make one load of a key', async () => 
   expect(new Set(all.flatMap(({ values }) => values)).size).toBe(keys.length)
 })
 
-test('a thousand changes in the middle of loads: none is followed by what was there before', async () => {
+test('changes in the middle of loads: none is followed by what was there before', async () => {
   const { a, b } = await two()
   let version = 0
   const load = async (): Promise<string> => {
@@ -285,7 +263,8 @@ test('a thousand changes in the middle of loads: none is followed by what was th
     return read
   }
   let stale = 0
-  for (let i = 0; i < 1_000; i++) {
+  const end = performance.now() + 20_000 // fewer, on a machine that does other things too
+  for (let i = 0; i < 300 && (i < 30 || performance.now() < end); i++) {
     const [changing, other] = i % 2 ? [a, b] : [b, a]
     const loads = [
       changing.cache.getOrSet('k', load, { tags: ['t'] }),

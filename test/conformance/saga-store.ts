@@ -171,10 +171,10 @@ export function sagaStoreContract(
 
   law('a saga that is let go is due at its time, and nothing of it may have run', async ({ store, advance }) => {
     const { saga, now } = await store.create(newSaga('a', { leaseMs: LEASE_MS }))
-    await store.commit([transition(saga, { next: { dueAt: now + 400 } })])
+    await store.commit([transition(saga, { next: { dueAt: now + 700 } })])
     expect(await store.commit([transition(saga, { position: 1 })])).toEqual(['fenced'])
     expect(await claimOne(store)).toBeUndefined()
-    await advance(450)
+    await advance(750)
     expect(await claimOne(store)).toMatchObject({ saga: { id: 'a', epoch: 2 }, expired: false })
   })
 

@@ -19,7 +19,7 @@ import type { Writing } from './log-writer.js'
  * LOST_EVENT_SECONDS=600 npx vitest run --project integration test/event-sourcing/no-lost-event
  */
 
-const SECONDS = Number(process.env['LOST_EVENT_SECONDS'] ?? 4)
+const SECONDS = Number(process.env['LOST_EVENT_SECONDS'] ?? 2.5)
 const WRITERS = 3
 const READERS = 3
 const TIMEOUT_MS = (SECONDS + 60) * 1_000
@@ -97,7 +97,7 @@ test(
     // Two transactions whose order is certain: the naive reader has passed the first before it commits.
     const held = await begin(pool)
     await store.append('held', [{ type: 'e', data: 0 }], { tx: held })
-    const letGo = systemClock.sleep(4_000).then(() => held.query('commit'))
+    const letGo = systemClock.sleep(2_000).then(() => held.query('commit'))
 
     const state = { over: false }
     const naive = new Set<number>()

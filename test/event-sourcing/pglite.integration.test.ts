@@ -82,4 +82,4 @@ test('in a transaction nothing of a command goes around it, and so waits for its
       missed: [{ version: 1 }],
     })
   })
-}, 20_000)
+})

@@ -184,7 +184,8 @@ test('events with more tags than are locked one by one are seen by conditions to
   expect(answers.filter((answer) => answer.status === 'fulfilled')).toHaveLength(1)
 })
 
-test('a query for very many tags at once takes no longer than one for a few', async () => {
+// Milliseconds are measured: on a machine with more to do than it can, another try may do.
+test('a query for very many tags at once takes no longer than one for a few', { retry: 2 }, async () => {
   const { store } = await openStore(pool)
   const tags = Array.from({ length: 150 }, (_, i) => `t${i}`)
   await store.append('s', [e('all', tags), e('all but one', tags.slice(1)), e('none')])

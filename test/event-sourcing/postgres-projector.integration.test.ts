@@ -114,7 +114,7 @@ test('tables may have any name', async () => {
     await keep(projector.run(revised(1))).reached(await append(1), 5_000)
     const next = await projector.rebuild(revised(2))
     keep(next.subscription)
-    await next.activate({ signal: AbortSignal.timeout(5_000) })
+    await next.activate({ signal: AbortSignal.timeout(30_000) })
     const old = await projector.rebuild(revised(1))
     await old.discard()
     const tables = 'select tablename from pg_tables where schemaname = $1 and starts_with(tablename, $2)'

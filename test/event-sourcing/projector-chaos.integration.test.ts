@@ -211,10 +211,11 @@ test('an owner that has slept longer than its lease counts nothing beside its su
   const head = await caughtUp('counts@v1')
   await systemClock.sleep(300)
   expect(await table('counts')).toEqual((await replay(head)).rows)
-}, 60_000)
+})
 
 // emmett (B9): after kill -9 the lock stayed for 300 s, and start() threw.
-test('after kill -9 a new process goes on within the time of a lease', async () => {
+// Milliseconds are measured: on a machine with more to do than it can, another try may do.
+test('after kill -9 a new process goes on within the time of a lease', { retry: 2 }, async () => {
   const { spawn, store, caughtUp, projector, read, schema } = await open(false)
   await store.append('s', [{ type: 'counted', data: 1 }])
   const first = await spawn(1)
@@ -228,7 +229,7 @@ test('after kill -9 a new process goes on within the time of a lease', async () 
   await subscription.reached(position, 20_000)
   expect(performance.now() - began).toBeLessThan(5_000)
   expect((await read.query(`select n from "${schema}".counts`)).rows).toEqual([{ n: 2 }])
-}, 60_000)
+})
 
 // dcb-es (B10): two handlers under one name counted every event twice.
 test('two runners of one name in one process count each event once', async () => {

@@ -1,38 +1,22 @@
 import { randomUUID } from 'node:crypto'
-import { Cluster, Redis } from 'ioredis'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { Servers } from '../../scripts/servers.mjs'
+import { expect, onTestFinished, test } from 'vitest'
 import { RedisCheckpoints, RedisEventStore, RedisSnapshots } from '../../src/event-sourcing/redis.js'
 import { systemClock } from '../../src/kernel/clock.js'
 import { checkpointsContract } from '../conformance/checkpoints.js'
 import { compareWithModel, operations } from '../conformance/event-store-model.js'
 import { eventStoreContract } from '../conformance/event-store.js'
 import { prop } from '../support/prop.js'
+import { redisCluster } from '../support/redis.js'
 
-const servers = new Servers()
-let ports: number[]
-let cluster: Cluster
-let subscriber: Cluster
-
-beforeAll(async () => {
-  ports = (await servers.redisCluster()).map(({ port }) => port)
-  const nodes = ports.map((port) => ({ host: '127.0.0.1', port }))
-  cluster = new Cluster(nodes)
-  subscriber = new Cluster(nodes)
-})
-afterAll(async () => {
-  cluster.disconnect()
-  subscriber.disconnect()
-  await servers.stop()
-})
+const redis = redisCluster()
 
 eventStoreContract('Redis Cluster', async () => {
-  const store = new RedisEventStore(cluster, { namespace: randomUUID() })
+  const store = new RedisEventStore(redis.cluster, { namespace: randomUUID() })
   return { store, advance: (ms) => systemClock.sleep(ms + 1), close: () => store.close() }
 })
 
 checkpointsContract('Redis Cluster', async () => ({
-  checkpoints: new RedisCheckpoints(cluster, { namespace: randomUUID() }),
+  checkpoints: new RedisCheckpoints(redis.cluster, { namespace: randomUUID() }),
   advance: (ms) => systemClock.sleep(ms + 1),
   close: async () => {},
 }))
@@ -41,23 +25,20 @@ prop(
   'Redis Cluster: answers as one list of rows does, whatever is asked of it in whatever order',
   [operations],
   async (list) => {
-    const store = new RedisEventStore(cluster, { namespace: randomUUID() })
+    const store = new RedisEventStore(redis.cluster, { namespace: randomUUID() })
     await compareWithModel(store, list, (ms) => systemClock.sleep(ms))
   },
   { numRuns: 40 },
 )
 
 test('all keys of a namespace are in one slot, whatever it looks like', async () => {
-  const nodes = ports.map((port) => new Redis(port))
-  onTestFinished(() => {
-    for (const node of nodes) node.disconnect()
-  })
+  const nodes = redis.nodes()
   for (const namespace of ['', '}', '{}', 'a', '{tag}rest', 'é{', '{a}{b}']) {
     await Promise.all(nodes.map((node) => node.flushall()))
-    const store = new RedisEventStore(cluster, { namespace })
+    const store = new RedisEventStore(redis.cluster, { namespace })
     await store.append('s', [{ type: 'a', data: 1, tags: ['t', '{x}'] }], { idempotencyKey: '{y}' })
-    await new RedisCheckpoints(cluster, { namespace }).acquire('{n}', 'o', 1_000)
-    await new RedisSnapshots(cluster, { namespace }).put('{s}', 1, 1, {})
+    await new RedisCheckpoints(redis.cluster, { namespace }).acquire('{n}', 'o', 1_000)
+    await new RedisSnapshots(redis.cluster, { namespace }).put('{s}', 1, 1, {})
     expect((await store.readPage()).events).toHaveLength(1)
     const keys = (await Promise.all(nodes.map((node) => node.keys('*')))).flat()
     expect(keys.length).toBeGreaterThan(8)
@@ -67,8 +48,8 @@ test('all keys of a namespace are in one slot, whatever it looks like', async ()
 
 test('an append wakes those who asked in another process, whichever node they listen to', async () => {
   const namespace = randomUUID()
-  const [writer, reader] = [undefined, subscriber].map(
-    (listening) => new RedisEventStore(cluster, { namespace, subscriber: listening }),
+  const [writer, reader] = [undefined, redis.subscriber].map(
+    (listening) => new RedisEventStore(redis.cluster, { namespace, subscriber: listening }),
   )
   onTestFinished(() => reader!.close())
   const woken: true[] = []
@@ -83,11 +64,8 @@ test('an append wakes those who asked in another process, whichever node they li
 // A slot that moves to another server has its keys on both for a while: nothing may be half written.
 test('appends while the slot of the log moves to another node: none is lost, doubled or torn', async () => {
   const namespace = `{moving ${randomUUID()}}`
-  const nodes = ports.map((port) => new Redis(port))
-  onTestFinished(() => {
-    for (const node of nodes) node.disconnect()
-  })
-  const store = new RedisEventStore(cluster, { namespace })
+  const nodes = redis.nodes()
+  const store = new RedisEventStore(redis.cluster, { namespace })
   await store.append('s0', [{ type: 'a', data: -1, tags: ['t0'] }])
   const slot = await nodes[0]!.cluster('KEYSLOT', namespace)
   const holds = await Promise.all(nodes.map((node) => node.cluster('COUNTKEYSINSLOT', slot)))
@@ -121,11 +99,11 @@ test('appends while the slot of the log moves to another node: none is lost, dou
   for (;;) {
     const keys = await nodes[from]!.cluster('GETKEYSINSLOT', slot, 3)
     if (keys.length === 0) break
-    await nodes[from]!.call('MIGRATE', '127.0.0.1', ports[to]!, '', 0, 5_000, 'KEYS', ...keys)
+    await nodes[from]!.call('MIGRATE', '127.0.0.1', redis.ports[to]!, '', 0, 5_000, 'KEYS', ...keys)
     await systemClock.sleep(30)
   }
   for (const node of [to, from]) await nodes[node]!.cluster('SETSLOT', slot, 'NODE', ids[to]!)
-  await systemClock.sleep(200)
+  await expect.poll(() => made.length).toBeGreaterThan(10)
   stopped.abort()
   await Promise.all(writers)
 
@@ -143,5 +121,4 @@ test('appends while the slot of the log moves to another node: none is lost, dou
       log.filter((event) => (event as { tags?: string[] }).tags?.includes(`t${i}`)).map((event) => event.position),
     )
   }
-  expect(made.length).toBeGreaterThan(10)
 })

@@ -1,10 +1,11 @@
 import { createServer, type Server } from 'node:http'
-import type { AddressInfo } from 'node:net'
+import { connect, type AddressInfo } from 'node:net'
 import { createAdaptorServer } from '@hono/node-server'
 import express from 'express'
 import fastify from 'fastify'
 import { Hono } from 'hono'
 import Koa from 'koa'
+import { onTestFinished } from 'vitest'
 import {
   expressErrorHandler,
   expressRateLimit,
@@ -195,4 +196,28 @@ export async function listen(server: Server): Promise<Running> {
       server.closeAllConnections()
     })
   return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, server, close }
+}
+
+/** A server of `framework` that ends with the test. */
+export async function serve(framework: Framework, app: App): Promise<Running> {
+  const running = await listen(await framework.serve({ errors: { report: () => {} }, ...app }))
+  onTestFinished(() => running.close())
+  return running
+}
+
+/** A route that throws. */
+export const thrower = (error: unknown) => (): never => {
+  throw error
+}
+
+/** The whole answer as it comes over the wire. */
+export function rawly(url: string): Promise<string> {
+  return new Promise((resolve, reject) => {
+    let text = ''
+    const socket = connect(Number(new URL(url).port), '127.0.0.1', () =>
+      socket.write('GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n'),
+    )
+    socket.on('data', (chunk) => (text += chunk.toString('latin1')))
+    socket.on('end', () => resolve(text)).on('error', reject)
+  })
 }

@@ -1,13 +1,16 @@
 import { randomUUID } from 'node:crypto'
 import { Redis } from 'ioredis'
-import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, expect, test } from 'vitest'
 import { listen } from '../../src/kernel/redis-subscriber.js'
 import { defineScript, sendRedis } from '../../src/kernel/redis.js'
+import { ownRedis } from '../support/redis.js'
+
+const redisUrl = await ownRedis()
 
 const key = `${randomUUID()}:count`
 let redis: Redis
 beforeAll(() => {
-  redis = new Redis(inject('redisUrl'))
+  redis = new Redis(redisUrl)
 })
 afterAll(async () => {
   await redis.del(key)
@@ -43,7 +46,7 @@ test('an error that the server answers with is a StoreError with its words', asy
 })
 
 test('a client that was closed gives a StoreError', async () => {
-  const closed = new Redis(inject('redisUrl'))
+  const closed = new Redis(redisUrl)
   await closed.quit()
   await expect(sendRedis(closed, 'get', [key])).rejects.toMatchObject({ code: 'STORE_FAILED' })
 })

@@ -90,43 +90,48 @@ test('relays that are killed and stopped publish every committed message, in the
         fleet.start()
       } else {
         child.kill('SIGSTOP')
-        void sleep(Math.random() * 2_500).then(() => child.kill('SIGCONT'))
+        void sleep(Math.random() * 2_000).then(() => child.kill('SIGCONT'))
       }
     }
   }
   const all = [...Array.from({ length: 12 }, (_, i) => write(i)), harm()]
-  await sleep(8_000)
+  await sleep(5_000)
   state.over = true
   await Promise.all(all)
-  await sleep(2_600)
+  await sleep(2_100) // for those that wake up late
   await expect
-    .poll(() => tablesOf(pool, schema), { timeout: 30_000, interval: 100 })
+    .poll(() => tablesOf(pool, schema), { timeout: 60_000, interval: 100 })
     .toEqual({ outbox_messages: 0, outbox_commits: 0 })
   const { rows } = await pool.query<{ id: string; n: number }>(`select id, n from "${schema}".committed`)
   const committed = new Map(rows.map(({ id, n }) => [id, n]))
-  expect(committed.size).toBeGreaterThan(100)
+  expect(committed.size).toBeGreaterThan(20) // or nothing was tried
   const messages = await published()
   expect(new Set(messages.map(({ id }) => id))).toEqual(new Set(committed.keys()))
   expectOrder(messages, (id) => committed.get(id)!)
-}, 90_000)
+}, 180_000)
 
-test('a relay that is killed is replaced when its lease ends, and partitions are shared evenly', async () => {
-  const { outbox, fleet, published } = await openStream()
-  const owned = new Map<ChildProcess, number>()
-  const start = (): ChildProcess => {
-    const child = fleet.start()
-    child.on('message', (partitions) => owned.set(child, (partitions as number[]).length))
-    return child
-  }
-  const [first, second] = [start(), start()]
-  await expect.poll(() => [owned.get(first), owned.get(second)], { timeout: 60_000 }).toEqual([3, 3])
-  first.kill('SIGKILL')
-  const began = Date.now()
-  const messages = Array.from({ length: 60 }, (_, i) => ({ id: `m${i}`, type: 't', key: `k${i}`, data: 1 }))
-  await transaction(pool, (tx) => outbox.put(tx, messages))
-  await expect.poll(async () => (await published()).length, { timeout: 10_000, interval: 20 }).toBe(60)
-  expect(Date.now() - began).toBeLessThan(1_000 + 700) // the lease, and the slowness of a busy machine
-}, 90_000)
+// Milliseconds are measured: on a machine with more to do than it can, another try may do.
+test(
+  'a relay that is killed is replaced when its lease ends, and partitions are shared evenly',
+  { retry: 2 },
+  async () => {
+    const { outbox, fleet, published } = await openStream()
+    const owned = new Map<ChildProcess, number>()
+    const start = (): ChildProcess => {
+      const child = fleet.start()
+      child.on('message', (partitions) => owned.set(child, (partitions as number[]).length))
+      return child
+    }
+    const [first, second] = [start(), start()]
+    await expect.poll(() => [owned.get(first), owned.get(second)]).toEqual([3, 3])
+    first.kill('SIGKILL')
+    const began = Date.now()
+    const messages = Array.from({ length: 60 }, (_, i) => ({ id: `m${i}`, type: 't', key: `k${i}`, data: 1 }))
+    await transaction(pool, (tx) => outbox.put(tx, messages))
+    await expect.poll(async () => (await published()).length, { interval: 20 }).toBe(60)
+    expect(Date.now() - began).toBeLessThan(1_000 + 700) // the lease, and the slowness of a busy machine
+  },
+)
 
 test('consumers that are killed half-way have the effect of each message exactly once', async () => {
   const { schema, effects, close } = await openInbox(pool)
@@ -135,11 +140,11 @@ test('consumers that are killed half-way have the effect of each message exactly
   const fleet = new Fleet(programs.consumer, [inject('postgresUrl'), schema, String(count)])
   for (let i = 0; i < 3; i++) fleet.start()
   for (let i = 0; i < 8; i++) {
-    await sleep(400)
+    await sleep(250)
     oneOf(fleet.all)?.kill('SIGKILL')
     fleet.start()
   }
   await Promise.all([...fleet.all].map((child) => new Promise((resolve) => child.once('exit', resolve))))
   const all = await effects()
   expect(all.toSorted()).toEqual(Array.from({ length: count }, (_, i) => `m${i}`).toSorted())
-}, 90_000)
+}, 180_000)

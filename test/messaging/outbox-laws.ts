@@ -24,7 +24,7 @@ export class Recorder implements Pick<EventBus, 'publish'> {
   }
 
   async until(count: number): Promise<void> {
-    await expect.poll(() => this.taken.length, { timeout: 10_000, interval: 5 }).toBeGreaterThanOrEqual(count)
+    await expect.poll(() => this.taken.length, { interval: 5 }).toBeGreaterThanOrEqual(count)
   }
 }
 
@@ -153,7 +153,7 @@ export function outboxLaws(adapter: string, db: () => SqlDatabase): void {
     )
     const running = relay(bus)
     running.on('parked', ({ id, type }) => events.push([id, type]))
-    await expect.poll(() => seen.length, { timeout: 10_000 }).toBe(18)
+    await expect.poll(() => seen.length).toBe(18)
     expect(seen).toEqual(ids.filter((_, i) => i !== 7 && i !== 13))
     expect(events).toEqual([
       ['m7', 'bad'],

@@ -1,11 +1,11 @@
 import { fork, type ChildProcess } from 'node:child_process'
 import { randomUUID } from 'node:crypto'
-import { Redis } from 'ioredis'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import { RedisEventBus } from '../../src/messaging/redis.js'
 import { bundle } from '../support/bundle.js'
 import { Proxy } from '../support/proxy.js'
+import { connect } from '../support/redis.js'
 import type { Job, Work } from './redis-worker.js'
 
 // HOLDFAST_CHAOS_MESSAGES=100000 is the long version.
@@ -24,19 +24,16 @@ test(
     const proxy = await Proxy.to(port)
     const children = new Set<ChildProcess>()
     const ready = new Set<ChildProcess>()
-    const client = new Redis(proxy.port, { retryStrategy: () => 20, maxRetriesPerRequest: null })
-    client.on('error', () => {})
+    const client = connect(proxy.port, { retryStrategy: () => 20, maxRetriesPerRequest: null })
     const namespace = randomUUID()
-    const direct = new Redis(port)
+    const direct = connect(port)
     const inbox = `${namespace}:inbox:`
     const bus = new RedisEventBus<{ work: Work }>(client, { namespace, maxBacklog: MESSAGES + 1_000 })
     const over = new AbortController()
     onTestFinished(async () => {
       over.abort()
       for (const child of children) child.kill('SIGKILL')
-      client.disconnect()
       proxy.close()
-      direct.disconnect()
     })
 
     let [kills, cuts] = [0, 0]

@@ -1,41 +1,23 @@
 import { randomUUID } from 'node:crypto'
-import { Cluster, Redis } from 'ioredis'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { Servers } from '../../scripts/servers.mjs'
+import { expect, test } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import { RedisEventBus } from '../../src/messaging/redis.js'
 import { eventBusContract } from '../conformance/event-bus.js'
+import { redisCluster } from '../support/redis.js'
+import { until } from '../support/until.js'
 
-const servers = new Servers()
-let ports: number[]
-let cluster: Cluster
-let subscriber: Cluster
-
-beforeAll(async () => {
-  ports = (await servers.redisCluster()).map(({ port }) => port)
-  const nodes = ports.map((port) => ({ host: '127.0.0.1', port }))
-  cluster = new Cluster(nodes)
-  subscriber = new Cluster(nodes)
-})
-afterAll(async () => {
-  cluster.disconnect()
-  subscriber.disconnect()
-  await servers.stop()
-})
+const redis = redisCluster()
 
 eventBusContract('Redis Cluster', async () => {
-  const bus = new RedisEventBus(cluster, { namespace: randomUUID(), subscriber })
+  const bus = new RedisEventBus(redis.cluster, { namespace: randomUUID(), subscriber: redis.subscriber })
   return { bus, advance: (ms) => systemClock.sleep(ms + 1), close: () => bus.close() }
 })
 
 test('all keys of a namespace are in one slot, whatever it looks like', async () => {
-  const nodes = ports.map((port) => new Redis(port))
-  onTestFinished(() => {
-    for (const node of nodes) node.disconnect()
-  })
+  const nodes = redis.nodes()
   for (const namespace of ['', '}', '{}', 'a', '{tag}rest', 'é{', '{a}{b}']) {
     await Promise.all(nodes.map((node) => node.flushall()))
-    const bus = new RedisEventBus(cluster, { namespace })
+    const bus = new RedisEventBus(redis.cluster, { namespace })
     for (const group of ['{g}', 'h'])
       await bus.subscribe({
         group,
@@ -44,7 +26,7 @@ test('all keys of a namespace are in one slot, whatever it looks like', async ()
         handle: () => Promise.reject(new Error('no')),
       })
     await bus.publish(Array.from({ length: 5 }, (_, data) => ({ type: 'A', key: '{k}', data })))
-    for (let i = 0; i < 100 && (await bus.deadLetters('h').list()).length < 3; i++) await systemClock.sleep(10)
+    await until(async () => (await bus.deadLetters('h').list()).length >= 3)
     const keys = (await Promise.all(nodes.map((node) => node.keys('*')))).flat()
     expect(keys.length).toBeGreaterThan(8)
     expect(new Set(await Promise.all(keys.map((key) => nodes[0]!.cluster('KEYSLOT', key)))).size, namespace).toBe(1)

@@ -1,14 +1,13 @@
-import { fork, type ChildProcess } from 'node:child_process'
-import { randomUUID } from 'node:crypto'
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { Servers } from '../../scripts/servers.mjs'
 import { systemClock } from '../../src/kernel/clock.js'
 import type { Message } from '../../src/messaging/index.js'
-import { RedisEventBus, type RedisEventBusOptions } from '../../src/messaging/redis.js'
 import { bundle } from '../support/bundle.js'
 import { Proxy } from '../support/proxy.js'
-import type { Job } from './redis-worker.js'
+import { connect } from '../support/redis.js'
+import { until } from '../support/until.js'
+import { numbers, open, work } from './redis-bench.js'
 
 // A real Redis, processes that are killed and stopped, connections that are cut and fall silent.
 
@@ -16,70 +15,9 @@ const servers = new Servers()
 afterAll(() => servers.stop())
 const worker = await bundle('test/messaging/redis-worker.ts')
 
-const connect = (port: number): Redis => {
-  const client = new Redis(port, { retryStrategy: () => 20, maxRetriesPerRequest: null })
-  client.on('error', () => {})
-  onTestFinished(async () => {
-    // ioredis renews subscriptions by itself and leaves what becomes of that unheard: it must not be cut off
-    if (client.status === 'ready') await Promise.race([client.ping().catch(() => {}), systemClock.sleep(500)])
-    client.disconnect()
-  })
-  return client
-}
-
-interface Bench {
-  readonly port: number
-  readonly pid: number
-  readonly namespace: string
-  readonly redis: Redis
-  bus(options?: RedisEventBusOptions, at?: number | Redis): RedisEventBus
-  worker(options?: Partial<Job>): Promise<ChildProcess>
-  key(kind: string): string
-}
-
-/** A server of the test's own, and buses and processes on it. */
-async function open(settings: Record<string, string> = {}): Promise<Bench> {
-  const { port, pid } = await servers.redis(settings)
-  const namespace = `{${randomUUID()}}`
-  const redis = connect(port)
-  return {
-    port,
-    pid,
-    namespace,
-    redis,
-    key: (kind) => `${namespace}${kind}`,
-    bus: (options = {}, at: number | Redis = port) => {
-      const client = typeof at === 'number' ? connect(at) : at
-      const subscriber = typeof at === 'number' ? connect(at) : undefined
-      const bus = new RedisEventBus(client, { namespace, subscriber, ...options })
-      onTestFinished(() => bus.close())
-      return bus
-    },
-    worker: async (options = {}) => {
-      const child = fork(worker)
-      onTestFinished(() => void child.kill('SIGKILL'))
-      const job = { port, notes: port, namespace, leaseMs: 400, handleMs: 0, concurrency: 10, ...options }
-      child.send(job satisfies Job)
-      await new Promise((resolve) => child.once('message', resolve))
-      return child
-    },
-  }
-}
-
-async function until(condition: () => boolean | Promise<boolean>): Promise<void> {
-  for (let i = 0; i < 1_500; i++) {
-    if (await condition()) return // oxlint-disable-line no-await-in-loop
-    await systemClock.sleep(10) // oxlint-disable-line no-await-in-loop
-  }
-  expect.fail('what was waited for did not happen')
-}
-
-const work = (n: number, key?: string) => ({ type: 'work', data: { n, poison: false }, ...(key ? { key } : {}) })
-const numbers = (messages: readonly Message[]): number[] => messages.map(({ data }) => (data as { n: number }).n)
-
 test('what a killed process had is taken over when its lease is over, in order, with the attempt counted', async () => {
-  const { redis, bus, worker: start } = await open()
-  const child = await start({ handleMs: 60_000 })
+  const { redis, bus, worker: fork } = await open(servers)
+  const child = await fork(worker, { handleMs: 60_000, leaseMs: 1_000 })
   const publisher = bus()
   await publisher.publish([work(0, 'k'), work(1, 'k'), work(2)])
   await until(async () => (await redis.llen('begun')) === 2)
@@ -101,9 +39,9 @@ test('what a killed process had is taken over when its lease is over, in order, 
 })
 
 test('what a stopped process had is taken over, and what it does when it goes on no longer counts', async () => {
-  const { redis, bus, worker: start, key } = await open()
-  const child = await start({ handleMs: 600 })
-  const publisher = bus({ leaseMs: 400 })
+  const { redis, bus, worker: fork, key } = await open(servers)
+  const child = await fork(worker, { handleMs: 600, leaseMs: 1_000 })
+  const publisher = bus({ leaseMs: 1_000 })
   await publisher.publish(work(0, 'k'))
   await until(async () => (await redis.llen('begun')) === 1)
   child.kill('SIGSTOP')
@@ -129,13 +67,13 @@ test('what a stopped process had is taken over, and what it does when it goes on
 })
 
 test('a slow but live consumer keeps what it has, however long it takes', async () => {
-  const { bus } = await open()
-  const [slow, other] = [bus({ leaseMs: 150 }), bus({ leaseMs: 150 })]
+  const { bus } = await open(servers)
+  const [slow, other] = [bus({ leaseMs: 500 }), bus({ leaseMs: 500 })]
   const begun: string[] = []
   let ended = 0
   const handle = (name: string) => async (): Promise<void> => {
     begun.push(name)
-    await systemClock.sleep(1_200)
+    await systemClock.sleep(1_800)
     ended++
   }
   await slow.subscribe({ group: 'g', types: '*', handle: handle('slow') })
@@ -147,127 +85,8 @@ test('a slow but live consumer keeps what it has, however long it takes', async 
   expect(begun).toEqual(['slow'])
 })
 
-test('attempts and the time of the next one are in Redis: another process goes on with them', async () => {
-  const { bus } = await open()
-  const first = bus()
-  const at: number[] = []
-  const backoff = (): number => 400
-  const one = await first.subscribe({
-    group: 'g',
-    types: '*',
-    retry: { attempts: 3, backoff },
-    handle: () => {
-      at.push(systemClock.now())
-      throw new Error('first')
-    },
-  })
-  await first.publish(work(0, 'k'))
-  await until(() => at.length === 1)
-  await systemClock.sleep(50)
-  await one.close()
-  await first.close()
-  const second = bus()
-  const attempts: number[] = []
-  await second.subscribe({
-    group: 'g',
-    types: '*',
-    retry: { attempts: 3, backoff },
-    handle: (_, { attempt }) => {
-      attempts.push(attempt)
-      at.push(systemClock.now())
-      throw new Error(`attempt ${attempt}`)
-    },
-  })
-  await until(async () => (await second.deadLetters('g').list()).length === 1)
-  expect(attempts).toEqual([2, 3])
-  expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(399)
-  const [letter] = await second.deadLetters('g').list()
-  expect(letter).toMatchObject({ attempts: 3, firstError: { message: 'first' }, lastError: { message: 'attempt 3' } })
-})
-
-test('close gives the rest back at once: nobody waits for a lease', async () => {
-  const { bus } = await open()
-  const [first, second] = [bus({ leaseMs: 60_000 }), bus({ leaseMs: 60_000 })]
-  let begun = 0
-  const one = await first.subscribe({
-    group: 'g',
-    types: '*',
-    graceMs: 0,
-    handle: () => {
-      begun++
-      return new Promise(() => {})
-    },
-  })
-  await first.publish([work(0), work(1, 'k'), work(2, 'k')])
-  await until(() => begun === 2)
-  const seen: Message[] = []
-  await second.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
-  const before = systemClock.now()
-  await one.close()
-  await until(() => seen.length === 3)
-  expect(systemClock.now() - before).toBeLessThan(1_000)
-  expect(numbers(seen).toSorted((a, b) => a - b)).toEqual([0, 1, 2])
-})
-
-test('nothing is trimmed while a group needs it, and nothing stays when none does', async () => {
-  const { bus, redis, key } = await open()
-  const one = bus()
-  await (await one.subscribe({ group: 'asleep', types: ['work'], handle: () => {} })).close()
-  const awake: Message[] = []
-  await one.subscribe({ group: 'awake', types: '*', handle: (m) => void awake.push(m) })
-  for (let i = 0; i < 20; i++) await one.publish(Array.from({ length: 100 }, (_, n) => work(100 * i + n, `k${n % 7}`))) // oxlint-disable-line no-await-in-loop
-  await until(() => awake.length === 2_000)
-  expect(await redis.xlen(key('log'))).toBe(2_000)
-  const late: Message[] = []
-  const woken = await one.subscribe({ group: 'asleep', types: ['work'], handle: (m) => void late.push(m) })
-  await until(async () => (await redis.xlen(key('log'))) === 0)
-  for (const k of ['k0', 'k6'])
-    expect(numbers(late.filter((m) => m.key === k))).toEqual(numbers(awake.filter((m) => m.key === k)))
-  expect(new Set(numbers(late)).size).toBe(2_000)
-  await woken.close()
-  await one.deleteGroup('asleep')
-  await one.close()
-  const left = (await redis.keys('*')).map((name) => name.replace(/sender:.*/, 'sender'))
-  expect(new Set(left)).toEqual(new Set(['groups', 'log', 'sender', 'stream:awake'].map(key)))
-})
-
-test('a full group refuses, stores nothing, and takes again when it has caught up', async () => {
-  const { bus, redis, key } = await open()
-  const one = bus({ maxBacklog: 5 })
-  let fail = true
-  const handle = (): void => {
-    if (fail) throw new Error('no')
-  }
-  const subscription = await one.subscribe({ group: 'full', types: '*', handle, retry: { attempts: 1 } })
-  await one.subscribe({ group: 'fine', types: '*', handle: () => {} })
-  await one.publish([work(0, 'k'), work(1, 'k')])
-  await until(async () => (await one.deadLetters('full').list()).length === 2)
-  await subscription.close()
-  await one.publish([work(2, 'k'), work(3, 'k'), work(4)])
-  const [refused, taken] = await Promise.allSettled([one.publish([work(5), work(6)]), one.publish([])])
-  expect(refused).toMatchObject({ reason: { code: 'BACKLOG_FULL', group: 'full', limit: 5 } })
-  expect(taken.status).toBe('fulfilled')
-  expect(await redis.xlen(key('log'))).toBe(5)
-  fail = false
-  await one.subscribe({ group: 'full', types: '*', handle, retry: { attempts: 1 } })
-  await until(async () => (await redis.xlen(key('log'))) === 2)
-  await one.publish([work(5), work(6)])
-})
-
-test('what other groups hold does not count, and of what is published at once each call is taken while there is room', async () => {
-  const { bus, redis, key } = await open()
-  const one = bus({ maxBacklog: 5 })
-  await (await one.subscribe({ group: 'g', types: ['a'], handle: () => {} })).close()
-  await (await one.subscribe({ group: 'other', types: ['b'], handle: () => {} })).close()
-  await one.publish(['b', 'b'].map((type) => ({ type, data: 1 })))
-  const calls = [2, 2, 2, 1].map((count) => one.publish(Array.from({ length: count }, () => ({ type: 'a', data: 1 }))))
-  const ended = (await Promise.allSettled(calls)).map(({ status }) => status)
-  expect(ended).toEqual(['fulfilled', 'fulfilled', 'rejected', 'fulfilled'])
-  expect(await redis.xlen(key('log'))).toBe(7)
-})
-
 test('when the memory of Redis is full, publish fails, and consumers go on and make room', async () => {
-  const { bus, redis, key } = await open()
+  const { bus, redis, key } = await open(servers)
   const one = bus()
   await (await one.subscribe({ group: 'g', types: '*', handle: () => {} })).close()
   await one.publish(Array.from({ length: 300 }, (_, n) => ({ type: 'a', key: `k${n % 3}`, data: 'x'.repeat(5_000) })))
@@ -290,7 +109,7 @@ test('when the memory of Redis is full, publish fails, and consumers go on and m
 })
 
 test('SCRIPT FLUSH is not noticed', async () => {
-  const { bus, redis } = await open()
+  const { bus, redis } = await open(servers)
   const one = bus()
   const seen: Message[] = []
   await one.subscribe({ group: 'g', types: '*', concurrency: 1, handle: (m) => void seen.push(m) })
@@ -308,24 +127,25 @@ test.for([
 ] as const)(
   'NOGROUP: when %s, the group is made again and what is left is handled in order',
   async ([what, meddle]) => {
-    const { bus, redis, key } = await open()
+    const { bus, redis, key } = await open(servers)
     const one = bus()
     const lost: unknown[] = []
     one.on('lost', (event) => lost.push(event))
     const seen: Message[] = []
     let held = true
+    let begun = 0
     await one.subscribe({
       group: 'g',
       types: '*',
       handle: async (m, { signal }) => {
+        begun++
         if (held) return new Promise((resolve) => signal.addEventListener('abort', () => resolve(undefined)))
         seen.push(m)
         return undefined
       },
     })
     await one.publish(Array.from({ length: 12 }, (_, n) => work(n, `k${n % 3}`)))
-    await until(async () => (await redis.xlen(key('stream:g'))) === 3)
-    await systemClock.sleep(30)
+    await until(() => begun === 3)
     held = false
     await meddle(redis, key('stream:g'))
     await one.publish(work(12, 'k0'))
@@ -340,7 +160,7 @@ test.for([
 )
 
 test('a message that somebody has trimmed from the log is told of, and holds back nothing', async () => {
-  const { bus, redis, key } = await open()
+  const { bus, redis, key } = await open(servers)
   const one = bus()
   await (await one.subscribe({ group: 'g', types: '*', handle: () => {} })).close()
   await one.publish([work(0, 'k'), work(1, 'k'), work(2)])
@@ -354,8 +174,63 @@ test('a message that somebody has trimmed from the log is told of, and holds bac
   expect(errors).toMatchObject([{ code: 'CORRUPT_DATA' }])
 })
 
+test('when Redis is killed and comes back empty, the groups are made again, and it is told', async () => {
+  const { bus, port, pid } = await open(servers)
+  const one = bus()
+  const lost: unknown[] = []
+  one.on('lost', (event) => lost.push(event))
+  const seen: Message[] = []
+  await one.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
+  await one.publish(work(0, 'k'))
+  await until(() => seen.length === 1)
+  process.kill(pid, 'SIGKILL')
+  await systemClock.sleep(100)
+  await servers.redis({ port: `${port}` })
+  await one.publish(work(1, 'k')) // sees to it that the group is there first
+  await until(() => seen.length === 2)
+  const other = bus()
+  await other.publish(work(2, 'k'))
+  await until(() => seen.length === 3)
+  expect(numbers(seen)).toEqual([0, 1, 2])
+  expect(lost.length).toBeLessThanOrEqual(1)
+})
+
+test('cut and silent connections: each message is stored once and handled, in order', async () => {
+  const { bus, port, redis, key } = await open(servers)
+  const proxy = await Proxy.to(port)
+  onTestFinished(() => proxy.close())
+  const one = bus({ leaseMs: 1_000 }, proxy.port)
+  const seen: Message[] = []
+  await one.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
+  const stopped = new AbortController()
+  const published: number[] = []
+  const faults = (async () => {
+    for (let i = 0; !stopped.signal.aborted; i++) {
+      const before = published.length + seen.length
+      await systemClock.sleep(40) // oxlint-disable-line no-await-in-loop
+      // a machine that needs longer to connect would get nowhere
+      await until(() => stopped.signal.aborted || published.length + seen.length > before, 90_000) // oxlint-disable-line no-await-in-loop
+      proxy.set(i % 3 === 2 ? 'silent' : 'cut')
+      await systemClock.sleep(i % 3 === 2 ? 200 : 5) // oxlint-disable-line no-await-in-loop
+      proxy.set('open')
+    }
+  })()
+  for (let n = 0; n < 150; n++) {
+    await one.publish(work(n, 'k')) // oxlint-disable-line no-await-in-loop -- the client sends again what was cut off
+    published.push(n)
+  }
+  await until(() => new Set(numbers(seen)).size === 150, 90_000)
+  stopped.abort()
+  await faults
+  await until(async () => (await redis.xlen(key('log'))) === 0)
+  const about = (await redis.xinfo('STREAM', key('log'))) as unknown[]
+  expect(about[about.indexOf('entries-added') + 1]).toBe(150) // also of calls that were sent twice
+  const firsts = [...new Set(numbers(seen))]
+  expect(firsts).toEqual(published)
+}, 120_000)
+
 test('a message that can no longer be read is a dead letter, and hides no other; of a trimmed one it is told', async () => {
-  const { bus, redis, key } = await open()
+  const { bus, redis, key } = await open(servers)
   const one = bus()
   const retry = { attempts: 2, backoff: () => 1 }
   await (await one.subscribe({ group: 'g', types: '*', retry, handle: () => {} })).close()
@@ -386,7 +261,7 @@ test('a message that can no longer be read is a dead letter, and hides no other;
 })
 
 test('a message that ends its process each time is a dead letter some day', async () => {
-  const { bus, port } = await open()
+  const { bus, port } = await open(servers)
   const [options, retry] = [{ leaseMs: 300, deliveryLimit: 3 }, { attempts: 2 }]
   const publisher = bus(options)
   const attempts: number[] = []
@@ -413,7 +288,7 @@ test('a message that ends its process each time is a dead letter some day', asyn
 })
 
 test('a Redis that was away for longer than the leases takes nothing from those who live; those who died are replaced', async () => {
-  const { bus, pid, redis, worker: start } = await open()
+  const { bus, pid, redis, worker: fork } = await open(servers)
   const ended: string[] = []
   const lost: unknown[] = []
   const stop = new AbortController()
@@ -421,7 +296,7 @@ test('a Redis that was away for longer than the leases takes nothing from those 
     if (attempt === 1) await new Promise((resolve) => stop.signal.addEventListener('abort', resolve))
     ended.push(`${(data as { n: number }).n} at ${attempt}`)
   }
-  const child = await start({ handleMs: 60_000, concurrency: 1, leaseMs: 600 })
+  const child = await fork(worker, { handleMs: 60_000, concurrency: 1, leaseMs: 600 })
   const [one, two] = [bus({ leaseMs: 600 }), bus({ leaseMs: 600 })]
   await one.publish(work(0))
   await until(async () => (await redis.llen('begun')) === 1)
@@ -443,10 +318,8 @@ test('a Redis that was away for longer than the leases takes nothing from those 
 })
 
 test('neither a subscriber that is away nor a silent Redis keeps subscribe and close waiting for good', async () => {
-  const { bus, pid } = await open()
-  const away = new Redis(1, { retryStrategy: () => 50, maxRetriesPerRequest: null })
-  away.on('error', () => {})
-  onTestFinished(() => away.disconnect())
+  const { bus, pid } = await open(servers)
+  const away = connect(1, { retryStrategy: () => 50, maxRetriesPerRequest: null })
   const one = bus({ subscriber: away, leaseMs: 200 })
   const seen: Message[] = []
   await one.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
@@ -458,29 +331,8 @@ test('neither a subscriber that is away nor a silent Redis keeps subscribe and c
   process.kill(pid, 'SIGCONT')
 })
 
-test('when Redis is killed and comes back empty, the groups are made again, and it is told', async () => {
-  const { bus, port, pid } = await open()
-  const one = bus()
-  const lost: unknown[] = []
-  one.on('lost', (event) => lost.push(event))
-  const seen: Message[] = []
-  await one.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
-  await one.publish(work(0, 'k'))
-  await until(() => seen.length === 1)
-  process.kill(pid, 'SIGKILL')
-  await systemClock.sleep(100)
-  await servers.redis({ port: `${port}` })
-  await one.publish(work(1, 'k')) // sees to it that the group is there first
-  await until(() => seen.length === 2)
-  const other = bus()
-  await other.publish(work(2, 'k'))
-  await until(() => seen.length === 3)
-  expect(numbers(seen)).toEqual([0, 1, 2])
-  expect(lost.length).toBeLessThanOrEqual(1)
-})
-
 test('when Redis comes back empty before the consumers do, a publisher that knew their groups loses nothing', async () => {
-  const { bus, port, pid } = await open()
+  const { bus, port, pid } = await open(servers)
   const [publisher, client] = [bus(), connect(port)]
   const seen: Message[] = []
   await bus({}, client).subscribe({ group: 'g', types: ['work'], handle: (m) => void seen.push(m) })
@@ -494,132 +346,4 @@ test('when Redis comes back empty before the consumers do, a publisher that knew
   await client.connect()
   await until(() => seen.length === 3)
   expect(numbers(seen)).toEqual([0, 1, 2])
-})
-
-test('cut and silent connections: each message is stored once and handled, in order', async () => {
-  const { bus, port, redis, key } = await open()
-  const proxy = await Proxy.to(port)
-  onTestFinished(() => proxy.close())
-  const one = bus({ leaseMs: 1_000 }, proxy.port)
-  const seen: Message[] = []
-  await one.subscribe({ group: 'g', types: '*', handle: (m) => void seen.push(m) })
-  const stopped = new AbortController()
-  const faults = (async () => {
-    for (let i = 0; !stopped.signal.aborted; i++) {
-      await systemClock.sleep(40) // oxlint-disable-line no-await-in-loop
-      proxy.set(i % 3 === 2 ? 'silent' : 'cut')
-      await systemClock.sleep(i % 3 === 2 ? 200 : 5) // oxlint-disable-line no-await-in-loop
-      proxy.set('open')
-    }
-  })()
-  const published: number[] = []
-  for (let n = 0; n < 150; n++) {
-    await one.publish(work(n, 'k')) // oxlint-disable-line no-await-in-loop -- the client sends again what was cut off
-    published.push(n)
-  }
-  await until(() => new Set(numbers(seen)).size === 150)
-  stopped.abort()
-  await faults
-  await until(async () => (await redis.xlen(key('log'))) === 0)
-  const about = (await redis.xinfo('STREAM', key('log'))) as unknown[]
-  expect(about[about.indexOf('entries-added') + 1]).toBe(150) // also of calls that were sent twice
-  const firsts = [...new Set(numbers(seen))]
-  expect(firsts).toEqual(published)
-}, 120_000)
-
-test('other processes count: order and types of a group, and its deletion', async () => {
-  const { bus } = await open()
-  const [one, two] = [bus(), bus()]
-  let handled = 0
-  const subscription = await one.subscribe({ group: 'g', types: ['A'], handle: () => void handled++ })
-  const refused = { code: 'INVALID_OPTION' }
-  await expect(two.subscribe({ group: 'g', types: ['B'], handle: () => {} })).rejects.toMatchObject(refused)
-  await expect(two.subscribe({ group: 'g', types: ['A'], order: 'none', handle: () => {} })).rejects.toMatchObject(
-    refused,
-  )
-  await expect(two.deleteGroup('g')).rejects.toMatchObject(refused)
-  await one.publish({ type: 'A', data: 1 })
-  await until(() => handled === 1)
-  await subscription.close()
-  await one.publish({ type: 'A', id: 'old', data: 2 })
-  const seen: Message[] = []
-  await two.subscribe({ group: 'g', types: ['B'], handle: (m) => void seen.push(m) })
-  await one.publish({ type: 'B', data: 3 })
-  await until(() => seen.length === 1)
-  await until(async () => (await one.deadLetters('g').list()).length === 1)
-  expect(await one.deadLetters('g').list()).toMatchObject([{ id: 'old', reason: 'unhandled', attempts: 0 }])
-})
-
-test('a group that is left while the answer to it is lost is left, not lost', async () => {
-  const { redis, namespace } = await open()
-  const kinds: unknown[] = []
-  const client = {
-    async call(...args: [string, ...(string | number | Buffer)[]]): Promise<unknown> {
-      const answer = await redis.call(...args)
-      kinds.push(Array.isArray(answer) ? answer[0] : answer)
-      if (kinds.at(-1) === 'left') throw new Error('the line was cut')
-      return answer
-    },
-  }
-  const one = new RedisEventBus(client, { namespace })
-  const lost: unknown[] = []
-  one.on('lost', (event) => lost.push(event))
-  await (await one.subscribe({ group: 'g', types: '*', handle: () => {} })).close()
-  expect(kinds.slice(-2)).toEqual(['left', 'lost']) // the second time nobody is there who could leave
-  expect(lost).toEqual([])
-})
-
-test('more than one script call can be asked for is refused, and nothing is stored', async () => {
-  const { bus } = await open()
-  const one = bus()
-  await (await one.subscribe({ group: 'g', types: '*', handle: () => {} })).close()
-  const many = Array.from({ length: 10_001 }, (_, n) => work(n))
-  await expect(one.publish(many)).rejects.toMatchObject({ code: 'INVALID_OPTION' })
-  await one.publish(many.slice(1))
-  expect(await one.stats()).toMatchObject([{ waiting: 10_000 }])
-})
-
-test('what no group takes is told of, or refused with all that came with it', async () => {
-  const { bus, redis, key } = await open()
-  const one = bus()
-  const strict = bus({ unrouted: 'reject' })
-  const unrouted: unknown[] = []
-  one.on('unrouted', (event) => unrouted.push(event))
-  await one.publish({ id: 'm', type: 'A', data: 1 })
-  await expect(strict.publish({ type: 'A', data: 1 })).rejects.toMatchObject({ code: 'UNROUTED' })
-  expect(unrouted).toEqual([{ id: 'm', type: 'A' }])
-  await (await one.subscribe({ group: 'g', types: ['A'], handle: () => {} })).close()
-  await strict.publish({ type: 'A', data: 1 }) // a group that came meanwhile is seen
-  await expect(
-    strict.publish([
-      { type: 'A', data: 2 },
-      { type: 'B', data: 3 },
-    ]),
-  ).rejects.toMatchObject({ code: 'UNROUTED' })
-  expect(await redis.xlen(key('log'))).toBe(1)
-})
-
-test('stats tell where the messages of each group stand, for all processes', async () => {
-  const { bus } = await open()
-  const [one, two] = [bus(), bus()]
-  const retry = {
-    attempts: 2,
-    backoff: (_: number, error: unknown) => ((error as Error).message === 'soon' ? 0 : 60_000),
-  }
-  const subscription = await one.subscribe({
-    group: 'g',
-    types: '*',
-    graceMs: 0,
-    retry,
-    handle: ({ data }) => {
-      if (data === 'run') return new Promise(() => {})
-      throw new Error(data as string)
-    },
-  })
-  for (const data of ['run', 'late', 'soon']) await two.publish({ type: 'A', key: data, data }) // oxlint-disable-line no-await-in-loop
-  await two.publish({ type: 'A', key: 'run', data: 'wait' })
-  await until(async () => (await two.stats())[0]?.dead === 1)
-  expect(await two.stats()).toEqual([{ group: 'g', waiting: 1, running: 1, retrying: 1, dead: 1 }])
-  await subscription.close()
-  expect(await two.stats()).toEqual([{ group: 'g', waiting: 2, running: 0, retrying: 1, dead: 1 }])
 })

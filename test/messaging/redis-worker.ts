@@ -1,6 +1,7 @@
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import type { Inbox } from '../../src/messaging/index.js'
 import { RedisEventBus } from '../../src/messaging/redis.js'
+import { faultyClient } from '../support/redis-client.js'
 
 // One process that consumes until it is killed.
 
@@ -40,10 +41,8 @@ export const inboxOf = (redis: Redis, prefix: string): Inbox<string[]> => ({
 
 async function run({ port, notes, namespace, leaseMs, handleMs, concurrency, inbox }: Job): Promise<void> {
   const options = { retryStrategy: () => 20, maxRetriesPerRequest: null }
-  const client = new Redis(port, options)
-  const subscriber = client.duplicate()
-  const note = new Redis(notes)
-  for (const one of [client, subscriber]) one.on('error', () => {})
+  const [client, subscriber] = [faultyClient(port, options), faultyClient(port, options)]
+  const note = faultyClient(notes)
   const bus = new RedisEventBus<{ work: Work }>(client, { namespace, subscriber, leaseMs })
   const retry = { attempts: 3, backoff: () => 30 }
   const common = { group: 'g', types: ['work'], concurrency, retry } as const

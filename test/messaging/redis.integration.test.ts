@@ -1,20 +1,10 @@
 import { randomUUID } from 'node:crypto'
-import { Redis } from 'ioredis'
-import { createClient } from 'redis'
-import { afterAll, beforeAll, inject } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import { RedisEventBus } from '../../src/messaging/redis.js'
 import { eventBusContract, type Defaults } from '../conformance/event-bus.js'
+import { redisClients } from '../support/redis.js'
 
-const redis = new Redis(inject('redisUrl'))
-const subscriber = redis.duplicate()
-const nodeRedis = createClient({ url: inject('redisUrl') })
-beforeAll(() => nodeRedis.connect())
-afterAll(() => {
-  redis.disconnect()
-  subscriber.disconnect()
-  nodeRedis.destroy()
-})
+const { redis, subscriber, nodeRedis } = redisClients()
 
 const sets: Record<string, Defaults> = {
   'as it comes': {},

@@ -6,12 +6,15 @@ import { freePort, Servers, type Server } from '../../scripts/servers.mjs'
 import { CircuitBreaker } from '../../src/resilience/index.js'
 import { RedisCircuitBreakerStore } from '../../src/resilience/redis.js'
 import { circuitLedgerContract } from '../conformance/circuit-ledger.js'
+import { bundle } from '../support/bundle.js'
+import { connect } from '../support/redis.js'
 import type { News, Order } from './fleet-worker.js'
 
 // Real processes on real servers. What they do is told by messages; what is killed or stopped, is.
 
 const sleep = (ms: number): Promise<void> => new Promise((resolve) => setTimeout(resolve, ms))
-const FAST = { syncMs: 100, leaseMs: 1_000 }
+const FAST = { syncMs: 100, leaseMs: 2_000 }
+const program = await bundle('test/resilience/fleet-worker.ts')
 const servers = new Servers()
 let redis: Redis
 let cluster: Cluster
@@ -115,7 +118,7 @@ describe('eight processes', () => {
   }
   const states = async (): Promise<string[]> => Promise.all(workers.map(async (worker) => (await worker.seen()).state))
   /** Milliseconds until all are in `state`. */
-  const until = async (state: string, withinMs: number): Promise<number> => {
+  const until = async (state: string, withinMs = 20_000): Promise<number> => {
     const startedAt = performance.now()
     for (;;) {
       const seen = await states()
@@ -130,48 +133,49 @@ describe('eight processes', () => {
   /** Opens the fleet, and shows that one process in all makes the trial. @returns it */
   async function oneTrial(openMs: number): Promise<Worker> {
     all({ do: 'make', name: randomUUID(), openMs, store: FAST })
-    await until('closed', 2_000)
+    await until('closed')
     workers[0]!.tell({ do: 'serve', service: 'fails' })
-    await until('open', openMs)
+    await until('open')
     all({ do: 'serve', service: 'hangs' })
-    await sleep(openMs + 2 * FAST.leaseMs) // its lease is renewed: nobody else may try meanwhile
+    await expect.poll(() => hanging().length).toBeGreaterThan(0)
+    await sleep(1.5 * FAST.leaseMs) // its lease is renewed: nobody else may try meanwhile
     expect(hanging().map(({ hanging: calls }) => calls)).toEqual([1])
     return hanging()[0]!
   }
 
   test('make one trial in all; a killed holder’s permit passes on, and one success closes all', async () => {
     await start(8, [redis.options.port!])
-    const holder = await oneTrial(1_000)
+    const holder = await oneTrial(2_000)
     holder.kill()
     workers = workers.filter((worker) => worker !== holder)
-    await sleep(2 * FAST.leaseMs)
-    expect(hanging().map(({ hanging: calls }) => calls)).toEqual([1])
+    await expect.poll(() => hanging().map(({ hanging: calls }) => calls)).toEqual([1])
     all({ do: 'serve', service: 'works' })
-    await until('closed', 2_000)
+    await until('closed')
   })
 
   test('under a quorum of three, one bad node does not open the others, and three do', async () => {
     await start(5, [redis.options.port!])
     all({ do: 'make', name: randomUUID(), openMs: 60_000, store: { ...FAST, quorum: 3 } })
-    await until('closed', 2_000)
+    await until('closed')
     workers[0]!.tell({ do: 'serve', service: 'fails' })
     await sleep(1_000)
     expect(await states()).toEqual(['open', 'closed', 'closed', 'closed', 'closed'])
     workers[1]!.tell({ do: 'serve', service: 'fails' })
     workers[2]!.tell({ do: 'serve', service: 'fails' })
-    await until('open', 2_000)
+    await until('open')
   })
 
-  test('lose no call and no time while Redis is stopped for five seconds, and agree when it is back', async () => {
+  // Milliseconds are measured: on a machine with more to do than it can, another try may do.
+  test('lose no call and no time while Redis is stopped, and agree when it is back', { retry: 2 }, async () => {
     const own = await servers.redis()
     await start(8, [own.port])
     all({ do: 'make', name: randomUUID(), openMs: 60_000, store: {} })
-    await until('closed', 2_000)
-    await sleep(1_500)
+    await until('closed')
+    await sleep(1_000)
     const before = await Promise.all(workers.map((worker) => worker.seen()))
     process.kill(own.pid, 'SIGSTOP')
     try {
-      await sleep(4_000)
+      await sleep(2_500)
       const during = await Promise.all(workers.map((worker) => worker.seen()))
       expect(during.flatMap(({ wrong }) => wrong)).toEqual([])
       // What the library adds, it adds in all of them; a process that the machine has held up is one.
@@ -196,18 +200,14 @@ describe('eight processes', () => {
     const name = randomUUID()
     all({ do: 'make', name, openMs: 60_000, store: FAST })
     workers[0]!.tell({ do: 'serve', service: 'fails' })
-    await until('open', 2_000)
+    await until('open')
     process.kill(own.pid, 'SIGKILL')
     await sleep(1_000)
     expect(await states()).toEqual(['open', 'open', 'open'])
     await servers.redis({ port: own.port })
-    const reader = new Redis(own.port)
-    const store = new RedisCircuitBreakerStore(reader)
-    const late = performance.now() + 2_000
-    while ((await store.view(name)).state !== 'open' && performance.now() < late) await sleep(50)
-    expect((await store.view(name)).state).toBe('open')
+    const store = new RedisCircuitBreakerStore(connect(own.port))
+    await expect.poll(async () => (await store.view(name)).state).toBe('open')
     expect(await states()).toEqual(['open', 'open', 'open'])
-    reader.disconnect()
   })
 
   test('on a Cluster of three nodes: one trial in all', async () => {
@@ -215,9 +215,9 @@ describe('eight processes', () => {
       8,
       nodes.map(({ port }) => port),
     )
-    await oneTrial(1_000)
+    await oneTrial(2_000)
     all({ do: 'serve', service: 'works' })
-    await until('closed', 2_000)
+    await until('closed')
   })
 })
 
@@ -246,7 +246,7 @@ class Worker {
   }
 
   static async start(ports: readonly number[]): Promise<Worker> {
-    const child = fork('test/resilience/fleet-worker.ts', [ports.join()], { execArgv: ['--import', 'tsx'] })
+    const child = fork(program, [ports.join()])
     const worker = new Worker(child)
     await worker.seen()
     return worker

@@ -26,7 +26,7 @@ async function settled(definition: SagaDefinition<number, never>, id = '1') {
     await drop()
   })
   const handle = await orchestrator.run(definition, 1, { id })
-  const outcome = await handle.settled({ signal: AbortSignal.timeout(10_000) })
+  const outcome = await handle.settled({ signal: AbortSignal.timeout(30_000) })
   return { outcome, orchestrator, store, id }
 }
 

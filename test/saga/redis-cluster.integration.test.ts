@@ -1,41 +1,22 @@
 import { randomUUID } from 'node:crypto'
-import { Cluster, Redis } from 'ioredis'
-import { afterAll, beforeAll, expect, onTestFinished, test } from 'vitest'
-import { Servers } from '../../scripts/servers.mjs'
+import type { Redis } from 'ioredis'
+import { expect, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import { saga, SagaOrchestrator, type SagaStatus, type SagaWake, type Transition } from '../../src/saga/index.js'
 import { RedisSagaStore } from '../../src/saga/redis.js'
 import { sagaStoreContract } from '../conformance/saga-store.js'
 import { compareWithMemory, sagaOperations } from '../conformance/saga-store-model.js'
 import { prop } from '../support/prop.js'
+import { redisCluster } from '../support/redis.js'
 
-const servers = new Servers()
-let ports: number[]
-let cluster: Cluster
-let subscriber: Cluster
-
-beforeAll(async () => {
-  ports = (await servers.redisCluster()).map(({ port }) => port)
-  const nodes = ports.map((port) => ({ host: '127.0.0.1', port }))
-  cluster = new Cluster(nodes)
-  subscriber = new Cluster(nodes)
-})
-afterAll(async () => {
-  cluster.disconnect()
-  subscriber.disconnect()
-  await servers.stop()
-})
-const connect = (): Redis[] => {
-  const nodes = ports.map((port) => new Redis(port))
-  onTestFinished(() => {
-    for (const node of nodes) node.disconnect()
-  })
-  return nodes
-}
+const redis = redisCluster()
 
 for (const listening of [false, true]) {
   sagaStoreContract(`RedisSagaStore, Cluster${listening ? ', with a subscriber' : ''}`, async () => {
-    const store = new RedisSagaStore(cluster, { prefix: randomUUID(), ...(listening ? { subscriber } : {}) })
+    const store = new RedisSagaStore(redis.cluster, {
+      prefix: randomUUID(),
+      ...(listening ? { subscriber: redis.subscriber } : {}),
+    })
     return { store, advance: (ms) => systemClock.sleep(ms + 1), close: async () => {} }
   })
 }
@@ -43,16 +24,16 @@ for (const listening of [false, true]) {
 prop(
   'RedisSagaStore, Cluster: answers as the one in memory does, whatever is asked of it in whatever order',
   [sagaOperations],
-  (operations) => compareWithMemory(new RedisSagaStore(cluster, { prefix: randomUUID() }), operations),
+  (operations) => compareWithMemory(new RedisSagaStore(redis.cluster, { prefix: randomUUID() }), operations),
   { numRuns: 40 },
 )
 
 test('all keys of a prefix are in one slot, whatever it looks like', async () => {
-  const nodes = connect()
+  const nodes = redis.nodes()
   const known = [{ name: '{n}', version: 1, hash: 'h' }]
   for (const prefix of ['', '}', '{}', 'a', '{tag}rest', 'é{', '{a}{b}']) {
     await Promise.all(nodes.map((node) => node.flushall()))
-    const store = new RedisSagaStore(cluster, { prefix })
+    const store = new RedisSagaStore(redis.cluster, { prefix })
     for (const id of ['{x}', 'b', 'c'])
       await store.create({ id, ...known[0]!, input: '1', deadlineMs: null, leaseMs: null })
     const { claimed } = await store.claim({ known, limit: 2, leaseMs: 60_000 })
@@ -72,20 +53,20 @@ test('all keys of a prefix are in one slot, whatever it looks like', async () =>
 
 test('other processes hear of a saga, whichever node they listen to', async () => {
   const prefix = randomUUID()
-  const hearing = new RedisSagaStore(cluster, { prefix, subscriber, pollMs: 60_000 })
+  const hearing = new RedisSagaStore(redis.cluster, { prefix, subscriber: redis.subscriber, pollMs: 60_000 })
   const wakes: SagaWake[] = []
   onTestFinished(hearing.onWake!((wake) => wakes.push(wake)))
-  await expect.poll(() => wakes, { timeout: 5_000 }).toContainEqual({ id: undefined, dueInMs: 0 }) // it listens
-  const store = new RedisSagaStore(cluster, { prefix })
+  await expect.poll(() => wakes).toContainEqual({ id: undefined, dueInMs: 0 }) // it listens
+  const store = new RedisSagaStore(redis.cluster, { prefix })
   await store.create({ id: 'a', name: 'n', version: 1, hash: 'h', input: '1', deadlineMs: null, leaseMs: null })
-  await expect.poll(() => wakes, { timeout: 5_000 }).toContainEqual({ id: 'a', dueInMs: 0 })
+  await expect.poll(() => wakes).toContainEqual({ id: 'a', dueInMs: 0 })
 })
 
 // A slot that moves to another server has its keys on both for a while: a saga that is half written would be stuck for good.
 test('a call that finds half of its keys on another node writes nothing', async () => {
   const prefix = `{half ${randomUUID()}}`
-  const nodes = connect()
-  const store = new RedisSagaStore(cluster, { prefix })
+  const nodes = redis.nodes()
+  const store = new RedisSagaStore(redis.cluster, { prefix })
   const end = (id: string, status: SagaStatus): Transition => ({
     ...{ id, epoch: 1, position: 0, record: { at: 1, entries: [] }, status, consumed: [], seen: 0 },
     next: { dueAt: null },
@@ -109,15 +90,15 @@ test('a call that finds half of its keys on another node writes nothing', async 
 
 test('sagas while their slot moves to another node: all end, each step recorded once', async () => {
   const prefix = `{moving ${randomUUID()}}`
-  const nodes = connect()
-  const store = new RedisSagaStore(cluster, { prefix })
+  const nodes = redis.nodes()
+  const store = new RedisSagaStore(redis.cluster, { prefix })
   const work = saga<number>('work', { version: 1 })
     .step('a', { run: ({ key }) => systemClock.sleep(5).then(() => key) })
     .sleep('b', 50)
     .step('c', { run: ({ key }) => key })
     .build()
   const orchestrators = [1, 2].map(
-    () => new SagaOrchestrator({ store: new RedisSagaStore(cluster, { prefix }), sagas: [work], leaseMs: 1_000 }),
+    () => new SagaOrchestrator({ store: new RedisSagaStore(redis.cluster, { prefix }), sagas: [work], leaseMs: 1_000 }),
   )
   for (const each of orchestrators) each.start()
   const ids: string[] = []
@@ -136,11 +117,11 @@ test('sagas while their slot moves to another node: all end, each step recorded 
   await systemClock.sleep(200)
   await (await moving(nodes, prefix)).rest()
   await systemClock.sleep(300)
+  await expect.poll(() => ids.length).toBeGreaterThan(30)
   stopped.abort()
   await creating
-  expect(ids.length).toBeGreaterThan(30)
   const unfinished = async (): Promise<number> => (await store.list({ stuckForMs: 0, limit: 10_000 })).length
-  await expect.poll(unfinished, { timeout: 20_000, interval: 100 }).toBe(0)
+  await expect.poll(unfinished, { interval: 100 }).toBe(0)
   expect((await store.list({ limit: 10_000 })).map(({ id }) => id)).toEqual(expect.arrayContaining(ids))
   for (const id of ids) {
     const found = (await store.read(id))!
@@ -151,7 +132,7 @@ test('sagas while their slot moves to another node: all end, each step recorded 
     ])
   }
   await Promise.all(orchestrators.map((each) => each.close()))
-}, 60_000)
+})
 
 /** Begins to move the slot of `prefix` to another node. */
 async function moving(nodes: readonly Redis[], prefix: string) {
@@ -163,7 +144,7 @@ async function moving(nodes: readonly Redis[], prefix: string) {
   await nodes[to]!.cluster('SETSLOT', slot, 'IMPORTING', names[from]!)
   await nodes[from]!.cluster('SETSLOT', slot, 'MIGRATING', names[to]!)
   const keys = async (some: readonly string[]): Promise<void> => {
-    await nodes[from]!.call('MIGRATE', '127.0.0.1', ports[to]!, '', 0, 5_000, 'KEYS', ...some)
+    await nodes[from]!.call('MIGRATE', '127.0.0.1', redis.ports[to]!, '', 0, 5_000, 'KEYS', ...some)
   }
   const rest = async (): Promise<void> => {
     for (;;) {

@@ -1,22 +1,16 @@
-import { Redis } from 'ioredis'
 import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { Servers } from '../../scripts/servers.mjs'
 import { systemClock } from '../../src/kernel/clock.js'
 import { saga, SagaOrchestrator, signal, type StoredSaga } from '../../src/saga/index.js'
 import { RedisSagaStore } from '../../src/saga/redis.js'
 import { Proxy } from '../support/proxy.js'
+import { connect } from '../support/redis.js'
 
 // A real Redis whose connections are cut, that is killed and comes back, is full, forgets its scripts, or is followed by a replica.
 
 const servers = new Servers()
 afterAll(() => servers.stop())
 
-const connect = (port: number): Redis => {
-  const client = new Redis(port, { retryStrategy: (times) => Math.min(20 * times, 200) })
-  client.on('error', () => {})
-  onTestFinished(() => client.disconnect())
-  return client
-}
 const open = (port: number): RedisSagaStore => new RedisSagaStore(connect(port), { subscriber: connect(port) })
 const doneOf = ({ journal }: StoredSaga): string[] =>
   journal.flatMap(({ entries }) => entries).flatMap((entry) => (entry.type === 'done' ? [entry.path] : []))
@@ -71,12 +65,12 @@ test('sagas while clients are cut off, scripts forgotten and the server killed: 
     await systemClock.sleep(100)
     server = await servers.redis({ ...durable, port })
   }
+  await expect.poll(() => ids.length).toBeGreaterThan(50)
   stopped.abort()
   await creating
-  expect(ids.length).toBeGreaterThan(50)
   const store = open(port)
   const unfinished = async (): Promise<number> => (await store.list({ stuckForMs: 0, limit: 10_000 })).length
-  await expect.poll(unfinished, { timeout: 20_000, interval: 100 }).toBe(0)
+  await expect.poll(unfinished, { interval: 100 }).toBe(0)
   for (const id of ids) {
     const found = (await store.read(id))!
     const fails = Number(id.slice(1)) % 5 === 0
@@ -84,9 +78,10 @@ test('sagas while clients are cut off, scripts forgotten and the server killed: 
       fails ? [id, 'compensated', ['a', 'b']] : [id, 'completed', ['a', 'b', 'c']],
     )
   }
-}, 60_000)
+})
 
-test('a line that is cut holds nobody up for longer than the lease of the one behind it', async () => {
+// Milliseconds are measured: on a machine with more to do than it can, another try may do.
+test('a line that is cut holds nobody up for longer than the lease of the one behind it', { retry: 2 }, async () => {
   const { port } = await servers.redis()
   const proxy = await Proxy.to(port)
   onTestFinished(() => proxy.close())
@@ -102,10 +97,10 @@ test('a line that is cut holds nobody up for longer than the lease of the one be
   hold = undefined
   const other = started({ store: open(port), sagas: [definition] })
   const beganAt = performance.now()
-  await expect.poll(() => other.get('a'), { timeout: 5_000 }).toMatchObject({ status: 'completed' })
+  await expect.poll(() => other.get('a')).toMatchObject({ status: 'completed' })
   expect(performance.now() - beganAt).toBeLessThan(600 + 1_000)
   proxy.set('open')
-  expect(await handle.settled({ signal: AbortSignal.timeout(5_000) })).toMatchObject({ status: 'completed' })
+  expect(await handle.settled({ signal: AbortSignal.timeout(30_000) })).toMatchObject({ status: 'completed' })
   expect(starts).toBe(2)
 })
 
@@ -130,7 +125,7 @@ test('a server that comes back empty: whoever waits is told that the saga is gon
     await orchestrator.run(running, 1, { id: 'r' }),
     await polling.run(waiting, 1, { id: 'w' }),
   ]
-  const ends = handles.map((handle) => handle.settled({ signal: AbortSignal.timeout(10_000) }))
+  const ends = handles.map((handle) => handle.settled({ signal: AbortSignal.timeout(30_000) }))
   const gone = Promise.all(ends.map((end) => expect(end).rejects.toMatchObject({ code: 'NOT_FOUND' })))
   await systemClock.sleep(200)
   process.kill(server.pid, 'SIGKILL')
@@ -139,8 +134,8 @@ test('a server that comes back empty: whoever waits is told that the saga is gon
   await gone
   await expect(orchestrator.signal('w', go, 1)).rejects.toMatchObject({ code: 'NOT_FOUND' })
   const handle = await orchestrator.run(quick, 1, { id: 'w' })
-  expect(await handle.settled({ signal: AbortSignal.timeout(5_000) })).toMatchObject({ status: 'completed' })
-}, 30_000)
+  expect(await handle.settled({ signal: AbortSignal.timeout(30_000) })).toMatchObject({ status: 'completed' })
+})
 
 test('a full server refuses writes with StoreError, keeps nothing of them, and sagas go on when there is room', async () => {
   const { port } = await servers.redis({ 'maxmemory-policy': 'noeviction' })
@@ -155,9 +150,7 @@ test('a full server refuses writes with StoreError, keeps nothing of them, and s
   orchestrator.on('error', ({ error }) => refusals.push(error))
   const handle = await orchestrator.run(definition, 1, { id: 'a' })
   const refused = { code: 'STORE_FAILED', cause: { message: expect.stringMatching(/OOM/) as string } }
-  await expect
-    .poll(() => refusals, { timeout: 5_000 })
-    .toContainEqual(expect.objectContaining({ code: 'STORE_FAILED' }))
+  await expect.poll(() => refusals).toContainEqual(expect.objectContaining({ code: 'STORE_FAILED' }))
   const before = await admin.call('HGETALL', '{holdfast:{saga}:}s:a')
   const message = { sagaId: 'a', kind: 'signal', name: 's', payload: '1' } as const
   await expect(store.deliver(message)).rejects.toMatchObject(refused)
@@ -165,7 +158,7 @@ test('a full server refuses writes with StoreError, keeps nothing of them, and s
   expect(await admin.call('HGETALL', '{holdfast:{saga}:}s:a')).toEqual(before)
   expect(await store.list({ limit: 10 })).toHaveLength(1)
   await admin.config('SET', 'maxmemory', '0')
-  expect(await handle.settled({ signal: AbortSignal.timeout(10_000) })).toMatchObject({ status: 'completed' })
+  expect(await handle.settled({ signal: AbortSignal.timeout(30_000) })).toMatchObject({ status: 'completed' })
 })
 
 test('a replica that takes over without the last claim: the one who had it stops, and the saga is recorded once', async () => {
@@ -186,7 +179,7 @@ test('a replica that takes over without the last claim: the one who had it stops
   first.on('lost', ({ id }) => lost.push(id))
   await first.run(definition, 1, { id: 'a' })
   const found = new RedisSagaStore(replica)
-  await expect.poll(() => found.read('a').catch(() => undefined), { timeout: 10_000 }).toBeDefined()
+  await expect.poll(() => found.read('a').catch(() => undefined)).toBeDefined()
   await replica.call('REPLICAOF', 'NO', 'ONE')
   first.start()
   await expect.poll(() => bodies).toHaveLength(1)
@@ -195,9 +188,9 @@ test('a replica that takes over without the last claim: the one who had it stops
   await expect.poll(() => bodies).toHaveLength(2)
   expect(bodies[0]).toMatchObject({ key: bodies[1]!.key, fence: bodies[1]!.fence }) // the limit: only the key tells
   bodies[0]!.open()
-  await expect.poll(() => lost, { timeout: 5_000 }).toEqual(['a'])
+  await expect.poll(() => lost).toEqual(['a'])
   expect((await second.get('a'))?.status).toBe('running')
   bodies[1]!.open()
   await expect.poll(() => second.get('a')).toMatchObject({ status: 'completed' })
   expect(doneOf((await found.read('a'))!)).toEqual(['a'])
-}, 30_000)
+})

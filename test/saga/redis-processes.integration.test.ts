@@ -1,11 +1,11 @@
 import { fork, type ChildProcess } from 'node:child_process'
-import { Redis } from 'ioredis'
 import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { Servers } from '../../scripts/servers.mjs'
 import { systemClock } from '../../src/kernel/clock.js'
 import { SagaOrchestrator } from '../../src/saga/index.js'
 import { RedisSagaStore } from '../../src/saga/redis.js'
 import { bundle } from '../support/bundle.js'
+import { connect } from '../support/redis.js'
 import { bookings, fails } from './redis-worker.js'
 
 // Real processes on one Redis, killed and paused at any moment.
@@ -23,8 +23,7 @@ const spawn = async (port: number): Promise<ChildProcess> => {
 
 test('two processes with kill -9 and pauses beyond their leases finish every saga, each effect recorded once', async () => {
   const { port } = await servers.redis()
-  const redis = new Redis(port)
-  onTestFinished(() => redis.disconnect())
+  const redis = connect(port)
   const store = new RedisSagaStore(redis)
   const making = new SagaOrchestrator({ store, sagas: [] })
   const definition = bookings(redis)
@@ -77,12 +76,12 @@ test('two processes with kill -9 and pauses beyond their leases finish every sag
   const keys = count * 3 + [...Array(count).keys()].reduce((sum, i) => sum + (fails(i) ? 3 : 1), 0)
   expect(effects.size).toBe(keys) // a repeat has the key of the first
   expect([...effects.values()].some((times) => Number(times) > 1)).toBe(true) // bodies were cut short
-}, 90_000)
+}, 180_000)
 
-test('after kill -9 another process goes on within the lease and a second', async () => {
+// Milliseconds are measured: on a machine with more to do than it can, another try may do.
+test('after kill -9 another process goes on within the lease and a second', { retry: 2 }, async () => {
   const { port } = await servers.redis()
-  const redis = new Redis(port)
-  onTestFinished(() => redis.disconnect())
+  const redis = connect(port)
   const store = new RedisSagaStore(redis)
   const making = new SagaOrchestrator({ store, sagas: [] })
   const first = await spawn(port)
@@ -93,6 +92,6 @@ test('after kill -9 another process goes on within the lease and a second', asyn
   first.kill('SIGKILL')
   const killedAt = performance.now()
   const done = async (): Promise<number> => (await store.list({ status: 'completed', limit: 10 })).length
-  await expect.poll(done, { timeout: 10_000, interval: 10 }).toBe(6)
+  await expect.poll(done, { interval: 10 }).toBe(6)
   expect(performance.now() - killedAt).toBeLessThan(700 + 1_000)
-}, 30_000)
+})

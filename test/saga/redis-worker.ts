@@ -1,7 +1,8 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import { Redis } from 'ioredis'
+import type { Redis } from 'ioredis'
 import { saga, SagaOrchestrator } from '../../src/saga/index.js'
 import { RedisSagaStore } from '../../src/saga/redis.js'
+import { faultyClient } from '../support/redis-client.js'
 
 // One process of many that run the sagas of one store, until it is killed; started with the port of Redis. Effects are counted in Redis, by their key.
 
@@ -34,8 +35,8 @@ export function bookings(effects: Redis) {
 
 const port = Number(process.argv[2])
 if (Number.isInteger(port)) {
-  const client = new Redis(port)
-  const store = new RedisSagaStore(client, { subscriber: client.duplicate() })
+  const client = faultyClient(port)
+  const store = new RedisSagaStore(client, { subscriber: faultyClient(port) })
   new SagaOrchestrator({ store, sagas: [bookings(client)], leaseMs: 700, concurrency: 8 }).start()
   process.on('disconnect', () => process.exit())
   process.send!('ready')

@@ -1,27 +1,12 @@
 import { randomUUID } from 'node:crypto'
-import { Redis } from 'ioredis'
-import { createClient } from 'redis'
-import { afterAll, beforeAll, inject } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import { RedisSagaStore } from '../../src/saga/redis.js'
 import { sagaStoreContract } from '../conformance/saga-store.js'
 import { compareWithMemory, sagaOperations } from '../conformance/saga-store-model.js'
 import { prop } from '../support/prop.js'
+import { redisClients } from '../support/redis.js'
 
-const redis = new Redis(inject('redisUrl'))
-const subscriber = redis.duplicate()
-const nodeRedis = createClient({ url: inject('redisUrl') })
-const nodeSubscriber = nodeRedis.duplicate()
-beforeAll(async () => {
-  await nodeRedis.connect()
-  await nodeSubscriber.connect()
-})
-afterAll(() => {
-  redis.disconnect()
-  subscriber.disconnect()
-  nodeRedis.destroy()
-  nodeSubscriber.destroy()
-})
+const { redis, subscriber, nodeRedis, nodeSubscriber } = redisClients()
 
 for (const [name, client, options] of [
   ['ioredis', redis, {}],

@@ -11,6 +11,16 @@ export function connect(port: number, options?: FaultyClientOptions): Redis {
   return client
 }
 
+/**
+ * A Redis of a test file's own, for one that does what every client of a server feels: forgets scripts, kills connections, watches.
+ * To be called at its top. @returns its address
+ */
+export async function ownRedis(): Promise<string> {
+  const servers = new Servers()
+  afterAll(() => servers.stop())
+  return (await servers.redis()).url
+}
+
 /** Clients of both kinds for a test file, at whose top it is to be called: on the Redis that all share, connected while its tests run. */
 export function redisClients() {
   const redis = new Redis(inject('redisUrl'), { lazyConnect: true })

@@ -6,14 +6,13 @@ import { gate, numbers, range, type Law } from './bench.js'
 /** Ending: subscriptions, groups, the bus; and what is refused at the start. */
 export function closeLaws(law: Law): void {
   law('close waits for the handlers that run, takes nothing more, and the rest waits for the next', async (t) => {
-    const release = gate()
+    const [started, release] = [gate(), gate()]
     const first: Message[] = []
-    let begun = 0
     const subscription = await t.subscribe(
       'g',
       ['A'],
       async (message) => {
-        begun++
+        started.open()
         await release.opened
         first.push(message)
       },
@@ -22,7 +21,7 @@ export function closeLaws(law: Law): void {
     let running = 0
     const probe = await t.collect('probe', ['A'])
     await t.bus.publish(t.many(6, 'A'))
-    await t.until(() => probe.length === 6 && begun > 0)
+    await t.until(() => probe.length === 6 && started.isOpen)
     let closed = false
     const closing = subscription.close().then(() => (closed = true))
     await t.advance(50)

@@ -98,6 +98,8 @@ export class Ground {
           if (one.type === 'claimed' && one.expired && goneAt !== undefined)
             recoveryMs = Math.max(recoveryMs ?? 0, performance.now() - goneAt)
           if (one.type === 'settled') resolve()
+          // it may have ended with the process before, which could not tell
+          if (one.type === 'created' && i > 0) void this.ended([id], LATE_MS).then(() => resolve())
         })
         void worker.gone.then(() => {
           clearTimeout(late)
