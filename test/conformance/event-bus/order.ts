@@ -1,6 +1,6 @@
 import { expect } from 'vitest'
 import type { Message } from '../../../src/messaging/index.js'
-import { inOrder, numbers, range, type Law } from './bench.js'
+import { gate, inOrder, numbers, range, type Law } from './bench.js'
 
 /** What may run at one time, and what waits. */
 export function orderLaws(law: Law): void {
@@ -82,13 +82,15 @@ export function orderLaws(law: Law): void {
 
   law('no more handlers run at one time than concurrency allows, and no fewer when there is work', async (t) => {
     let [running, most, done] = [0, 0, 0]
+    const three = gate()
     await t.subscribe(
       'g',
       ['A'],
       async () => {
         most = Math.max(most, ++running)
-        do await t.pause(2)
-        while (most < 3) // a broker may bring them one by one
+        if (most >= 3) three.open()
+        await three.opened // a broker may bring them one by one
+        await t.pause(2)
         running--
         done++
       },
