@@ -187,7 +187,9 @@ export class PostgresSagaStore implements SagaStore {
     const answers: Fenced[] = []
     for (const batch of batches(transitions.map(written), ({ record }) => record.length, MOST)) {
       // oxlint-disable-next-line no-await-in-loop -- several of one saga go one after another
-      answers.push(...(await this.#write(this.#db, batch)))
+      const wrote = await this.#write(this.#db, batch)
+      for (const one of wrote) this.#tell(one)
+      answers.push(...wrote.map(({ answer }) => answer))
     }
     return answers
   }
@@ -213,7 +215,7 @@ export class PostgresSagaStore implements SagaStore {
       },
     })
     try {
-      return await transaction(
+      const wrote = await transaction(
         this.#db,
         async (on) => {
           await on.query(READ_COMMITTED)
@@ -227,12 +229,14 @@ export class PostgresSagaStore implements SagaStore {
           }
           await on.query('set constraints all immediate') // so that nothing but the connection can fail at the commit
           const transition = record()
-          const [answer] = transition ? await this.#write(on, [written(transition)]) : []
-          if (answer !== 'ok') throw FENCED
-          return answer
+          const [one] = transition ? await this.#write(on, [written(transition)]) : []
+          if (one?.answer !== 'ok') throw FENCED
+          return one
         },
         () => underWay > 0,
       )
+      this.#tell(wrote) // not before the commit: who hears of it looks at once
+      return wrote.answer
     } catch (error) {
       if (thrown) throw thrown.error
       if (error === FENCED) return 'fenced'
@@ -295,7 +299,7 @@ export class PostgresSagaStore implements SagaStore {
     return (await this.#createAll([saga]))[0]
   }
 
-  async #write(on: SqlQueryable, batch: readonly Written[]): Promise<readonly Fenced[]> {
+  async #write(on: SqlQueryable, batch: readonly Written[]): Promise<readonly Wrote[]> {
     const consumed = batch.flatMap(({ transition }, i) => transition.consumed.map((number) => [i + 1, number] as const))
     const rows = await queryRows(
       on,
@@ -314,15 +318,19 @@ export class PostgresSagaStore implements SagaStore {
       ],
       this.#prepare && on === this.#db,
     )
-    const answers = batch.map((): Fenced => 'fenced')
+    const wrote = batch.map(({ id }): Wrote => ({ id, answer: 'fenced', dueInMs: undefined }))
     for (const row of rows) {
       const i = Number(row['o']) - 1
-      const { id, next } = batch[i]!.transition
+      const { id, transition } = batch[i]!
       if (row['ok'] !== true) continue
-      answers[i] = 'ok'
-      if ('dueAt' in next && row['due_in'] !== null) this.#told(id, Math.max(0, Number(row['due_in'])))
+      const isLetGo = 'dueAt' in transition.next && row['due_in'] !== null
+      wrote[i] = { id, answer: 'ok', dueInMs: isLetGo ? Math.max(0, Number(row['due_in'])) : undefined }
     }
-    return answers
+    return wrote
+  }
+
+  #tell({ id, dueInMs }: Wrote): void {
+    if (dueInMs !== undefined) this.#told(id, dueInMs)
   }
 
   /** Says it here, and to others. */
@@ -355,6 +363,14 @@ export class PostgresSagaStore implements SagaStore {
 /** A number of each as an array that PostgreSQL reads: `pg` would quote and escape every one as if it were text. */
 const numbers = <T>(all: readonly T[], of: (one: T) => number | null): string =>
   `{${all.map((one) => of(one) ?? 'null').join()}}`
+
+/** How one transition was written. */
+interface Wrote {
+  readonly id: string
+  readonly answer: Fenced
+  /** Until the saga is due, which was let go; `undefined`: there is nothing to tell. */
+  readonly dueInMs: number | undefined
+}
 
 /** How `pg` and PGlite count. */
 interface Counted {

@@ -125,6 +125,35 @@ test('a write that is fenced tells nobody', async () => {
   expect(wakes).not.toContainEqual({ id: 'a', dueInMs: Infinity })
 })
 
+test('who is told how a transaction ended is told after its commit', async () => {
+  const { schema } = await open()
+  const done: string[] = []
+  const noting = {
+    totalCount: 1,
+    query: (text: string, params?: unknown[]) => pool.query(text, params),
+    connect: async () => {
+      const client = await pool.connect()
+      const query = async (text: string, params?: unknown[]) => {
+        const result = await client.query(text, params)
+        done.push(text)
+        return result
+      }
+      return { query, release: (error?: Error | boolean) => client.release(error) }
+    },
+  }
+  const listener = await openListener()
+  onTestFinished(() => listener.end())
+  const store = new PostgresSagaStore(noting, { schema, listener })
+  const hear = ({ dueInMs }: SagaWake): void => {
+    if (dueInMs === Infinity) done.push('told')
+  }
+  onTestFinished(store.onWake!(hear))
+  await store.create(newSaga('a', { leaseMs: 60_000 }))
+  const work = (): Promise<void> => Promise.resolve()
+  expect(await store.transaction(work, () => end('a'))).toBe('ok')
+  expect(done.slice(done.indexOf('COMMIT')).slice(0, 2)).toEqual(['COMMIT', 'told'])
+})
+
 test('what a listener has missed is found all the same', async () => {
   const { store, schema } = await open() // tells nobody
   const hearing = await listening(schema, { pollMs: 50 })
