@@ -164,6 +164,7 @@ export const statements = (s: string) => ({
       held_epoch = epoch and ((records = position and leased) or (records > position and exists ( -- sent again
         select from ${s}.saga_records r where r.no = held.no and r.position = held.position and r.record = held.record
       ))) as ok,
+      held_epoch = epoch and records > position as taken,
       case when records = position then wake_at - now end as due_in
     from held`,
 

@@ -299,7 +299,8 @@ export class PostgresSagaStore implements SagaStore {
     return (await this.#createAll([saga]))[0]
   }
 
-  async #write(on: SqlQueryable, batch: readonly Written[]): Promise<readonly Wrote[]> {
+  /** @param looked whether they have been asked for just before */
+  async #write(on: SqlQueryable, batch: readonly Written[], looked: boolean = false): Promise<readonly Wrote[]> {
     const consumed = batch.flatMap(({ transition }, i) => transition.consumed.map((number) => [i + 1, number] as const))
     const rows = await queryRows(
       on,
@@ -319,13 +320,25 @@ export class PostgresSagaStore implements SagaStore {
       this.#prepare && on === this.#db,
     )
     const wrote = batch.map(({ id }): Wrote => ({ id, answer: 'fenced', dueInMs: undefined }))
+    const unseen: number[] = []
     for (const row of rows) {
       const i = Number(row['o']) - 1
       const { id, transition } = batch[i]!
-      if (row['ok'] !== true) continue
+      if (row['ok'] !== true) {
+        if (row['taken'] === true) unseen.push(i)
+        continue
+      }
       const isLetGo = 'dueAt' in transition.next && row['due_in'] !== null
       wrote[i] = { id, answer: 'ok', dueInMs: isLetGo ? Math.max(0, Number(row['due_in'])) : undefined }
     }
+    if (unseen.length === 0 || looked) return wrote
+    // What was written while it waited for the rows is seen by a new statement only, and may be the same, whose answer was lost.
+    const again = await this.#write(
+      on,
+      unseen.map((i) => batch[i]!),
+      true,
+    )
+    for (const [n, i] of unseen.entries()) wrote[i] = again[n]!
     return wrote
   }
 

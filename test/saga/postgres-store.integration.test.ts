@@ -4,6 +4,7 @@ import { expect, inject, onTestFinished, test } from 'vitest'
 import { randomId } from '../../src/kernel/random.js'
 import { saga, SagaOrchestrator, type NewSaga, type SagaWake, type Transition } from '../../src/saga/index.js'
 import { PostgresSagaStore } from '../../src/saga/postgres.js'
+import { until } from '../support/until.js'
 import { openListener, openPool, openStore } from './database.js'
 
 const pool = openPool()
@@ -123,6 +124,21 @@ test('a write that is fenced tells nobody', async () => {
   await store.create(newSaga('a', { leaseMs: 60_000 }))
   expect(await store.commit([end('a', { epoch: 2 })])).toEqual(['fenced'])
   expect(wakes).not.toContainEqual({ id: 'a', dueInMs: Infinity })
+})
+
+test('a write that is sent again while the first waits is ok as well, and written once', async () => {
+  const { store, schema } = await open()
+  await store.create(newSaga('a', { leaseMs: 60_000 }))
+  const holder = await openListener()
+  onTestFinished(() => holder.end())
+  await holder.query('begin')
+  await holder.query(`select from "${schema}".sagas for update`)
+  const both = [store.commit([end('a')]), store.commit([end('a')])]
+  const waiting = `select from pg_stat_activity where wait_event_type = 'Lock' and position($1 in query) > 0`
+  await until(async () => (await pool.query(waiting, [schema])).rowCount === 2)
+  await holder.query('commit')
+  expect(await Promise.all(both)).toEqual([['ok'], ['ok']])
+  expect((await store.read('a'))?.journal).toHaveLength(1)
 })
 
 test('who is told how a transaction ended is told after its commit', async () => {
