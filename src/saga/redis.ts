@@ -117,9 +117,9 @@ export class RedisSagaStore implements SagaStore {
 
   async create(newSaga: NewSaga): Promise<Created> {
     const { id, leaseMs, ...saga } = newSaga
-    const { created, now, stored } = await this.#creates.add(newSaga)
+    const { created, now, fields } = await this.#creates.add(newSaga)
     if (created) this.#wakes.tell({ id, dueInMs: leaseMs ?? 0 })
-    return { created, now, saga: stored ?? { id, ...saga, ...fresh(now, leaseMs === null ? 0 : 1) } }
+    return { created, now, saga: sagaOf(id, fields) ?? { id, ...saga, ...fresh(now, leaseMs === null ? 0 : 1) } }
   }
 
   async claim({ known, limit, leaseMs }: ClaimRequest): Promise<Claims> {
@@ -200,10 +200,8 @@ export class RedisSagaStore implements SagaStore {
     return found
   }
 
-  /** Also in several calls: `stored` is what was found, unless it is new. */
-  async #createAll(
-    sagas: readonly NewSaga[],
-  ): Promise<{ created: boolean; now: number; stored: StoredSaga | undefined }[]> {
+  /** Also in several calls: `fields` are those of what was found. They are read one by one: what can't be must not hold up the others. */
+  async #createAll(sagas: readonly NewSaga[]): Promise<{ created: boolean; now: number; fields: readonly string[] }[]> {
     const answers = []
     for (const batch of batches(sagas, ({ input }) => input.length, MOST)) {
       const keys = batch.flatMap((saga) => [this.#saga(saga.id), this.#due(saga), this.#kind(saga)])
@@ -213,10 +211,7 @@ export class RedisSagaStore implements SagaStore {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
       const reply = await this.#run(scripts.create, keys, [this.#id, ...args])
       const [now, ...found] = reply as [string, ...[number | string, string[]][]]
-      for (const [i, { id }] of batch.entries()) {
-        const [created, fields] = found[i]!
-        answers.push({ created: Number(created) === 1, now: Number(now), stored: sagaOf(id, fields) })
-      }
+      for (const [created, fields] of found) answers.push({ created: Number(created) === 1, now: Number(now), fields })
     }
     return answers
   }

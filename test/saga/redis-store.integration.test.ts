@@ -367,3 +367,15 @@ test('a saga whose record can not be read is given out with no other, and told o
   const code = 'CORRUPT_DATA'
   expect(unreadable).toEqual([expect.objectContaining({ code, message: expect.stringContaining('"b"') as string })])
 })
+
+test('of creations that travel together one fails alone whose id a saga has that can not be read', async () => {
+  const { store, prefix } = open()
+  await store.create(newSaga('b'))
+  await redis.hset(`${prefix}s:b`, 'j:0', '{')
+  const all = await Promise.allSettled(['a', 'b', 'c'].map((id) => store.create(newSaga(id))))
+  expect(all).toMatchObject([
+    { status: 'fulfilled', value: { created: true } },
+    { status: 'rejected', reason: { code: 'CORRUPT_DATA' } },
+    { status: 'fulfilled', value: { created: true } },
+  ])
+})
