@@ -64,6 +64,10 @@ export class RedisPublisher {
   #run = 0
   #version = ''
   #routes: readonly Route[] = []
+  /** By type, as the routes have it. */
+  readonly #taken = new Map<string, Takers>()
+  /** What went when the server lost everything, until all of it is there again. */
+  #gone: readonly Route[] = []
 
   constructor(
     private readonly client: RedisClient,
@@ -170,8 +174,6 @@ export class RedisPublisher {
     return { keys, args, routes, routed }
   }
 
-  readonly #taken = new Map<string, Takers>()
-
   #takers(type: string): Takers {
     const known = this.#taken.get(type)
     if (known) return known
@@ -189,8 +191,14 @@ export class RedisPublisher {
       if (name === 'v') version = value
       else routes.push(this.#routeOf(name, value))
     }
-    // Only now are they known: if this fails, the next call finds them out of date as well.
-    await this.settings.restore(new Set(routes.map(({ group }) => group)), flat.length === 0 ? this.#routes : [])
+    if (flat.length === 0) this.#gone = this.#routes
+    const known = new Set(routes.map(({ group }) => group))
+    // Only now are they known: if this fails, the next call finds them out of date as well, and perhaps some of the groups there.
+    await this.settings.restore(
+      known,
+      this.#gone.filter(({ group }) => !known.has(group)),
+    )
+    this.#gone = []
     this.#taken.clear()
     this.#version = version
     this.#routes = routes

@@ -2,7 +2,9 @@ import type { Redis } from 'ioredis'
 import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { Servers } from '../../scripts/servers.mjs'
 import { systemClock } from '../../src/kernel/clock.js'
+import type { RedisClient } from '../../src/kernel/redis.js'
 import type { Message } from '../../src/messaging/index.js'
+import { RedisEventBus } from '../../src/messaging/redis.js'
 import { bundle } from '../support/bundle.js'
 import { Proxy } from '../support/proxy.js'
 import { connect } from '../support/redis.js'
@@ -346,4 +348,37 @@ test('when Redis comes back empty before the consumers do, a publisher that knew
   await client.connect()
   await until(() => seen.length === 3)
   expect(numbers(seen)).toEqual([0, 1, 2])
+})
+
+test('a publisher that could make only some of its groups again makes the others at its next try', async () => {
+  const { bus, port, redis, namespace } = await open(servers)
+  const client = connect(port)
+  const consumer = bus({}, client)
+  const seen: string[] = []
+  for (const group of ['g', 'h'])
+    await consumer.subscribe({
+      group,
+      types: ['work'],
+      handle: ({ data }) => void seen.push(`${group}${(data as { n: number }).n}`),
+    })
+  let refused = 0
+  const through: RedisClient = {
+    // what makes a group names it by itself
+    call: async (command, ...args) => {
+      if (args.includes(':h') && ++refused === 1) throw new Error('the connection is gone')
+      return redis.call(command, ...args)
+    },
+  }
+  const publisher = new RedisEventBus(through, { namespace })
+  onTestFinished(() => publisher.close())
+  await publisher.publish(work(0))
+  await until(() => seen.length === 2)
+  client.disconnect()
+  await redis.flushall() // as one that comes back empty
+  await expect(publisher.publish(work(1))).rejects.toMatchObject({ code: 'STORE_FAILED' })
+  await publisher.publish(work(2))
+  expect(refused).toBe(2)
+  await client.connect()
+  await until(() => seen.length === 4)
+  expect(seen.toSorted()).toEqual(['g0', 'g2', 'h0', 'h2'])
 })
