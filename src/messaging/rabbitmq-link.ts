@@ -279,8 +279,7 @@ export const codeOf = (error: unknown): unknown => {
   return typeof code === 'number' ? code : cause?.code
 }
 
-/** @internal */
-export const asStoreError = (error: unknown): Error =>
+const asStoreError = (error: unknown): Error =>
   error instanceof StoreError || error instanceof ClosedError || (error as { family?: unknown }).family !== undefined
     ? (error as Error)
     : new StoreError(`RabbitMQ: ${messageOf(error)}`, { cause: error })

@@ -1,8 +1,5 @@
 import { nameOf } from '../kernel/redis-names.js'
 
-/** The name of the consumer group that every group's stream has. */
-export const CONSUMERS = 'holdfast'
-
 /** How the keys of a bus are called. `prefix` has a hash tag: all are in one slot. */
 export class BusNames {
   /** Hash: the version of the routes, and by group its order and types. */
