@@ -1,6 +1,5 @@
 import amqp from 'amqplib'
 import { onTestFinished } from 'vitest'
-import { systemClock } from '../../src/kernel/clock.js'
 import { groupNames } from '../../src/messaging/rabbitmq-wire.js'
 import { RabbitMqEventBus, type RabbitMqEventBusOptions } from '../../src/messaging/rabbitmq.js'
 import { Proxy } from '../support/proxy.js'
@@ -87,10 +86,4 @@ export async function byHand<T>(work: (channel: amqp.Channel) => Promise<T>): Pr
   } finally {
     await connection.close()
   }
-}
-
-/** Waits until `condition` holds. */
-export async function until(condition: () => boolean | Promise<boolean>, what = 'it', ms = 20_000): Promise<void> {
-  for (const late = Date.now() + ms; !(await condition()); await systemClock.sleep(10))
-    if (Date.now() > late) throw new Error(`${what} did not happen in ${ms} ms`)
 }

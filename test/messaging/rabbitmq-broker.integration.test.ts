@@ -6,7 +6,8 @@ import type { Message } from '../../src/messaging/index.js'
 import type { RabbitMqEventBus } from '../../src/messaging/rabbitmq.js'
 import { groupNames } from '../../src/messaging/rabbitmq-wire.js'
 import { range } from '../conformance/event-bus/bench.js'
-import { openBus, ownPrefix, until } from './broker.js'
+import { until } from '../support/until.js'
+import { openBus, ownPrefix } from './broker.js'
 
 // A broker of its own, that is stopped and killed. On a busy machine it takes its time to start.
 
@@ -61,13 +62,13 @@ test('messages, retries and dead letters outlive a broker that is killed and sta
   await bus.publish([...many(3, 'later'), ...many(5, 'fine')])
   await until(async () => seen.length >= 15 && (await bus.deadLetters('dying').list()).length === 3)
   await dying.close()
-  await until(() => isListed(groupNames(prefix, 'none').delay(224)), 'the list on disk')
+  await until(() => isListed(groupNames(prefix, 'none').delay(224)))
   process.kill(broker.pid, 'SIGKILL')
   await expect(bus.publish({ type: 'A', data: 9 })).rejects.toMatchObject({ code: 'STORE_FAILED' })
   heal = true
   seen.length = 0
   broker = await servers.rabbitmq(broker)
-  await until(() => seen.filter(({ key }) => key === 'later').length >= 6, 'the rest', 60_000)
+  await until(() => seen.filter(({ key }) => key === 'later').length >= 6, 60_000)
   expect(await bus.deadLetters('dying').list()).toHaveLength(3)
 }, 240_000)
 

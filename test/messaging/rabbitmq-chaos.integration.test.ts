@@ -5,7 +5,8 @@ import { systemClock } from '../../src/kernel/clock.js'
 import { PostgresInbox } from '../../src/messaging/postgres.js'
 import { range } from '../conformance/event-bus/bench.js'
 import { bundle } from '../support/bundle.js'
-import { brokerUrl, layLine, openBus, ownBus, ownPrefix, removeGroups, until } from './broker.js'
+import { until } from '../support/until.js'
+import { brokerUrl, layLine, openBus, ownBus, ownPrefix, removeGroups } from './broker.js'
 import type { Job } from './rabbitmq-worker.js'
 
 /** Set it to 100000 for the long version. */
@@ -96,7 +97,7 @@ test(
       await removeGroups(bus)
     })
     for (let i = 0; i < WORKERS; i++) consumers.start()
-    await until(() => consumers.ready.length > 0, 'a consumer', 60_000)
+    await until(() => consumers.ready.length > 0, 60_000)
 
     const began = Date.now()
     let cuts = 0
@@ -129,24 +130,20 @@ test(
     const good = KEYS * Array.from({ length: perKey }, (_, n) => n).filter((n) => !isPoison(n)).length
     const count = async (): Promise<number> =>
       Number((await pool.query<{ count: string }>(`select count(*) from ${schema}.effects`)).rows[0]?.count)
-    await until(async () => (await count()) >= good, 'every effect', LONGEST_MS).catch(async (error: Error) => {
+    await until(async () => (await count()) >= good, LONGEST_MS).catch(async (error: Error) => {
       throw new Error(`${await count()} of ${good}; ${consumers.killed} killed, ${cuts} cuts: ${error.message}`)
     })
     const handledMs = Date.now() - began
     stops.forEach((stop) => stop())
     // Poison messages, too: each as often as it was stored.
     const dead = new Set<string>()
-    await until(
-      async () => {
-        for (const { id, attempts } of await bus.deadLetters('chaos').list(60_000)) {
-          expect(attempts).toBeGreaterThanOrEqual(4)
-          dead.add(id)
-        }
-        return dead.size >= MESSAGES - good
-      },
-      'every dead letter',
-      60_000,
-    )
+    await until(async () => {
+      for (const { id, attempts } of await bus.deadLetters('chaos').list(60_000)) {
+        expect(attempts).toBeGreaterThanOrEqual(4)
+        dead.add(id)
+      }
+      return dead.size >= MESSAGES - good
+    }, 60_000)
     const { rows } = await pool.query<{ key: string; n: number }>(`select key, n from ${schema}.effects order by at`)
     expect(rows.length).toBe(good)
     expect([...dead].filter((id) => !id.startsWith('poison-'))).toEqual([])
@@ -168,19 +165,19 @@ test('a consumer that is stopped beyond its heartbeats is replaced, and what it 
   onTestFinished(() => consumers.end())
   const bus = ownBus({ prefix, partitions: 4 })
   const first = consumers.start()
-  await until(() => consumers.ready.length === 1, 'the first consumer', 60_000)
+  await until(() => consumers.ready.length === 1, 60_000)
   consumers.start()
-  await until(() => consumers.ready.length === 2, 'the second consumer', 60_000)
+  await until(() => consumers.ready.length === 2, 60_000)
   const messages = (from: number) =>
     range(10).flatMap((k) => range(20).map((n) => ({ type: 'A', key: `key-${k}`, data: from + n })))
   const effects = async () =>
     (await pool.query<{ key: string; n: number }>(`select key, n from ${schema}.effects order by at`)).rows
   first.kill('SIGSTOP') // the messages of all partitions go to it, and it has them when it wakes up
   await bus.publish(messages(0))
-  await until(async () => (await effects()).length >= 200, 'what the stopped one has', 30_000)
+  await until(async () => (await effects()).length >= 200)
   first.kill('SIGCONT')
   await bus.publish(messages(20))
-  await until(async () => (await effects()).length >= 400, 'the rest', 30_000)
+  await until(async () => (await effects()).length >= 400)
   for (const k of range(10))
     expect((await effects()).filter(({ key }) => key === `key-${k}`).map(({ n }) => n)).toEqual(range(40))
 }, 120_000)

@@ -3,7 +3,8 @@ import { systemClock } from '../../src/kernel/clock.js'
 import type { Message, SubscribeOptions } from '../../src/messaging/index.js'
 import type { RabbitMqEventBus } from '../../src/messaging/rabbitmq.js'
 import { gate, inOrder, numbers, range } from '../conformance/event-bus/bench.js'
-import { byHand, farBus, openBus, ownBus, ownPrefix, until } from './broker.js'
+import { until } from '../support/until.js'
+import { byHand, farBus, openBus, ownBus, ownPrefix } from './broker.js'
 
 const orders = ['key', 'none'] as const
 
