@@ -192,7 +192,7 @@ export class RabbitMqGroup {
   }
 
   async #keepTrying(): Promise<void> {
-    const { link, clock, prefix } = this.surroundings
+    const { link, prefix } = this.surroundings
     let missing = false
     let again = this.#opened
     this.#opened = true
@@ -218,7 +218,7 @@ export class RabbitMqGroup {
         again = true
         tap?.fail()
       }
-      await new Promise<void>((resolve) => void clock.setTimer(resolve, pauseMs))
+      if (this.subscriptions.length > 0 && !link.closed) await link.pause(pauseMs)
     }
   }
 

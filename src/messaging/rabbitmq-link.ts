@@ -136,6 +136,8 @@ export class Link {
   #opening: Promise<Session> | undefined
   #closed = false
   readonly #locks = new Map<string, Promise<unknown>>()
+  /** What ends the pauses that are under way. */
+  readonly #pauses = new Set<() => void>()
 
   constructor(readonly options: LinkOptions) {}
 
@@ -198,9 +200,26 @@ export class Link {
     }
   }
 
+  /**
+   * Waits before something is tried again, but not beyond {@link close}. Keeps the process alive, as a connection does: or one that only
+   * subscribes would end as soon as its line is lost.
+   */
+  pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const end = (): void => {
+        cancel()
+        this.#pauses.delete(end)
+        resolve()
+      }
+      const cancel = this.options.clock.setTimer(end, ms, { keepAlive: true })
+      this.#pauses.add(end)
+    })
+  }
+
   /** Ends the connection. */
   async close(): Promise<void> {
     this.#closed = true
+    for (const end of this.#pauses) end()
     const session = this.#session
     this.#session = undefined
     if (!session) return
@@ -228,7 +247,6 @@ export class Link {
   }
 
   async #open(): Promise<Session> {
-    const { clock } = this.options
     for (let pauseMs = 50; ; pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)) {
       if (this.#closed) throw new ClosedError('the event bus is closed')
       try {
@@ -236,7 +254,7 @@ export class Link {
       } catch (error) {
         if (this.#closed) throw error
         this.options.onChange(error)
-        await new Promise<void>((resolve) => void clock.setTimer(resolve, pauseMs))
+        await this.pause(pauseMs)
       }
     }
   }
