@@ -381,7 +381,8 @@ return 1
 `
 
 /**
- * Stores what several calls publish, each of them whole or not at all. Answers for each which group was full; nothing when none was. KEYS: groups, log, refs, sender, then three or five per group.
+ * Stores what several calls publish, each of them whole or not at all. Answers for each which group was full; nothing when none was.
+ * KEYS: groups, log, refs, sender, then three or five per group.
  * ARGV: run, version, most per group, number of groups, per group channel and `k` or `n`, then per call the number of its messages, and per
  * message id, type, key, time, data and to which groups.
  */

@@ -225,7 +225,8 @@ export class SagaOrchestrator implements AsyncDisposable {
 
   /**
    * Starts nothing more; resolves when all sagas are let go, also those that a call under way still brings, so that others take over at
-   * once. Neither bodies nor a store that hangs are waited for longer than `graceMs` each. Bodies may end within that time; of those that do not, the outcome is unknown, and others wait for the lease, as after a crash. Calling it again gives the same promise.
+   * once. Neither bodies nor a store that hangs are waited for longer than `graceMs` each. Bodies may end within that time; of those that do
+   * not, the outcome is unknown, and others wait for the lease, as after a crash. Calling it again gives the same promise.
    */
   close(): Promise<void> {
     return (this.#closed ??= this.#close())

@@ -74,8 +74,8 @@ const MOST = { count: 1_000, size: 50_000_000 }
 
 /**
  * Sagas in PostgreSQL ≥ 12: `pg` Pool (best), `pg` Client, or PGlite. The transitions that an orchestrator writes at one moment travel in one
- * statement, and so do sagas that are created at one moment. `.transaction` steps get a transaction of this database; on a single connection (`pg` Client, PGlite) everything else waits
- * for its end.
+ * statement, and so do sagas that are created at one moment. `.transaction` steps get a transaction of this database; on a single connection
+ * (`pg` Client, PGlite) everything else waits for its end.
  */
 export class PostgresSagaStore implements SagaStore {
   /** There with a `listener` only. */

@@ -1,17 +1,18 @@
 /*
  * What sagas are in Redis. After the prefix, which has a hash tag, so that all is in one slot of a Cluster:
  *
- * `s:` + saga, a hash: `name`, `version`, `hash`, `input`, `deadline`, `status`, `created`, `updated`, `epoch`, `leased`, `owner` (the store object that
- * had it last), `records` and `messages` (how many there have been); `j:` + position, a record; `i:` + number, a message; `u` + dedupe id, empty; `by`, the call that created it; `recent`,
- * the calls that sent the last messages. All of a saga is in one key, so it goes as a whole when its time is up.
+ * `s:` + saga, a hash: `name`, `version`, `hash`, `input`, `deadline`, `status`, `created`, `updated`, `epoch`, `leased`, `owner` (the store
+ * object that had it last), `records` and `messages` (how many there have been); `j:` + position, a record; `i:` + number, a message; `u` + dedupe
+ * id, empty; `by`, the call that created it; `recent`, the calls that sent the last messages. All of a saga is in one key, so it goes as a whole
+ * when its time is up.
  * `d` + version, hash and name of a definition: a sorted set of its sagas by when their lease ends or they are due.
  * `k` + version and name: the set of hashes of which there ever was a saga.
  * `ids`, `parked`: sagas in the order of their ids. `ended`: by when they are kept no longer.
  * `c:` + call: what a claim gave out, for the time of the leases.
  * `wake`, a channel: JSON of the sender, then of each saga milliseconds until it is due (empty: it ended) and its name.
  *
- * A script that Redis breaks off has written nothing (of renewals and creations: some, each of which stands alone): it reads whatever it will write to before it
- * writes, and so it fails first when memory is full or the slot is moving to another node.
+ * A script that Redis breaks off has written nothing (of renewals and creations: some, each of which stands alone): it reads whatever it will
+ * write to before it writes, and so it fails first when memory is full or the slot is moving to another node.
  */
 
 /** What the scripts share. KEYS: `ids`, `parked`, `ended`. ARGV: the prefix. */
@@ -51,7 +52,8 @@ end
 `
 
 /**
- * KEYS: the three; of each saga its own, its `d`, its `k`. ARGV: prefix, owner; of each call, name, version, hash, input, deadline or '', lease in ms or ''.
+ * KEYS: the three; of each saga its own, its `d`, its `k`. ARGV: prefix, owner; of each call, name, version, hash, input, deadline or '', lease
+ * in ms or ''.
  * Returns the time, then of each whether it was created: 1 and nothing, or 0 and all there is.
  * One whose call was sent again counts as created as long as its maker owns it, or it was to have no owner.
  */
@@ -168,8 +170,8 @@ return answers
 `
 
 /**
- * KEYS: the three, the saga of each transition, no two the same. ARGV: prefix, owner, for how long ended sagas are kept in ms or '' (for ever); of each transition
- * epoch, position, record, status, newest message seen, lease in ms or '', when it is due ('': never), how many messages it consumes, their fields.
+ * KEYS: the three, the saga of each transition, no two the same. ARGV: prefix, owner, for how long ended sagas are kept in ms or '' (for ever);
+ * of each transition epoch, position, record, status, newest message seen, lease in ms or '', when it is due ('': never), how many messages it consumes, their fields.
  * Returns of each '' if it was fenced, else 'ok', and a saga that was let go also milliseconds until it is due or 'never'.
  */
 export const commitLua = `${shared}

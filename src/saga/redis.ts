@@ -70,8 +70,8 @@ const LONGEST_MS = 1e14
 
 /**
  * Sagas in Redis ≥ 7, one server or Cluster. Each call is one script, hence one atomic step (a large batch, and a list, are several, each on
- * its own; sagas that are created at one moment travel together); times are the server's. A call that the client sends again because the connection broke has its effect once. There is
- * no `.transaction`.
+ * its own; sagas that are created at one moment travel together); times are the server's. A call that the client sends again because the
+ * connection broke has its effect once. There is no `.transaction`.
  *
  * A saga belongs to the store object that took it: another one can't write under its epoch. So of two owners under one epoch, which a fail-over
  * of Redis can make because it forgets what had not been copied, one only is recorded.
