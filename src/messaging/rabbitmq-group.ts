@@ -104,7 +104,7 @@ export class RabbitMqGroup {
     const at = this.subscriptions.indexOf(subscription)
     if (at < 0) return
     this.subscriptions.splice(at, 1)
-    this.track(this.#flow.leave(subscription))
+    this.track(inTime(this.#flow.leave(subscription), this.surroundings.link.options).catch(() => {})) // its channel's end does the rest
     if (this.record.order === 'key' && this.subscriptions.length === 0)
       this.#leaving ??= new Promise((resolve) => (this.#left = resolve))
   }
@@ -117,7 +117,7 @@ export class RabbitMqGroup {
     const tap = this.#tap
     this.#tap = undefined
     this.#flow.reset()
-    await tap?.close()
+    if (tap) await inTime(tap.close(), this.surroundings.link.options).catch(() => {})
     this.#leaving = undefined
     this.#left?.()
   }

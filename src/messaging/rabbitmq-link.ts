@@ -30,6 +30,14 @@ export function inTime<T>(
   })
 }
 
+/** Ends a channel. Resolves also when its connection ends meanwhile: amqplib's own promise then never settles. Never rejects. */
+export function endChannel(channel: Pick<AmqpChannel, 'on' | 'close'>): Promise<void> {
+  return new Promise((resolve) => {
+    channel.on('close', () => resolve())
+    channel.close().then(resolve, () => resolve()) // the broker ends it when it refuses something
+  })
+}
+
 /** A message on its way. */
 export interface Parcel {
   readonly exchange: string
@@ -180,7 +188,7 @@ export class Link {
     } catch (error) {
       throw asStoreError(error)
     } finally {
-      await channel?.close().catch(() => {}) // the broker ends it when it refuses something
+      if (channel) await inTime(endChannel(channel), this.options).catch(() => {})
     }
   }
 
@@ -223,7 +231,9 @@ export class Link {
     const session = this.#session
     this.#session = undefined
     if (!session) return
-    await inTime(session.connection.close(), this.options).catch(() => {})
+    const { connection } = session
+    const ended = new Promise<void>((resolve) => void connection.on('close', () => resolve())) // or close() never settles
+    await inTime(Promise.race([connection.close(), ended]), this.options).catch(() => {})
     session.end(new ClosedError('the event bus was closed'))
   }
 
@@ -262,7 +272,12 @@ export class Link {
   async #connect(): Promise<Session> {
     const connecting = this.options.connect()
     const connection = await inTime(connecting, this.options).catch((error: unknown) => {
-      connecting.then((late) => late.close()).catch(() => {}) // nobody waits for it any more
+      connecting
+        .then((late) => {
+          late.on('error', () => {}) // without a listener it would end the process
+          return late.close() // nobody waits for it any more
+        })
+        .catch(() => {})
       throw error
     })
     let session: Session | undefined

@@ -1,5 +1,6 @@
 import { reportError } from '../kernel/report.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
+import { endChannel } from './rabbitmq-link.js'
 
 /**
  * A channel on which a group consumes, from its beginning to its end. Delivery tags begin anew on each channel: an answer that comes after the
@@ -62,7 +63,7 @@ export class Tap {
   async close(): Promise<void> {
     if (!this.#alive) return
     this.#alive = false
-    await this.channel.close().catch(() => {})
+    await endChannel(this.channel)
   }
 
   #answer(send: () => void): void {
