@@ -48,8 +48,10 @@ export class RabbitMqPublisher {
   }
 
   async #sendLater(messages: readonly StoredMessage[]): Promise<readonly Receipt[]> {
+    const connected = this.link.session() // from now on: each waits as long as it may, not as long as those before it too
+    connected.catch(() => {}) // told below
     const sent = (this.#unsent ?? Promise.resolve()).then(async () => {
-      const session = await this.link.session()
+      const session = await connected
       return { receipts: this.#send(messages, session) } // those behind wait until it is sent, not for its answer
     })
     const quiet = sent
