@@ -8,7 +8,7 @@ import type { Delivery } from './backlog.js'
 import { failureOf, type DeadLetter } from './dead-letters.js'
 import type { AmqpMessage } from './rabbitmq-client.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
-import { codeOf, inTime, type Link } from './rabbitmq-link.js'
+import { asStoreError, codeOf, inTime, type Link } from './rabbitmq-link.js'
 import { OrderedFlow } from './rabbitmq-ordered.js'
 import { PlainFlow } from './rabbitmq-plain.js'
 import { Tap } from './rabbitmq-tap.js'
@@ -94,10 +94,9 @@ export class RabbitMqGroup {
     this.check(subscription)
     this.subscriptions.push(subscription)
     this.#members.add(subscription)
-    await inTime(
-      this.#tap && !this.#opening ? this.#flow.join(subscription) : this.#open(),
-      this.surroundings.link.options,
-    )
+    await inTime(this.#enter(subscription), this.surroundings.link.options).catch((error: unknown) => {
+      throw asStoreError(error)
+    })
   }
 
   leave(subscription: Subscription): void {
@@ -186,6 +185,14 @@ export class RabbitMqGroup {
     return { reason: 'unhandled', error }
   }
 
+  /** Takes part, also when it came while the others were being served; harmless for one that does. */
+  async #enter(subscription: Subscription): Promise<void> {
+    const { link } = this.surroundings
+    const isIn = (): boolean => this.subscriptions.includes(subscription)
+    while ((this.#opening || !this.#tap) && isIn() && !link.closed) await this.#open()
+    if (isIn()) await this.#flow.join(subscription)
+  }
+
   /** Consumes, as soon as there is a connection, and as long as somebody is subscribed. */
   #open(): Promise<void> {
     return (this.#opening ??= this.#keepTrying().finally(() => (this.#opening = undefined)))
@@ -207,6 +214,10 @@ export class RabbitMqGroup {
         const channel = await inTime(connection.createChannel(), link.options)
         const mine = (tap = new Tap(channel, () => this.#lost(mine)))
         if (missing) await declareGroup(channel, prefix, this.record)
+        if (this.subscriptions.length === 0) {
+          await inTime(tap.close(), link.options) // all have left: who consumed now would keep messages from other processes
+          continue
+        }
         this.#tap = tap
         await inTime(this.#flow.open(tap), link.options)
         // What is consumed is there; the rest of the topology may be gone, but that need not keep messages waiting.
