@@ -110,7 +110,8 @@ export class RabbitMqGroup {
 
   /** A subscription that has left has nothing in a handler any more. Resolves when nothing is under way to the broker. */
   async told(subscription: Subscription): Promise<void> {
-    while (this.#work.size > 0) await Promise.all(this.#work)
+    do await Promise.all(this.#work)
+    while (this.#work.size > 0 && this.#members.size === 1) // what the others of this process have under way never ends
     this.#members.delete(subscription)
     if (this.#members.size > 0) return
     const tap = this.#tap
