@@ -222,8 +222,8 @@ export class RabbitMqGroup {
         this.#tap = tap
         await inTime(this.#flow.open(tap), link.options)
         // What is consumed is there; the rest of the topology may be gone, but that need not keep messages waiting.
-        if (again && !missing)
-          void link.use((other) => declareGroup(other, prefix, this.record)).catch(() => tap?.fail())
+        const tryAgain = (): void => void clock.setTimer(() => mine.fail(), LONGEST_PAUSE_MS) // not at once: it may fail for good
+        if (again && !missing) void link.use((other) => declareGroup(other, prefix, this.record)).catch(tryAgain)
         if (tap.alive) return
       } catch (error) {
         missing ||= codeOf(error) === NOT_FOUND
