@@ -10,6 +10,8 @@ export interface Copy {
   message: AmqpMessage | undefined
   /** It is of no use any more: to be answered as soon as it is delivered. */
   gone: boolean
+  /** Nobody knows whether it is there: it is not counted. */
+  doubtful?: boolean
   /** It stands in the main queue, and takes a place of those that may be unanswered. */
   readonly inMain?: boolean
 }

@@ -100,15 +100,18 @@ export class Partition {
 
   async #move(entry: Entry, body: Buffer): Promise<void> {
     if (entry.copy.gone || entry.lane.lost) return
+    // A successor has to take in all that is aside, and its mark behind it: what fails beyond that keeps its place in the main queue.
+    if (entry.copy.inMain && this.#asideCount >= MOST_ASIDE / 2) return
     const mark = randomId()
     const copy: Copy = { message: undefined, gone: false }
     this.#expected.set(mark, copy)
+    this.#asideCount++
     const there = await this.group.put(this.#aside, body, { messageId: mark })
-    if (!there) {
-      copy.gone = true // it may be there all the same: then it goes when it comes
+    if (!there && !copy.message) {
+      copy.gone = copy.doubtful = true // it may be there all the same: then it goes when it comes
+      this.#asideCount--
       return
     }
-    this.#asideCount++
     const old = entry.copy
     if (old.gone) return this.drop(copy) // done with meanwhile
     entry.copy = copy
@@ -184,7 +187,7 @@ export class Partition {
     else if (!copy.gone) copy.message = message
     else {
       this.tap.ack(message)
-      this.#asideCount--
+      if (!copy.doubtful) this.#asideCount--
     }
   }
 
