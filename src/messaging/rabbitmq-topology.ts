@@ -1,5 +1,5 @@
 import { invalid, show } from '../kernel/check.js'
-import { InvalidOptionError } from '../kernel/errors.js'
+import { InvalidOptionError, StoreError } from '../kernel/errors.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
 import { codeOf, type Link } from './rabbitmq-link.js'
 import { allDelays, groupNames, routeOf, SLOTS, type GroupNames } from './rabbitmq-wire.js'
@@ -109,7 +109,8 @@ export function enterGroup(link: Link, prefix: string, wanted: GroupRecord): Pro
       // Written anew each time: what this channel has taken comes back some time after its end, and who looks before must find one.
       const session = await link.session()
       const body = Buffer.from(JSON.stringify(record))
-      await session.publish([{ exchange: '', routingKey: names.record, body }])
+      const [receipt] = await session.publish([{ exchange: '', routingKey: names.record, body }])
+      if (receipt !== 'stored') throw new StoreError(`RabbitMQ: the record of group ${show(wanted.group)} was not taken`)
       const kept = new Set(routesOf(record.types).map(([, route]) => route))
       const old = records.flatMap(([{ types }]) => routesOf(types)).filter(([, route]) => !kept.has(route))
       const exchange = messagesExchange(prefix)
