@@ -7,9 +7,6 @@ import { declareDelay } from './rabbitmq-topology.js'
 import { roundDelay } from './rabbitmq-wire.js'
 import type { Outcome, Subscription } from './subscription.js'
 
-/** A queue for a wait is declared again when it was not for so long: it removes itself when it is not used. */
-const DECLARE_AGAIN_MS = 60_000
-
 /** The most that AMQP can count. */
 const MOST = 65_535
 
@@ -25,8 +22,8 @@ export class PlainFlow implements Flow {
   /** Come, and no place free: only after the channel was lost while handlers ran. */
   readonly #waiting = new Map<Subscription, Fifo<[Delivery, Held]>>()
   readonly #cancel = new Map<Subscription, () => Promise<void>>()
-  /** When each queue for waits was declared. */
-  readonly #declared = new Map<number, number>()
+  /** Waits whose queues are there, as far as is known: who finds one gone declares it again. */
+  readonly #declared = new Set<number>()
   #tap: Tap | undefined
 
   constructor(private readonly group: RabbitMqGroup) {}
@@ -118,15 +115,13 @@ export class PlainFlow implements Flow {
     delivery.previousMs = afterMs
     if (afterMs === 0) return this.#again(delivery)
     const ms = roundDelay(afterMs)
-    const { clock, link } = group.surroundings
-    const declaredAt = this.#declared.get(ms)
-    if (declaredAt === undefined || clock.now() - declaredAt > DECLARE_AGAIN_MS) {
+    if (!this.#declared.has(ms)) {
       try {
-        await link.use((channel) => declareDelay(channel, group.names, ms))
+        await group.surroundings.link.use((channel) => declareDelay(channel, group.names, ms))
       } catch {
         return false
       }
-      this.#declared.set(ms, clock.now())
+      this.#declared.add(ms)
     }
     if (await group.put(group.names.delay(ms), group.body(delivery))) return true
     this.#declared.delete(ms)

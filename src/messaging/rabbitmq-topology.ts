@@ -71,13 +71,15 @@ const routesOf = (types: readonly string[] | null): (readonly [slot: number, rou
 export const queueOf = (record: GroupRecord, names: GroupNames, slot: number): string =>
   names.queue(slot % partitionsOf(record))
 
-/** Declares the queue in which a message waits `ms` before it is back in the group's only queue. */
+/**
+ * Declares the queue in which a message waits `ms` before it is back in the group's only queue. It stays: a quorum queue with `x-expires` is
+ * removed that long after it was made, with all that waits in it, however often it is declared again or put into.
+ */
 export const declareDelay = (channel: AmqpChannel, names: GroupNames, ms: number): Promise<unknown> =>
   channel.assertQueue(
     names.delay(ms),
     quorum({
       'x-message-ttl': ms,
-      'x-expires': Math.min(2 ** 32 - 1, ms * 2 + 600_000), // when nothing was declared or put into it for so long
       'x-overflow': 'reject-publish',
       'x-dead-letter-exchange': '',
       'x-dead-letter-routing-key': names.queue(0),
