@@ -77,7 +77,7 @@ async function receive(channel: AmqpChannel, queue: string, count: number): Prom
       if (message) letters.push(message)
       if (!message || letters.length === count) resolve()
     }
-    channel.on('close', resolve)
+    channel.on('close', () => reject(new StoreError('RabbitMQ: the channel ended before all dead letters had come')))
     channel.consume(queue, onMessage).catch(reject)
   })
   return letters
