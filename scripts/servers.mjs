@@ -159,7 +159,8 @@ export class Servers {
       RABBITMQ_LOG_BASE: folder,
       RABBITMQ_PID_FILE: join(folder, 'pid'),
       RABBITMQ_DIST_PORT: `${nodePort}`,
-      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+S 1:1 +sbwt none',
+      // Erlang's port for other nodes would listen on every address.
+      RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS: '+S 1:1 +sbwt none -kernel inet_dist_use_interface {127,0,0,1}',
       ERL_EPMD_PORT: `${daemonPort}`,
       ERL_EPMD_ADDRESS: '127.0.0.1',
       RUNNING_UNDER_SYSTEMD: '1', // its script then becomes the broker; else the broker outlives the script
