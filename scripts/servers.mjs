@@ -209,6 +209,7 @@ export class Servers {
     // On Linux the kernel ends the server when this process dies, also by kill -9: nothing is left behind.
     const guarded = onPath('setpriv') ? ['setpriv', '--pdeathsig', 'KILL', ...as(user).slice(1)] : as(user)
     const [command, ...rest] = [...guarded, program, ...args]
+    if (this.stopped) throw new Error(`${program}: told to stop before it was started`)
     const child = spawn(command, rest, { cwd, env, stdio: ['ignore', 'pipe', 'pipe'] })
     child.stopSignal = stopSignal
     this.#running.add(child)
