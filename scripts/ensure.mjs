@@ -46,6 +46,19 @@ const programs = [
   { name: 'curl', find: () => onPath('curl'), apt: 'curl', brew: 'curl' },
 ]
 
+/** @param asRoot runs a command, and says whether it has worked */
+function installWithApt(wanted, asRoot) {
+  const aptGet = (...args) => asRoot('env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', ...args)
+  const install = (...names) => aptGet('install', '-y', '-qq', '--no-install-recommends', ...names)
+  const names = wanted.map(({ apt }) => apt)
+  aptGet('update', '-qq') // a stale mirror list may still do
+  // What this system does not have (Ubuntu's Chromium is a snap) must not keep the others away.
+  if (!install(...names) && names.length > 1) for (const name of names) install(name)
+  // Debian starts the servers that it installs, RabbitMQ on every address: tests start their own, on 127.0.0.1.
+  const services = wanted.filter(({ variable, find }) => variable?.endsWith('_URL') && find()).map(({ apt }) => apt)
+  if (services.length > 0 && existsSync('/run/systemd/system')) asRoot('systemctl', 'disable', '--now', ...services)
+}
+
 function ensureServers() {
   const missing = () => programs.filter(({ variable, find }) => !(variable && process.env[variable]) && !find())
   const first = missing()
@@ -54,12 +67,11 @@ function ensureServers() {
   if (onPath('apt-get')) {
     console.log(`holdfast: installing ${names} with apt-get (once) …`)
     const sudo = process.getuid() === 0 ? [] : process.stdin.isTTY ? ['sudo'] : ['sudo', '-n']
-    const aptGet = (...args) => {
-      const [command, ...rest] = [...sudo, 'env', 'DEBIAN_FRONTEND=noninteractive', 'apt-get', ...args]
+    const asRoot = (...args) => {
+      const [command, ...rest] = [...sudo, ...args]
       return run(command, rest)
     }
-    aptGet('update', '-qq') // a stale mirror list may still do
-    aptGet('install', '-y', '-qq', '--no-install-recommends', ...first.map(({ apt }) => apt))
+    if (asRoot('true')) installWithApt(first, asRoot)
   }
   const left = missing()
   if (left.length === 0) return
