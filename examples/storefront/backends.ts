@@ -172,7 +172,10 @@ async function openTalk(pool: Pool, broker: string, listener: SqlListener) {
   const name = await nameOfLog(pool)
   const opened = await openBus(broker, name).catch((error: unknown) => unusable('The bus', broker, error))
   const talk = new LastingTalk(pool, opened.bus, listener)
-  await talk.migrate()
+  await talk.migrate().catch(async (error: unknown) => {
+    await opened.close()
+    throw error
+  })
   return { talk, messages: opened.about, close: () => opened.close() }
 }
 

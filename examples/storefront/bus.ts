@@ -49,7 +49,12 @@ async function openRedis(url: string, name: string): Promise<OpenedBus> {
 async function openRabbitMq(url: string, name: string): Promise<OpenedBus> {
   const { connect } = (await import('amqplib')).default
   const { RabbitMqEventBus } = await import('holdfast/messaging/rabbitmq')
-  await (await connect(url)).close() // who can't be reached should be known now
-  const bus = new RabbitMqEventBus<ShopMessages>({ connect: () => connect(url), prefix: `storefront.${name}.` })
-  return { bus, about: 'RabbitMQ', close: async () => {} } // the bus has closed its connections itself
+  const at = new URL(url)
+  if (!at.searchParams.has('heartbeat')) at.searchParams.set('heartbeat', '5') // seconds; what tells that a silent line is dead
+  const open = () => connect(at.href, { timeout: 3_000 })
+  const probe = await open() // who can't be reached should be known now
+  probe.on('error', () => {})
+  await probe.close()
+  const bus = new RabbitMqEventBus<ShopMessages>({ connect: open, prefix: `storefront.${name}.` })
+  return { bus, about: 'RabbitMQ', close: () => bus.close() } // again, most often: harmless
 }
