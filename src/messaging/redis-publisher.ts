@@ -6,7 +6,7 @@ import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.j
 import { BacklogFullError, UnroutedError } from './errors.js'
 import type { BusNames } from './redis-names.js'
 import { messageFields } from './redis-rows.js'
-import { publishLua } from './redis.lua.js'
+import { publishLua } from './redis-publish.lua.js'
 import type { StoredMessage } from './stored-message.js'
 
 const script = defineScript(publishLua)

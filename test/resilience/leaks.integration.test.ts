@@ -18,7 +18,7 @@ async function run(what: 'calls' | 'circuits', count: number): Promise<unknown> 
 test('calls with aborts and timeouts leave no timer, no listener and no heap', { timeout: 300_000 }, async () => {
   const seen = (await run('calls', CALLS)) as { grew: number }
   expect(seen).toMatchObject({ ran: CALLS + CALLS / 10, timers: 0, listeners: 0 })
-  expect(seen.grew).toBeLessThan(CALLS) // less than one byte a call
+  expect(seen.grew).toBeLessThan(CALLS * 3) // bytes: whatever is left of a call takes more
 })
 
 test('a hundred thousand idle circuits hold no timer, and their process ends by itself', async () => {
