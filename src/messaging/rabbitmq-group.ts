@@ -222,7 +222,7 @@ export class RabbitMqGroup {
         this.#tap = tap
         await inTime(this.#flow.open(tap), link.options)
         // What is consumed is there; the rest of the topology may be gone, but that need not keep messages waiting.
-        const tryAgain = (): void => void clock.setTimer(() => mine.fail(), LONGEST_PAUSE_MS) // not at once: it may fail for good
+        const tryAgain = (): Promise<void> => link.pause(LONGEST_PAUSE_MS).then(() => mine.fail()) // not at once: it may fail for good
         if (again && !missing) void link.use((other) => declareGroup(other, prefix, this.record)).catch(tryAgain)
         if (tap.alive) return
       } catch (error) {

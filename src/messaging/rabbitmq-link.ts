@@ -312,7 +312,7 @@ export const codeOf = (error: unknown): unknown => {
   return typeof code === 'number' ? code : cause?.code
 }
 
-const asStoreError = (error: unknown): Error =>
+export const asStoreError = (error: unknown): Error =>
   error instanceof StoreError || error instanceof ClosedError || (error as { family?: unknown }).family !== undefined
     ? (error as Error)
     : new StoreError(`RabbitMQ: ${messageOf(error)}`, { cause: error })
