@@ -1,4 +1,4 @@
-import type { Clock } from '../kernel/clock.js'
+import { settledWithin, type Clock } from '../kernel/clock.js'
 import { checkEntries, checkLease, checkSeq } from './answers.js'
 import type { Coherence } from './coherence.js'
 import type { Budget, Remote } from './remote.js'
@@ -101,13 +101,7 @@ export class Journal {
 
   /** As {@link drain}, for `ms` milliseconds at most; what is left then goes on. */
   drainWithin(ms: number): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.clock.setTimer(resolve, Math.max(0, ms), { keepAlive: true })
-      void this.drain().then(() => {
-        cancel()
-        resolve()
-      })
-    })
+    return settledWithin(this.clock, Math.max(0, ms), this.drain())
   }
 
   async #drain(): Promise<void> {

@@ -1,6 +1,6 @@
 import type { Backoff } from '../kernel/backoff.js'
 import { checkFunction, checkInteger, checkMethods, checkNumber, checkObject, invalid, show } from '../kernel/check.js'
-import type { Clock } from '../kernel/clock.js'
+import { settledWithin, type Clock } from '../kernel/clock.js'
 import { ClosedError, familyOf, isHoldfastError } from '../kernel/errors.js'
 import { CallContext } from '../kernel/policy.js'
 import type { Random } from '../kernel/random.js'
@@ -126,7 +126,10 @@ export class Subscription implements BusSubscription {
 
   async #close(): Promise<void> {
     this.source.leave(this)
-    if (this.#running.size > 0 && this.#graceMs > 0) await this.#idleOrLate()
+    if (this.#running.size > 0 && this.#graceMs > 0) {
+      const idle = new Promise<void>((resolve) => (this.#onIdle = resolve))
+      await settledWithin(this.surroundings.clock, this.#graceMs, idle)
+    }
     // Backwards, for each goes to the front: so they wait in the order in which they were handed out.
     for (const [delivery, context] of [...this.#running].toReversed()) {
       this.#running.delete(delivery)
@@ -134,16 +137,6 @@ export class Subscription implements BusSubscription {
       context.abort(new ClosedError(`the subscription of group ${show(this.group)} was closed`))
     }
     await this.source.told?.()
-  }
-
-  #idleOrLate(): Promise<void> {
-    return new Promise((resolve) => {
-      const cancel = this.surroundings.clock.setTimer(resolve, this.#graceMs, { keepAlive: true })
-      this.#onIdle = () => {
-        cancel()
-        resolve()
-      }
-    })
   }
 
   async #deliver(delivery: Delivery, context: CallContext): Promise<Outcome> {
