@@ -263,6 +263,7 @@ export {
   type DeliveryContext,
   type DeliveryEvent,
   type EventBus,
+  type EventBusOptions,
   type GroupStats,
   type Inbox,
   type MemoryEventBusEvents,

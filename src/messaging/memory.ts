@@ -1,38 +1,21 @@
-import { checkFunction, checkInteger, checkObject, checkOneOf, checkString, invalid, show } from '../kernel/check.js'
-import { systemClock, type Clock } from '../kernel/clock.js'
+import { checkInteger, checkObject, checkOneOf, checkString, invalid, show } from '../kernel/check.js'
+import type { Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
-import { systemRandom, type Random } from '../kernel/random.js'
-import type { StandardSchema } from '../kernel/schema.js'
+import type { Random } from '../kernel/random.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import { BacklogFullError, UnroutedError } from './errors.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
+import { commonOptions, type EventBusOptions } from './event-bus-options.js'
 import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
 import { MemoryGroup } from './memory-group.js'
 import { Subscription } from './subscription.js'
 import type { MessageOf, OutgoingMessageOf } from './message.js'
-import { Outbound } from './outbound.js'
+import type { Outbound } from './outbound.js'
 import type { StoredMessage } from './stored-message.js'
 
 /** How a {@link MemoryEventBus} keeps messages. */
-export interface MemoryEventBusOptions<Messages extends object = Record<string, unknown>> {
-  /**
-   * Most messages that one group may hold: waiting, in a handler, waiting to be tried again, and dead letters. `publish` is
-   * refused beyond it. Integer ≥ 1. @defaultValue 100_000
-   */
-  readonly maxBacklog?: number | undefined
-  /**
-   * What `publish` does with a message that no group takes: `'accept'` forgets it, as nobody asked for it; `'reject'`
-   * throws an UnroutedError. @defaultValue 'accept'
-   */
-  readonly unrouted?: 'accept' | 'reject' | undefined
-  /** A validator per type, for what is published. What it gives back is what is sent. @defaultValue none: nothing is checked */
-  readonly schema?: { readonly [T in keyof Messages]?: StandardSchema<Messages[T]> | undefined } | undefined
-  /** @defaultValue the process clock */
-  readonly clock?: Clock | undefined
-  /** Spreads the default backoff, and is handed to yours. @defaultValue the process's generator */
-  readonly random?: Random | undefined
-}
+export type MemoryEventBusOptions<Messages extends object = Record<string, unknown>> = EventBusOptions<Messages>
 
 /**
  * The bus in this process's memory: everything that {@link EventBus} promises, as long as the process lives. A message is
@@ -51,18 +34,13 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
   #closed = false
 
   /** @throws InvalidOptionError when an option is out of its range. */
-  constructor({
-    maxBacklog = 100_000,
-    unrouted = 'accept',
-    schema = {},
-    clock = systemClock,
-    random = systemRandom,
-  }: MemoryEventBusOptions<Messages> = {}) {
-    this.#maxBacklog = checkInteger('maxBacklog', maxBacklog, 1)
-    this.#rejectUnrouted = checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject'
-    this.#outbound = new Outbound(schema, clock)
+  constructor(options: MemoryEventBusOptions<Messages> = {}) {
+    const { maxBacklog, rejectUnrouted, outbound, clock, random } = commonOptions(options)
+    this.#maxBacklog = maxBacklog
+    this.#rejectUnrouted = rejectUnrouted
+    this.#outbound = outbound
     this.#clock = clock
-    this.#random = checkFunction('random', random)
+    this.#random = random
   }
 
   /** Calls `listener` at each event `name` until the returned function is called. */

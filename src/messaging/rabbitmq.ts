@@ -7,15 +7,13 @@ import {
   checkString,
   invalid,
 } from '../kernel/check.js'
-import { systemClock, type Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError } from '../kernel/errors.js'
-import { systemRandom, type Random } from '../kernel/random.js'
-import type { StandardSchema } from '../kernel/schema.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
+import { commonOptions, type EventBusOptions } from './event-bus-options.js'
 import type { OutgoingMessage, OutgoingMessageOf } from './message.js'
-import { Outbound } from './outbound.js'
+import type { Outbound } from './outbound.js'
 import type { AmqpConnection } from './rabbitmq-client.js'
 import { rabbitMqDeadLetters } from './rabbitmq-dead-letters.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
@@ -30,7 +28,9 @@ export type { AmqpChannel, AmqpConfirmChannel, AmqpConnection, AmqpMessage, Amqp
 export type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
 
 /** How a {@link RabbitMqEventBus} finds its broker and keeps messages. */
-export interface RabbitMqEventBusOptions<Messages extends object = Record<string, unknown>> {
+export interface RabbitMqEventBusOptions<
+  Messages extends object = Record<string, unknown>,
+> extends EventBusOptions<Messages> {
   /** Makes a connection: `() => amqp.connect(url)`. Called again whenever the last one was lost; the bus closes what it was given. */
   readonly connect: () => Promise<AmqpConnection>
   /** Begins the name of everything on the broker. At most 64 characters. @defaultValue `'holdfast.'` */
@@ -59,17 +59,6 @@ export interface RabbitMqEventBusOptions<Messages extends object = Record<string
   readonly prefetch?: number | undefined
   /** How long to wait for a connection, a confirm or any other answer, in milliseconds, > 0. @defaultValue 30_000 */
   readonly timeoutMs?: number | undefined
-  /**
-   * What `publish` does with a message that no group takes: `'accept'` forgets it, as nobody asked for it; `'reject'`
-   * throws an UnroutedError. @defaultValue 'accept'
-   */
-  readonly unrouted?: 'accept' | 'reject' | undefined
-  /** A validator per type, for what is published. What it gives back is what is sent. @defaultValue none: nothing is checked */
-  readonly schema?: { readonly [T in keyof Messages]?: StandardSchema<Messages[T]> | undefined } | undefined
-  /** @defaultValue the process clock */
-  readonly clock?: Clock | undefined
-  /** Spreads the default backoff, and is handed to yours. @defaultValue the process's generator */
-  readonly random?: Random | undefined
 }
 
 /**
@@ -94,19 +83,18 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
 
   /** Connects when it is first used. @throws InvalidOptionError when an option is out of its range. */
   constructor(options: RabbitMqEventBusOptions<Messages>) {
-    checkObject('options', options)
-    const { connect, prefix = 'holdfast.', timeoutMs = 30_000, unrouted = 'accept', schema = {} } = options
-    const { partitions = 4, maxBacklog = 100_000, deliveryLimit = 200, prefetch = 200 } = options
-    const { clock = systemClock, random = systemRandom } = options
+    const { maxBacklog, rejectUnrouted, outbound, clock, random } = commonOptions(options)
+    const { connect, prefix = 'holdfast.', timeoutMs = 30_000 } = options
+    const { partitions = 4, deliveryLimit = 200, prefetch = 200 } = options
     this.#prefix = checkString('prefix', prefix, 0)
     if (Buffer.byteLength(prefix) > 64) invalid('prefix', 'at most 64 bytes', prefix)
     this.#wanted = {
       partitions: checkInteger('partitions', partitions, 1, SLOTS),
-      maxBacklog: checkInteger('maxBacklog', maxBacklog, 1),
+      maxBacklog,
       deliveryLimit: checkInteger('deliveryLimit', deliveryLimit, 1),
       prefetch: checkInteger('prefetch', prefetch, 2, 65_535),
     }
-    this.#outbound = new Outbound(schema, clock)
+    this.#outbound = outbound
     this.#link = new Link({
       connect: checkFunction('connect', connect),
       prepare: (channel) => declareExchange(channel, prefix),
@@ -116,7 +104,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
     })
     this.#surroundings = {
       clock,
-      random: checkFunction('random', random),
+      random,
       events: this.#events,
       link: this.#link,
       prefix,
@@ -124,7 +112,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
     this.#publisher = new RabbitMqPublisher(this.#link, {
       prefix,
       maxBacklog,
-      rejectUnrouted: checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject',
+      rejectUnrouted,
       onUnrouted: ({ id, type }) => this.#events.emit('unrouted', { id, type }),
       suspect: (types) => this.#onlyTaker(types),
     })

@@ -1,27 +1,18 @@
-import {
-  checkFunction,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkOneOf,
-  checkString,
-  invalid,
-  show,
-} from '../kernel/check.js'
-import { settledWithin, systemClock, type Clock } from '../kernel/clock.js'
+import { checkInteger, checkNumber, checkObject, checkOneOf, checkString, invalid, show } from '../kernel/check.js'
+import { settledWithin, type Clock } from '../kernel/clock.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, isHoldfastError, NotFoundError } from '../kernel/errors.js'
-import { randomId, systemRandom, type Random } from '../kernel/random.js'
+import { randomId, type Random } from '../kernel/random.js'
 import { hashTagged, textOf } from '../kernel/redis-names.js'
 import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-subscriber.js'
 import { sendRedis, type RedisClient } from '../kernel/redis.js'
-import type { StandardSchema } from '../kernel/schema.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
+import { commonOptions, type EventBusOptions } from './event-bus-options.js'
 import type { GroupStats } from './memory-events.js'
 import type { MessageOf, OutgoingMessage, OutgoingMessageOf } from './message.js'
-import { Outbound } from './outbound.js'
+import type { Outbound } from './outbound.js'
 import type { RedisEventBusEvents } from './redis-events.js'
 import { RedisGroup } from './redis-group.js'
 import { RedisLink } from './redis-link.js'
@@ -36,7 +27,9 @@ export type { RedisClient }
 export type { RedisEventBusEvents } from './redis-events.js'
 
 /** How a {@link RedisEventBus} keeps messages. */
-export interface RedisEventBusOptions<Messages extends object = Record<string, unknown>> {
+export interface RedisEventBusOptions<
+  Messages extends object = Record<string, unknown>,
+> extends EventBusOptions<Messages> {
   /**
    * Stands before every key. Buses with the same namespace are one bus. All keys are in one slot of a Cluster.
    * @defaultValue `'holdfast:{bus}:'`
@@ -58,26 +51,10 @@ export interface RedisEventBusOptions<Messages extends object = Record<string, u
    */
   readonly leaseMs?: number | undefined
   /**
-   * Most messages that one group may hold: waiting, in a handler, waiting to be tried again, and dead letters. `publish` is
-   * refused beyond it. Integer ≥ 1. @defaultValue 100_000
-   */
-  readonly maxBacklog?: number | undefined
-  /**
    * How often a message is handed out, and its handler killed, closed or too late, before it is a dead letter: the end of messages that
    * end processes. What runs beside one counts too, so be generous. At least `retry.attempts`. Integer ≥ 1. @defaultValue 200
    */
   readonly deliveryLimit?: number | undefined
-  /**
-   * What `publish` does with a message that no group takes: `'accept'` forgets it, as nobody asked for it; `'reject'`
-   * throws an UnroutedError. @defaultValue 'accept'
-   */
-  readonly unrouted?: 'accept' | 'reject' | undefined
-  /** A validator per type, for what is published. What it gives back is what is sent. @defaultValue none: nothing is checked */
-  readonly schema?: { readonly [T in keyof Messages]?: StandardSchema<Messages[T]> | undefined } | undefined
-  /** For durations in this process; leases and due times go by the server's. @defaultValue the process clock */
-  readonly clock?: Clock | undefined
-  /** Spreads the default backoff, and is handed to yours. @defaultValue the process's generator */
-  readonly random?: Random | undefined
 }
 
 /**
@@ -111,35 +88,24 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
    * @param client stays the caller's, who closes it
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
-  constructor(
-    client: RedisClient,
-    {
-      namespace = 'holdfast:{bus}:',
-      subscriber,
-      pollMs = subscriber ? 1_000 : 100,
-      leaseMs = 10_000,
-      maxBacklog = 100_000,
-      deliveryLimit = 200,
-      unrouted = 'accept',
-      schema = {},
-      clock = systemClock,
-      random = systemRandom,
-    }: RedisEventBusOptions<Messages> = {},
-  ) {
+  constructor(client: RedisClient, options: RedisEventBusOptions<Messages> = {}) {
+    const { maxBacklog, rejectUnrouted, outbound, clock, random } = commonOptions(options)
+    const { namespace = 'holdfast:{bus}:', subscriber, pollMs = subscriber ? 1_000 : 100 } = options
+    const { leaseMs = 10_000, deliveryLimit = 200 } = options
     this.#client = checkObject('client', client)
     this.#names = new BusNames(hashTagged(checkString('namespace', namespace, 0)))
     this.#subscriber = subscriber === undefined ? undefined : checkObject('subscriber', subscriber)
-    this.#outbound = new Outbound(schema, clock)
+    this.#outbound = outbound
     this.#surroundings = {
       clock,
-      random: checkFunction('random', random),
+      random,
       leaseMs: checkInteger('leaseMs', leaseMs, 100),
       deliveryLimit: checkInteger('deliveryLimit', deliveryLimit, 1),
       pollMs: checkNumber('pollMs', pollMs, 1, 2 ** 31),
     }
     this.#publisher = new RedisPublisher(client, this.#names, {
-      maxBacklog: checkInteger('maxBacklog', maxBacklog, 1),
-      rejectUnrouted: checkOneOf('unrouted', unrouted, ['accept', 'reject']) === 'reject',
+      maxBacklog,
+      rejectUnrouted,
       restore: (known, gone) => this.#restore(known, gone),
     })
   }
