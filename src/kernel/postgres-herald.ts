@@ -25,6 +25,10 @@ const PAUSE_MS = 20
 /** PostgreSQL takes messages of less than 8,000 bytes. */
 const LONGEST = 7_900
 
+/** Waits between tries to listen: each twice the last. */
+const FIRST_WAIT_MS = 100
+const LONGEST_WAIT_MS = 30_000
+
 /** More of them at a time say no more than that there was too much. */
 const MOST_MESSAGES = 8
 
@@ -62,7 +66,7 @@ export class Herald {
   #due = false
   #notes: string[] = []
   #cancel = (): void => {}
-  #listening = false
+  #listening: { cancel(): void } | undefined
 
   constructor(
     private readonly db: SqlQueryable,
@@ -91,9 +95,9 @@ export class Herald {
   /** From now on; again: no change. */
   listen(): void {
     if (!this.listener || this.#listening) return
-    this.#listening = true
+    this.#listening = { cancel: () => {} }
     this.listener.on('notification', this.#hear)
-    this.#ask(this.listener, `listen ${this.#channel}`)
+    this.#subscribe(this.listener, this.#listening, FIRST_WAIT_MS)
   }
 
   /** Hears no more; what was yet to be told is told now. */
@@ -101,7 +105,8 @@ export class Herald {
     this.#cancel()
     if (this.#due) this.#notify()
     if (!this.listener || !this.#listening) return
-    this.#listening = false
+    this.#listening.cancel()
+    this.#listening = undefined
     this.listener.removeListener('notification', this.#hear)
     queryRows(this.listener, `unlisten ${this.#channel}`).catch(() => {}) // a connection that is gone does not listen either
   }
@@ -115,12 +120,27 @@ export class Herald {
     this.#toldAt = systemClock.now()
     const messages = messagesOf(this.#notes)
     this.#notes = []
-    this.#ask(this.db, 'select pg_notify($1, message) from unnest($2::text[]) as message', [this.#channel, messages])
+    const statement = 'select pg_notify($1, message) from unnest($2::text[]) as message'
+    queryRows(this.db, statement, [this.#channel, messages]).catch((error: unknown) => reportFailed(statement, error))
   }
 
-  #ask(on: SqlQueryable, statement: string, params: unknown[] = []): void {
-    queryRows(on, statement, params).catch((error: unknown) =>
-      reportError(new Error(`${statement}: ${messageOf(error)}`)),
+  /** Until it has worked; only the first failure is reported. */
+  #subscribe(listener: SqlListener, listening: { cancel(): void }, waitMs: number): void {
+    const statement = `listen ${this.#channel}`
+    const isFirst = waitMs === FIRST_WAIT_MS
+    queryRows(listener, statement).then(
+      () => {
+        if (!isFirst && this.#listening === listening) this.heard(undefined) // what was told meanwhile
+      },
+      (error: unknown) => {
+        if (this.#listening !== listening) return
+        if (isFirst) reportFailed(statement, error)
+        const again = (): void => this.#subscribe(listener, listening, Math.min(2 * waitMs, LONGEST_WAIT_MS))
+        listening.cancel = systemClock.setTimer(again, waitMs)
+      },
     )
   }
 }
+
+const reportFailed = (statement: string, error: unknown): void =>
+  reportError(new Error(`${statement}: ${messageOf(error)}`))

@@ -1,5 +1,5 @@
 import { EventEmitter } from 'node:events'
-import { expect, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { Herald } from '../../src/kernel/postgres-herald.js'
 
 function open() {
@@ -40,4 +40,48 @@ test('a message that is not ours only says that something has changed', async ()
   for (const payload of ['{', '7', '{"a":1}', '[1]']) say(payload)
   say('["a"]')
   expect(heard).toEqual([undefined, undefined, undefined, undefined, ['a']])
+})
+
+test('a LISTEN that fails is sent again after waits that grow, until it works or it stops; then it has missed what was told', async () => {
+  vi.useFakeTimers({ toFake: ['setTimeout', 'clearTimeout'] })
+  const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {})
+  onTestFinished(() => {
+    vi.useRealTimers()
+    warned.mockRestore()
+  })
+  let works = false
+  let tries = 0
+  const query = async (): Promise<{ rows: unknown[] }> => {
+    tries++
+    if (!works) throw new Error('cut')
+    return { rows: [] }
+  }
+  const heard = vi.fn<() => void>()
+  const listener = Object.assign(new EventEmitter(), { query })
+  const herald = new Herald({ query }, listener, false, 'any', heard)
+  const after = async (ms: number): Promise<number> => {
+    await vi.advanceTimersByTimeAsync(ms)
+    return tries
+  }
+  herald.listen()
+  expect(await after(50)).toBe(1)
+  expect(await after(250)).toBe(2) // 100 ms after the first, 200 after the second
+  expect(await after(300)).toBe(3)
+  expect(await after(3_600_000)).toBeLessThan(140) // at most each 30 s
+  const before = tries
+  expect(await after(60_000)).toBeGreaterThan(before)
+  expect(heard).not.toHaveBeenCalled()
+  works = true
+  const worked = await after(31_000) // the last
+  expect(await after(3_600_000)).toBe(worked)
+  expect(heard.mock.calls).toEqual([[undefined]])
+  expect(warned).toHaveBeenCalledTimes(1)
+
+  herald.stop()
+  works = false
+  herald.listen()
+  await after(0)
+  herald.stop()
+  const stopped = await after(0)
+  expect(await after(3_600_000)).toBe(stopped)
 })
