@@ -49,19 +49,14 @@ end $holdfast$`
 export const millis = (column: string): string => `(date_part('epoch', ${column}) * 1000)::bigint`
 
 /** The sequence's oid: the class of this log's advisory locks. It is this log's own, whatever else the database holds. */
-export const lockClass = (s: string): string => marks.lockClass(`${s}.es_pos`)
+const lockClass = (s: string): string => marks.lockClass(`${s}.es_pos`)
 /** The position drawn last, 0 before the first. */
 export const lastPosition = (s: string): string => marks.lastDrawn(`${s}.es_pos`)
 
-/**
- * Marks this transaction as a writer, once, before it draws its first position: a shared lock, which never waits, whose
- * key is the last position drawn so far. All it draws is above that key; what ends the transaction drops the mark.
- * In a function that has declared `c`, the class of the locks.
- */
+/** Marks this transaction as a writer, once, before it draws its first position. In a function that has declared `c`. */
 const marked = (s: string): string => `
   if coalesce(current_setting('holdfast.mark_' || c, true), '') = '' then
-    perform pg_advisory_xact_lock_shared((case when c > 2147483647 then c - 4294967296 else c end)::int,
-        ((case when is_called then last_value else 0 end) & 2147483647)::int),
+    perform ${marks.MARK_WRITER},
       set_config('holdfast.mark_' || c, '1', true) -- local: it goes with the lock, also at a savepoint
       from ${s}.es_pos;
   end if;`
@@ -282,10 +277,7 @@ declare
   k constant text collate "C" := ${s}.es_key(p_name);
   r record;
 begin
-  perform pg_advisory_xact_lock_shared(hashtextextended('', c)),
-    pg_advisory_xact_lock_shared((case when c > 2147483647 then c - 4294967296 else c end)::int,
-      ((case when p.is_called then p.last_value else 0 end) & 2147483647)::int)
-    from ${s}.es_pos p;
+  perform pg_advisory_xact_lock_shared(hashtextextended('', c)), ${marks.MARK_WRITER} from ${s}.es_pos;
   if p_key is not null then
     insert into ${s}.es_keys (key, at) values (${s}.es_key(p_key), clock_timestamp()) on conflict (key) do nothing;
     if not found then

@@ -1,3 +1,4 @@
+import { lowestMark } from '../kernel/postgres-marks.js'
 import {
   append,
   appendIf,
@@ -6,7 +7,6 @@ import {
   guard,
   lastMatch,
   lastPosition,
-  lockClass,
   millis,
   reserve,
 } from './postgres-append.sql.js'
@@ -89,10 +89,8 @@ create or replace function ${s}.es_key(p_name text) returns text stable language
 $holdfast$`
 
 /**
- * Up to where the log is settled. In this order: (1) the last position drawn; (2) the lowest mark held. A position at or
- * below both was drawn before (1), so its writer's mark, which is lower, was there by then; as (2) does not see it, the
- * writer has ended, and PostgreSQL shows a commit before it drops the locks. A statement that starts after this one sees
- * it. The keys are the low 31 bits of positions; marks are never 2^30 apart.
+ * Up to where the log is settled, and the last position drawn by then. Not the kernel's `settledFunction`: databases have this one since
+ * the first version, and processes of older versions call it.
  */
 const horizon = (s: string): string => `
 create function ${s}.es_horizon(out o_head bigint, out o_last bigint) language plpgsql as $holdfast$
@@ -100,10 +98,7 @@ declare
   v_low bigint;
 begin
   o_last := (${lastPosition(s)});
-  select min(o_last - (((o_last - l.objid::bigint + 1073741824) & 2147483647) - 1073741824)) into v_low
-    from pg_locks l
-    where l.locktype = 'advisory' and l.objsubid = 2 and l.classid = ${lockClass(s)}
-      and l.database = (select d.oid from pg_database d where d.datname = current_database());
+  v_low := (${lowestMark('o_last', `${s}.es_pos`)});
   o_head := least(o_last, v_low);
 end $holdfast$`
 

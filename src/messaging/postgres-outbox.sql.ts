@@ -1,4 +1,4 @@
-import { lockClass, markWriter, settledFunction } from '../kernel/postgres-marks.js'
+import { lockClass, MARK_WRITER, settledFunction } from '../kernel/postgres-marks.js'
 import { sqlLiteral } from '../kernel/postgres-schema.js'
 
 /** Partitions of an outbox of whose number nothing was said. */
@@ -72,7 +72,8 @@ begin
     for v_lock in select l from unnest(split_part(v_noted, ' ', 4)::bigint[]) l order by l loop
       perform pg_advisory_xact_lock(v_lock);
     end loop;
-  end if;${markWriter(`${s}.outbox_pos`)}
+  end if;
+  perform ${MARK_WRITER} from ${s}.outbox_pos;
   insert into ${s}.outbox_commits (partition, pos, batch, at)
   select q.partition, nextval(${sqlLiteral(`${s}.outbox_pos`)}), q.batch, ${now} from (
     select p.partition, b.batch from unnest(split_part(v_noted, ' ', 1)::bigint[]) with ordinality as b (batch, o),

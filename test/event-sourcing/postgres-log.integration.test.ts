@@ -225,7 +225,7 @@ test('a reader that never rests beside fast writers misses nothing', async () =>
   // A pause between the two things that the horizon looks at, so that what may come between them does.
   const { rows: defined } = await pool.query(`select pg_get_functiondef('"${schema}".es_horizon'::regproc) as text`)
   const text: string = defined[0].text
-  const second = Math.max(text.indexOf('o_last := ('), text.indexOf('select min('))
+  const second = Math.max(text.indexOf('o_last := ('), text.indexOf('v_low := ('))
   await pool.query(`${text.slice(0, second)} perform pg_sleep(0.01); ${text.slice(second)}`)
   const until = systemClock.now() + 2_000
   const write = async (writer: number): Promise<void> => {
