@@ -79,6 +79,16 @@ test('a cycle is refused, a value that stands twice is not', () => {
   expect(() => jsonCodec.encode(cycle)).toThrow('contains itself at self.cycle')
 })
 
+test.each([1, 2, 5, 8])('a cycle of %d objects is refused however deep it begins', (length) => {
+  const links = Array.from({ length }, (): { next?: unknown } => ({}))
+  for (const [i, link] of links.entries()) link.next = links[(i + 1) % length]
+  let top: unknown = links[0]
+  for (let above = 0; above < 12; above++) {
+    expect(() => jsonCodec.encode(top)).toThrow('contains itself at ')
+    top = above % 2 === 0 ? [top] : new Map([[1, top]])
+  }
+})
+
 test.each([
   '',
   '{',
