@@ -1,5 +1,6 @@
 const LARGEST = 500
 const MOST_UNDER_WAY = 2
+const SOON = Promise.resolve()
 
 interface Waiting<T, R> {
   readonly one: T
@@ -27,20 +28,18 @@ export class Grouped<T, R> {
   #schedule(): void {
     if (this.#scheduled || this.#underWay === MOST_UNDER_WAY) return
     this.#scheduled = true
-    void Promise.resolve().then(() => {
-      this.#scheduled = false
-      void this.#flush()
-    })
+    void SOON.then(this.#flush)
   }
 
-  async #flush(): Promise<void> {
+  readonly #flush = async (): Promise<void> => {
+    this.#scheduled = false
     const batch = this.#waiting.splice(0, LARGEST)
     if (batch.length === 0) return
     this.#underWay++
     if (this.#waiting.length > 0) this.#schedule()
     try {
       const answers = await this.send(batch.map(({ one }) => one))
-      for (const [i, { resolve }] of batch.entries()) resolve(answers[i] as R)
+      for (let i = 0; i < batch.length; i++) batch[i]!.resolve(answers[i] as R)
     } catch (error) {
       for (const { reject } of batch) reject(error)
     } finally {

@@ -251,12 +251,14 @@ export class SagaRun {
         this.#keptFrom(sentAt)
         this.#proceed(transition)
       },
-      async (error) => {
-        // the same write again does no harm: it is known by its position
-        if (await this.#mayTryAgain(tries, error)) this.#write(transition, this.host.clock.now(), tries + 1)
-        else this.lose()
-      },
+      (error) => this.#writeFailed(transition, error, tries),
     )
+  }
+
+  async #writeFailed(transition: Transition, error: unknown, tries: number): Promise<void> {
+    // the same write again does no harm: it is known by its position
+    if (await this.#mayTryAgain(tries, error)) this.#write(transition, this.host.clock.now(), tries + 1)
+    else this.lose()
   }
 
   /** The store extended the lease, at the earliest at `sentAt`. */
@@ -284,7 +286,8 @@ export class SagaRun {
   #startBodies(): void {
     if (this.#closing) return
     let now = this.host.clock.now()
-    for (const [path, at] of this.state.nodes) {
+    for (const path of this.state.nodes.keys()) {
+      const at = this.state.nodes.get(path) as NodeState
       if (!isToRun(this.state, at, this.#storeTime(now)) || this.#bodies.has(path)) continue
       if (now >= this.leaseUntil) return this.lose()
       const node = this.machine.nodes.get(path) as StepNode
