@@ -226,10 +226,12 @@ export class Worker implements RunHost {
     } catch (error) {
       this.failed('claim', error)
       nextMs = this.options.pollMs
+      this.#claimAgain = false
     } finally {
       this.#claiming = false
       this.#tellIfEmpty()
     }
+    if (this.#claimAgain) return this.claimSoon() // something changed after the last look, before it was known to be the last
     this.#claimIn(Math.max(1, this.store.onWake ? nextMs : Math.min(nextMs, this.options.pollMs)))
   }
 

@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest'
 import { systemClock, type Clock } from '../../src/kernel/clock.js'
-import { saga, MemorySagaStore, SagaOrchestrator, type SagaStore } from '../../src/saga/index.js'
+import { saga, signal, MemorySagaStore, SagaOrchestrator, type SagaStore } from '../../src/saga/index.js'
 import { ManualClock, seededRandom } from '../../src/testing/index.js'
 import { lab, line, rest } from './lab.js'
 
@@ -67,6 +67,24 @@ test('close waits no longer than graceMs for a store that hangs', async () => {
   await clock.advance(1)
   expect(closed).toHaveBeenCalled()
 })
+
+test.each(Array.from({ length: 12 }, (_, gap) => gap))(
+  'a message that comes %i turns after a claim has begun is taken up at once, also when that claim is just ending',
+  async (gap) => {
+    const { store, orchestrator } = lab()
+    const go = signal('go')
+    const waits = saga('waits', { version: 1 }).waitFor('go', go).build()
+    const first = orchestrator([waits])
+    await first.run(waits, 1, { id: '1' })
+    await first.close()
+    const next = orchestrator([waits])
+    for (let turn = 0; turn < gap; turn++) await Promise.resolve()
+    await next.signal('1', go, 1)
+    await rest()
+    expect(await store.read('1')).toMatchObject({ status: 'completed' })
+    await next.close()
+  },
+)
 
 test('a renewal that is answered before the write that lets a saga go takes nothing from its end', async () => {
   const clock = new ManualClock()
