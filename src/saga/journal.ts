@@ -221,8 +221,9 @@ export function applyEntry(
       })
       return
     default: {
-      const node = state.nodes.get(entry.path)
-      if (node) applyToNode(state, node, entry, at, nodes.get(entry.path)?.kind)
+      // Its beginning was not recorded, and does not follow from the definition as it is now: times and limits may have changed.
+      if (!state.nodes.has(entry.path)) applyEntry(state, { type: 'started', path: entry.path }, at, nodes)
+      applyToNode(state, state.nodes.get(entry.path)!, entry, at, nodes.get(entry.path)?.kind)
     }
   }
 }
