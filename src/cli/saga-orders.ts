@@ -8,8 +8,7 @@ import { blockedOf, textOf } from './saga-print.js'
 import { quoted, UsageError, word, type Terminal } from './terminal.js'
 
 /** What operators can do. */
-export const VERBS = ['retry', 'skip', 'resolve', 'redrive', 'cancel'] as const
-export type Verb = (typeof VERBS)[number]
+export type Verb = 'retry' | 'skip' | 'resolve' | 'redrive' | 'cancel'
 
 /** An order as it was given. */
 export interface Wish {

@@ -3,13 +3,14 @@ import { jsonCodec } from '../kernel/codec.js'
 import { messageOf } from '../kernel/errors.js'
 import { SAGA_STATUSES, type SagaStatus } from '../saga/journal.js'
 import type { SagaQuery, SagaStore } from '../saga/store.js'
-import { give, read, VERBS, type Verb, type Wish } from './saga-orders.js'
+import { give, read, type Verb, type Wish } from './saga-orders.js'
 import { jsonOf, mermaidOf, printList, printSaga } from './saga-print.js'
 import { openSagas } from './stores.js'
 import { integerOf, quoted, UsageError, word, type Terminal } from './terminal.js'
 
-export const SAGAS_HELP = `Usage: holdfast sagas [options]                      list
+export const SAGAS_HELP = `Usage: holdfast sagas [list] [options]               list
        holdfast sagas [show] ID [options]            one: nodes, errors, history, inbox
+       holdfast sagas mermaid ID [options]           one, as a flowchart
        holdfast sagas retry ID [options]             parked: its nodes get their attempts anew
        holdfast sagas skip ID PATH [options]         parked: go on without this node
        holdfast sagas resolve ID PATH [options]      parked: this node was settled by hand
@@ -69,9 +70,10 @@ type Option = keyof typeof OPTIONS
 const ANYWHERE: readonly Option[] = ['database-url', 'schema', 'redis-url', 'prefix']
 const ORDER: readonly Option[] = ['by', 'why', 'yes', 'timeout']
 /** What each use takes besides {@link ANYWHERE}. */
-const TAKES: Readonly<Record<Verb | 'list' | 'show', readonly Option[]>> = {
+const TAKES: Readonly<Record<Verb | 'list' | 'show' | 'mermaid', readonly Option[]>> = {
   list: ['json', 'status', 'name', 'stuck-for', 'limit', 'after'],
   show: ['json', 'mermaid'],
+  mermaid: [],
   retry: ORDER,
   skip: ORDER,
   resolve: [...ORDER, 'result'],
@@ -103,7 +105,7 @@ export async function sagas(args: readonly string[], terminal: Terminal): Promis
 /** A saga whose id is a word of this command is reached by `show`. */
 function useOf([first, ...rest]: readonly string[]): [use: keyof typeof TAKES, ...rest: string[]] {
   if (first === undefined) return ['list']
-  if (first === 'show' || VERBS.includes(first as Verb)) return [first as Verb | 'show', ...rest]
+  if (Object.hasOwn(TAKES, first)) return [first as keyof typeof TAKES, ...rest]
   return ['show', first, ...rest]
 }
 
@@ -112,6 +114,7 @@ type Task = (store: SagaStore, terminal: Terminal) => Promise<void>
 /** Everything is understood before anything is opened. */
 function taskOf(use: keyof typeof TAKES, rest: readonly string[], values: Values): Task {
   if (use === 'list') {
+    if (rest.length > 0) throw new UsageError(`list takes no id, not ${rest[0]}`)
     const query = queryOf(values)
     return (store, terminal) => list(store, query, values, terminal)
   }
@@ -122,6 +125,7 @@ function taskOf(use: keyof typeof TAKES, rest: readonly string[], values: Values
   if (more.length > 0 || (!withPath && path !== ''))
     throw new UsageError(`${use} takes ${withPath ? 'an id and a path' : 'one id'}, not also ${rest.at(-1)}`)
   if (use === 'show') return (store, terminal) => show(store, id, values, terminal)
+  if (use === 'mermaid') return (store, terminal) => show(store, id, { mermaid: true }, terminal)
   const wish = wishOf(use, id, path, values)
   return (store, terminal) => give(store, wish, terminal)
 }

@@ -106,6 +106,7 @@ test('sagas lists them by id, by status, name and time without news, page by pag
   expect(all.code).toBe(0)
   expect(all.complaints).toBe('')
   expect(plain(all)).toEqual(['"a letter"  letter@2  waiting', 'order-1     order@1   parked'])
+  expect(await shop.sagas('list')).toEqual(all)
   expect(plain(await shop.sagas('--status', 'parked'))).toEqual(['order-1  order@1  parked'])
   expect(plain(await shop.sagas('--name', 'letter'))).toHaveLength(1)
   expect(plain(await shop.sagas('--stuck-for', '0'))).toHaveLength(2)
@@ -192,6 +193,7 @@ test('--mermaid draws what the journal knows, branches too', async () => {
   const shop = await openShop()
   await parked(shop)
   const chart = (await shop.sagas('order-1', '--mermaid')).lines
+  expect((await shop.sagas('mermaid', 'order-1')).lines).toEqual(chart)
   expect(chart[0]).toBe('flowchart TD')
   expect(chart.join('\n')).toMatch(/\["reserve: stuck"\]:::failed/)
   expect(chart.join('\n')).toMatch(/>"fraud#47;score"\]|>"fraud\/score"\]/)
@@ -328,6 +330,7 @@ test('mistakes are told in one line and with the right code, and change nothing'
     [['order-1', '--by', 'ada'], 2, '--by does not go with show'],
     [['order-1', '--json', '--mermaid'], 2, '--mermaid goes without --json'],
     [['order-1', 'order-2'], 2, 'show takes one id, not also order-2'],
+    [['list', 'order-1'], 2, 'list takes no id, not order-1'],
     [['show'], 2, 'show: of which saga? Give its id'],
     [['skip', 'order-1', ...BY], 2, 'skip: which node? Give its path'],
     [['skip', 'order-1', 'a', 'b', ...BY], 2, 'skip takes an id and a path, not also b'],
