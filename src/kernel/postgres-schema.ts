@@ -34,7 +34,10 @@ export async function migrate(
     await tx.query(`select pg_advisory_xact_lock(hashtext('holdfast.migrate'), hashtext($1))`, [schema])
     const known = await tx.query('select 1 from pg_namespace where nspname = $1', [schema])
     if (known.rows.length === 0) await tx.query(`create schema ${quoted}`)
-    await tx.query(`create table if not exists ${versions} (component text primary key, version int not null)`)
+    // Asked for first: "if not exists" is refused to those who may not create, though there is nothing to do.
+    const table = await tx.query('select to_regclass($1) as found', [versions])
+    if ((table.rows[0] as SqlRow)['found'] === null)
+      await tx.query(`create table ${versions} (component text primary key, version int not null)`)
     const { rows } = await tx.query(`select version from ${versions} where component = $1`, [component])
     const version = Number((rows[0] as SqlRow | undefined)?.['version'] ?? 0)
     if (version >= steps.length) return

@@ -1,6 +1,8 @@
 import pg from 'pg'
-import { afterAll, beforeAll, expect, inject, test } from 'vitest'
+import { afterAll, beforeAll, expect, inject, onTestFinished, test } from 'vitest'
 import { queryRows, transaction, type SqlDatabase, type SqlQueryable } from '../../src/kernel/postgres.js'
+import { migrate } from '../../src/kernel/postgres-schema.js'
+import { randomId } from '../../src/kernel/random.js'
 import { openPGlite } from '../support/pglite.js'
 
 const pool = new pg.Pool({ connectionString: inject('postgresUrl'), max: 2 })
@@ -43,4 +45,24 @@ test('a connection that dies in a transaction fails this one alone, and the pool
   })
   await expect(broken).rejects.toThrow()
   expect(await transaction(pool, (tx) => queryRows(tx, 'select 1 as one'))).toEqual([{ one: 1 }])
+})
+
+test('tables that are up to date are left alone, also by who may make none and where nothing can be written', async () => {
+  const name = `up_to_date_${randomId().replaceAll('-', '')}`
+  const asked = (options: string): pg.Pool => {
+    const own = new pg.Pool({ connectionString: inject('postgresUrl'), max: 1, options })
+    onTestFinished(() => own.end())
+    return own
+  }
+  const steps = [[`create table ${name}.a (x int)`]]
+  await migrate(pool, name, 'a', steps)
+  await pool.query(
+    `create role ${name}; grant usage on schema ${name} to ${name}; grant select on all tables in schema ${name} to ${name}`,
+  )
+  onTestFinished(async () => void (await pool.query(`drop schema ${name} cascade; drop role ${name}`)))
+  await migrate(asked(`-c role=${name}`), name, 'a', steps)
+  await migrate(asked('-c default_transaction_read_only=on'), name, 'a', steps)
+  await expect(migrate(asked(`-c role=${name}`), name, 'a', [...steps, ['select 1']])).rejects.toThrow(
+    'permission denied',
+  )
 })
