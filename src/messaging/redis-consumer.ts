@@ -127,6 +127,12 @@ export class RedisConsumer {
     this.#renewed()
   }
 
+  /** Calls count from 1 under each name: by that the server tells that it has forgotten some. */
+  #nameAnew(): void {
+    this.#id = randomId()
+    this.#calls = 0
+  }
+
   #renewed(): void {
     this.#beatAt = this.settings.clock.now() + this.settings.leaseMs / 3
   }
@@ -148,7 +154,7 @@ export class RedisConsumer {
         await this.#startAnew(answer.kind === 'gone' ? 'group' : 'lease')
       } else {
         this.#joined = false // has left (a leave that was sent again finds nobody), or can't say so
-        this.#id = randomId()
+        this.#nameAnew()
         if (!this.employer.isEmpty) await this.#startAnew('lease')
       }
       for (const tell of told) tell()
@@ -183,7 +189,7 @@ export class RedisConsumer {
   /** Back in as another consumer: what was here is others'. */
   async #startAnew(what: 'group' | 'lease'): Promise<void> {
     this.#ended = []
-    this.#id = randomId()
+    this.#nameAnew()
     this.#joined = false
     this.employer.lose(what)
     for (let failures = 0; !this.employer.isEmpty && !this.#joined; failures++) {

@@ -182,6 +182,12 @@ if made then
   end
   return answer(first_due())
 end
+-- It knows less than it has answered: a replica that has taken over, or a restart. What was said since then is to be said anew.
+if tonumber(last and string.match(last, '^%d+') or 0) ~= call - 1 then
+  release(me)
+  wake(g)
+  return { 'lost' }
+end
 redis.call('ZADD', consumers, now + lease, me)
 
 local removed, gone, keys = {}, {}, {}
