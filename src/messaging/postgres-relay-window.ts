@@ -124,7 +124,10 @@ export class RelayWindow {
         this.#drained.delete(commit)
       } else if (commit.left === 0) this.#drained.add(commit)
     }
-    if (turn === this.#turn) this.#advance(cut === undefined || cut.pos > settled ? { pos: settled + 1, nth: 0 } : cut)
+    // Of a server that has forgotten some, as after a fail-over, or while a transaction marks itself that was slow to do so.
+    if (settled + 1 < this.#from.pos) this.#from = { pos: settled + 1, nth: 0 }
+    else if (turn === this.#turn)
+      this.#advance(cut === undefined || cut.pos > settled ? { pos: settled + 1, nth: 0 } : cut)
     return items
   }
 
