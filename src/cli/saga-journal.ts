@@ -40,7 +40,7 @@ export interface NodeTrace {
   readonly value: string | undefined
   /** Oldest first. */
   readonly failures: readonly Failure[]
-  /** A parked saga waits for a decision about it. */
+  /** The saga waits for a decision about it. */
   readonly blocked: boolean
 }
 
@@ -79,7 +79,7 @@ export function accountOf(saga: StoredSaga): Account {
   if (journal.length > 0) state.status = status
   const nodes = [...seen].map(([path, { beganAt, failures }]): NodeTrace => {
     const node = state.nodes.get(path)
-    const blocked = node !== undefined && status === 'parked' && isBlocked(node, state.direction === 'back')
+    const blocked = node !== undefined && isBlocked(node, state)
     return {
       path,
       status: node?.status ?? 'pending',

@@ -105,9 +105,9 @@ function refuseMisfit(saga: StoredSaga, { verb, path }: Wish): void {
       throw misfit(saga, 'redrive needs a parked or compensated saga')
     return
   }
-  if (status !== 'parked') throw misfit(saga, `${verb} needs a parked saga`)
-  if (verb === 'retry') return
   const blocked = blockedOf(nodes)
+  if (blocked.length === 0) throw misfit(saga, `${verb} needs a parked saga`)
+  if (verb === 'retry') return
   if (!blocked.includes(path)) {
     const at = blocked.map(word).join(', ')
     throw misfit(saga, `it does not wait for ${quoted(path)}, but for ${at}`)

@@ -1,4 +1,4 @@
-import type { JournalEntry, NodeState } from './journal.js'
+import type { JournalEntry, NodeState, SagaState } from './journal.js'
 import type { Turn } from './machine.js'
 import type { InboxMessage } from './store.js'
 import { isDone, touched } from './structure.js'
@@ -49,18 +49,20 @@ function cancel(turn: Turn, reason: string): Act {
 
 function unblock(turn: Turn, verb: 'retry' | 'skip' | 'resolve', path: string, value = 'null'): Act {
   const { state } = turn
-  if (state.status !== 'parked') return undefined
   const back = state.direction === 'back'
-  const blocked = [...state.nodes].filter(([, node]) => isBlocked(node, back)).map(([at]) => at)
+  const blocked = [...state.nodes].filter(([, node]) => isBlocked(node, state)).map(([at]) => at)
+  if (blocked.length === 0) return undefined
   if (verb === 'retry') return () => blocked.forEach((at) => again(turn, at))
   if (!blocked.includes(path)) return undefined
   if (back) return () => turn.write({ type: 'compensated', path })
   return () => turn.write(verb === 'skip' ? { type: 'skipped', path } : { type: 'done', path, value })
 }
 
-/** Whether this node is one that its parked saga waits for. */
-export const isBlocked = ({ status }: NodeState, back: boolean): boolean =>
-  back ? status === 'stuck' : status === 'failed' || status === 'unknown'
+/** Whether this node is one that an operator has to decide about: its saga is parked, or will be when its other branches have waited long enough. */
+export const isBlocked = (node: NodeState, { status, direction }: Pick<SagaState, 'status' | 'direction'>): boolean => {
+  if (status !== 'parked' && status !== 'waiting') return false
+  return direction === 'back' ? node.status === 'stuck' : node.status === 'failed' || node.status === 'unknown'
+}
 
 function again(turn: Turn, path: string): void {
   const node = turn.machine.nodes.get(path)

@@ -162,8 +162,8 @@ export class SagaOrchestrator implements AsyncDisposable {
   }
 
   /**
-   * Gives every node a parked saga waits for its attempts anew.
-   * @throws NotFoundError; SagaConflictError when the saga is not parked: nothing was stored. StoreError.
+   * Gives every node a parked saga waits for its attempts anew; also those that have failed after the pivot while another branch waits.
+   * @throws NotFoundError; SagaConflictError when there is none: nothing was stored. StoreError.
    */
   async retry(id: string, by: Operator): Promise<void> {
     await this.#order({ sagaId: id, kind: 'retry', name: '', payload: JSON.stringify(orderOf(by)) })

@@ -40,7 +40,7 @@ export interface SagaView {
   readonly definition: 'known' | 'unknown' | 'drifted'
   /** Why it turned back; `undefined` while it goes forward. */
   readonly failure: SagaFailure | undefined
-  /** Paths that a parked saga waits for an operator to decide about, in the order of the definition. */
+  /** Paths that wait for an operator's decision, in the order of the definition: of a parked saga, or while another branch waits. */
   readonly blocked: readonly string[]
   /** A deadline or cancel that came after the pivot, or while it was under way. */
   readonly late: { readonly kind: 'deadline' | 'cancelled'; readonly reason: string } | undefined
@@ -124,9 +124,8 @@ export function outcomeOf(state: SagaState, machine: SagaMachine): SagaOutcome<u
 }
 
 function blockedPaths(state: SagaState, machine: SagaMachine): string[] {
-  if (state.status !== 'parked') return []
   return [...machine.nodes.keys()].filter((path) => {
     const at = state.nodes.get(path)
-    return at !== undefined && isBlocked(at, state.direction === 'back')
+    return at !== undefined && isBlocked(at, state)
   })
 }

@@ -78,6 +78,38 @@ describe('signals', () => {
     expect((await o.get('1'))?.buffered).toEqual([])
   })
 
+  test('after the pivot an operator may settle what failed while another branch still waits', async () => {
+    const { orchestrator } = lab()
+    let works = false
+    const definition = saga<number>('order', { version: 1 })
+      .pivot('charge', { run: () => 1 })
+      .parallel('after', {
+        a: (b) => b.step('ship', { run: () => works || Promise.reject(new Error('no van')) }),
+        b: (b) => b.step('print', { run: () => Promise.reject(new Error('no ink')) }),
+        c: (b) => b.waitFor('go', go),
+      })
+      .build()
+    const o = orchestrator([definition])
+    await o.run(definition, 1, { id: '1' })
+    await rest()
+    const blocked = ['after/a/ship', 'after/b/print']
+    expect(await o.get('1')).toMatchObject({ status: 'waiting', blocked })
+    await expect(o.skip('1', 'after/c/go', 'ann')).rejects.toMatchObject({ code: 'SAGA_CONFLICT' })
+    await o.skip('1', 'after/b/print', 'ann')
+    works = true
+    await o.retry('1', 'ann')
+    await rest()
+    expect(await o.get('1')).toMatchObject({
+      status: 'waiting',
+      blocked: [],
+      results: { after: { a: { ship: true } } },
+    })
+    await expect(o.retry('1', 'ann')).rejects.toMatchObject({ code: 'SAGA_CONFLICT' })
+    await o.signal('1', go, 1)
+    await rest()
+    expect(await o.get('1')).toMatchObject({ status: 'completed' })
+  })
+
   test('of a wait timeout and a signal exactly one wins, whichever comes first and at the same moment', async () => {
     for (const at of [99, 100, 101]) {
       const { orchestrator, clock } = lab()
