@@ -191,16 +191,14 @@ export class SagaOrchestrator implements AsyncDisposable {
    * compensated run under new keys. Everything before `from` must be done, and `from` must stand after a pivot that is done.
    * @throws NotFoundError; SagaConflictError when that is not so: nothing was stored. StoreError.
    */
-  async redrive(
-    id: string,
-    { from, by = 'operator' }: { readonly from: string; readonly by?: Operator },
-  ): Promise<void> {
+  async redrive(id: string, options: { readonly from: string; readonly by?: Operator }): Promise<void> {
+    const { from, by = 'operator' } = checkObject('options', options)
     await this.#order({ sagaId: id, kind: 'redrive', name: from, payload: JSON.stringify(orderOf(by)) })
   }
 
   /** A saga as it stands in the store; `undefined` when there is none of this id. @throws StoreError. */
   async get(id: string): Promise<SagaView | undefined> {
-    const saga = await this.#store.read(id)
+    const saga = await this.#store.read(checkString('id', id, 0))
     if (!saga) return undefined
     const found = this.#worker.find(saga)
     if (!found) return viewOf(saga, undefined, 'unknown')
@@ -210,7 +208,9 @@ export class SagaOrchestrator implements AsyncDisposable {
 
   /** Sagas in the order of their ids. `after`: the last id of the page before; `limit`: integer ≥ 1, 100 by default. @throws StoreError. */
   async list(query: Partial<SagaQuery> = {}): Promise<readonly SagaSummary[]> {
-    const { limit = 100, stuckForMs, status } = checkObject('query', query)
+    const { limit = 100, stuckForMs, status, name, after } = checkObject('query', query)
+    if (name !== undefined) checkString('name', name, 0)
+    if (after !== undefined) checkString('after', after, 0)
     if (status !== undefined) checkOneOf('status', status, SAGA_STATUSES)
     checkInteger('limit', limit, 1)
     if (stuckForMs !== undefined) checkNumber('stuckForMs', stuckForMs, 0)
@@ -258,6 +258,7 @@ export class SagaOrchestrator implements AsyncDisposable {
   }
 
   async #deliver(message: NewMessage): Promise<Exclude<Delivered, 'unknown'>> {
+    checkString('id', message.sagaId, 0)
     const delivered = await this.#store.deliver(message)
     if (delivered === 'unknown') throw new NotFoundError(`there is no saga '${message.sagaId}'`)
     if (delivered === 'delivered' && !this.#store.onWake) this.#worker.wake({ id: message.sagaId, dueInMs: 0 })
@@ -267,7 +268,8 @@ export class SagaOrchestrator implements AsyncDisposable {
   /** Tries the order on a copy first, so that whoever gives it learns that it does not fit. */
   async #order(message: NewMessage): Promise<void> {
     const { sagaId, kind, name, payload } = message
-    const saga = await this.#store.read(sagaId)
+    checkString(kind === 'redrive' ? 'from' : 'path', name, 0)
+    const saga = await this.#store.read(checkString('id', sagaId, 0))
     if (!saga) throw new NotFoundError(`there is no saga '${sagaId}'`)
     const machine = this.#worker.find(saga)?.machine
     if (machine?.definition.hash === saga.hash) {
