@@ -55,7 +55,7 @@ export class Worker implements RunHost {
   #claimAgain = false
   #starved = false
   #claimTimer: { readonly at: number; readonly keepAlive: boolean; readonly cancel: () => void } | undefined
-  #cancelRenewTimer: (() => void) | undefined
+  #renewTimer: { readonly at: number; readonly cancel: () => void } | undefined
   #onEmpty: (() => void) | undefined
   #waitsForCalls = true
 
@@ -126,7 +126,8 @@ export class Worker implements RunHost {
       return this.failed('read', error) // it must not hold up the others
     }
     this.#runs.set(saga.id, run)
-    this.#armRenewal()
+    const leftMs = taken.leaseUntil - this.clock.now() // little when the store was slow to answer
+    this.#renewIn(Math.min(this.leaseMs / 3, leftMs / 2))
     if (this.#state === 'closed') run.close()
     else run.proceed()
   }
@@ -166,7 +167,7 @@ export class Worker implements RunHost {
     this.#tellIfEmpty()
     await empty
     cancel()
-    this.#cancelRenewTimer?.()
+    this.#renewTimer?.cancel()
   }
 
   recorded(run: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void {
@@ -265,17 +266,21 @@ export class Worker implements RunHost {
     this.events.emit('drift', { id, error: driftError(id, name, version) })
   }
 
-  #armRenewal(): void {
-    if (this.#cancelRenewTimer || this.#runs.size === 0) return
-    const now = this.clock.now()
-    let waitMs = this.leaseMs / 3
-    for (const { leaseUntil } of this.#runs.values()) waitMs = Math.min(waitMs, leaseUntil - now)
+  /** Renews what is to be renewed `ms` milliseconds from now, or sooner. */
+  #renewIn(ms: number): void {
+    const at = this.clock.now() + Math.max(1, ms)
+    if (this.#renewTimer && this.#renewTimer.at <= at) return
+    this.#renewTimer?.cancel()
     const tick = (): void => {
-      this.#cancelRenewTimer = undefined
+      this.#renewTimer = undefined
       void this.#renew()
-      this.#armRenewal()
+      if (this.#runs.size === 0) return
+      const now = this.clock.now()
+      let waitMs = this.leaseMs / 3
+      for (const { leaseUntil } of this.#runs.values()) waitMs = Math.min(waitMs, leaseUntil - now)
+      this.#renewIn(waitMs)
     }
-    this.#cancelRenewTimer = this.clock.setTimer(tick, Math.max(1, waitMs))
+    this.#renewTimer = { at, cancel: this.clock.setTimer(tick, Math.max(1, ms)) }
   }
 
   async #renew(): Promise<void> {

@@ -86,6 +86,30 @@ test.each(Array.from({ length: 12 }, (_, gap) => gap))(
   },
 )
 
+test('a saga whose claim is answered late is renewed before its lease ends, whatever else runs', async () => {
+  const clock = new ManualClock()
+  const memory = new MemorySagaStore({ clock })
+  const { store, slowed, letGo } = slow(memory, {})
+  const fences: number[] = []
+  const long = saga<number>('long', { version: 1 })
+    .step('a', { run: ({ fence, input }) => new Promise(() => input === 2 && fences.push(fence)) })
+    .build()
+  const [first, second] = [store, memory].map((own) => new SagaOrchestrator({ store: own, sagas: [long], clock }))
+  first!.start()
+  await first!.run(long, 1, { id: '1' })
+  await clock.advance(2_500)
+  slowed.claim = true
+  await new SagaOrchestrator({ store: memory, clock }).run(long, 2, { id: '2' })
+  await clock.advance(9_000) // of a lease of 10_000
+  second!.start()
+  letGo()
+  await clock.advance(1_500)
+  expect(fences).toEqual([1])
+  await rest()
+  for (const o of [first!, second!]) void o.close()
+  await clock.advance(20_000)
+})
+
 test('a renewal that is answered before the write that lets a saga go takes nothing from its end', async () => {
   const clock = new ManualClock()
   const memory = new MemorySagaStore({ clock })
