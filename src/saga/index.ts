@@ -31,12 +31,13 @@ export type {
   StepNode,
   WaitNode,
 } from './definition.js'
-export { SagaConflictError, SagaDefinitionDriftError } from './errors.js'
+export { SagaConflictError, SagaDefinitionDriftError, SagaMigrationError, type MigrationRefusal } from './errors.js'
 export type {
   HistoryEntry,
   JournalEntry,
   JournalRecord,
   NodeStatus,
+  PastDefinition,
   RecordedError,
   SagaFailure,
   SagaStatus,
@@ -44,6 +45,7 @@ export type {
 } from './journal.js'
 export { MemorySagaStore, type MemorySagaStoreOptions } from './memory.js'
 export { toMermaid } from './mermaid.js'
+export type { MigrateOptions } from './migrate.js'
 export { SagaOrchestrator } from './orchestrator.js'
 export type { Operator, SagaEvents, SagaHandle, SagaOrchestratorOptions } from './orchestrator-options.js'
 export { signal, type SagaSignal } from './signal.js'
@@ -57,9 +59,11 @@ export type {
   Fenced,
   InboxMessage,
   Lease,
+  Moved,
   NewMessage,
   NewSaga,
   Renewed,
+  SagaMove,
   SagaQuery,
   SagaStore,
   SagaSummary,

@@ -52,7 +52,7 @@ export interface StoredEvent {
 /** What an operator did, or somebody who cancelled: kept for good. */
 export interface HistoryEntry {
   /** What was asked for. */
-  readonly verb: 'cancel' | 'retry' | 'skip' | 'resolve' | 'redrive'
+  readonly verb: 'cancel' | 'retry' | 'skip' | 'resolve' | 'redrive' | 'migrate'
   /** As they gave it. */
   readonly who: string
   /** As they gave it; of a cancel always the reason. */
@@ -63,6 +63,22 @@ export interface HistoryEntry {
   readonly path?: string | undefined
   /** `false`: it came too late, or did not fit where the saga stood, and nothing followed from it. */
   readonly applied: boolean
+  /** Of a migration: the version it left. */
+  readonly from?: number | undefined
+  /** Of a migration: the version it got. */
+  readonly to?: number | undefined
+}
+
+/** What of a definition is needed to read what was written under it. */
+export interface PastDefinition {
+  /** Integer ≥ 1. */
+  readonly version: number
+  /** Of its structure. */
+  readonly hash: string
+  /** What its first nodes did when the saga was created, which is recorded nowhere else; empty when the saga was created under another one. */
+  readonly began: readonly JournalEntry[]
+  /** Nodes whose kind matters: see {@link KindsByPath}. */
+  readonly kinds: { readonly [path: string]: SagaNode['kind'] }
 }
 
 /** One fact of a saga. Plain JSON: values of users stand in it as text of the codec. */
@@ -96,6 +112,15 @@ export type JournalEntry =
   | { readonly type: 'again'; readonly path: string }
   | { readonly type: 'skipped'; readonly path: string }
   | { readonly type: 'redriven'; readonly paths: readonly string[]; readonly deadlineAt: number | null }
+  /** From here on it is of another definition, in which `dropped` are not, or not begun. Nodes that count as done in it follow as `done` and `skipped`. */
+  | {
+      readonly type: 'migrated'
+      readonly was: PastDefinition
+      readonly to: { readonly version: number; readonly hash: string }
+      readonly dropped: readonly string[]
+      readonly who: string
+      readonly why?: string | undefined
+    }
 
 /** The facts of one write. */
 export interface JournalRecord {
@@ -171,13 +196,11 @@ export const emptyState = (deadlineAt: number): SagaState => ({
   history: [],
 })
 
-/** Takes one fact into `state`. @param nodes every node of the definition, by path */
-export function applyEntry(
-  state: SagaState,
-  entry: JournalEntry,
-  at: number,
-  nodes: ReadonlyMap<string, SagaNode>,
-): void {
+/** Nodes of a definition. Of pivots and transactions the kind is needed; others may be missing. */
+export type KindsByPath = ReadonlyMap<string, { readonly kind: SagaNode['kind'] }>
+
+/** Takes one fact into `state`. @param nodes of the definition under which it was written */
+export function applyEntry(state: SagaState, entry: JournalEntry, at: number, nodes: KindsByPath): void {
   switch (entry.type) {
     case 'turned':
       state.direction = 'back'
@@ -204,6 +227,20 @@ export function applyEntry(
       state.late = undefined
       state.deadlineAt = entry.deadlineAt ?? Infinity
       return
+    case 'migrated': {
+      for (const path of entry.dropped) state.nodes.delete(path)
+      const { was, to, who, why } = entry
+      const versions = { from: was.version, to: to.version }
+      state.history.push({
+        verb: 'migrate',
+        who,
+        ...(why === undefined ? {} : { why }),
+        at,
+        applied: true,
+        ...versions,
+      })
+      return
+    }
     case 'started':
     case 'waiting':
       state.nodes.set(entry.path, {

@@ -4,7 +4,9 @@ import {
   applyEntry,
   emptyState,
   type JournalEntry,
+  type KindsByPath,
   type NodeState,
+  type PastDefinition,
   type RecordedError,
   type SagaFailure,
   type SagaState,
@@ -76,16 +78,34 @@ export class SagaMachine {
   /** A saga just created: what its first nodes do follows from the definition alone and is not recorded. */
   begin(createdAt: number, deadlineMs: number | null): SagaState {
     const state = emptyState(createdAt + (deadlineMs ?? Infinity))
-    this.decide(state, [], { now: createdAt, live: NOBODY, inbox: [], random: () => 0 })
+    this.#begin(state, createdAt)
     return state
   }
 
-  /** A saga as its journal tells it. */
+  /** A saga as its journal tells it: what was written under earlier definitions is read by what they were. */
   load({ createdAt, deadlineMs, journal, status }: StoredSaga): SagaState {
-    const state = this.begin(createdAt, deadlineMs)
-    for (const { at, entries } of journal) for (const entry of entries) applyEntry(state, entry, at, this.nodes)
+    const state = emptyState(createdAt + (deadlineMs ?? Infinity))
+    const [first, ...pasts] = pastsOf(journal)
+    let nodes: KindsByPath = first ? kindsOf(first) : this.nodes
+    if (first) for (const entry of first.began) applyEntry(state, entry, createdAt, nodes)
+    else this.#begin(state, createdAt)
+    for (const { at, entries } of journal)
+      for (const entry of entries) {
+        applyEntry(state, entry, at, nodes)
+        if (entry.type !== 'migrated') continue
+        const past = pasts.shift()
+        nodes = past ? kindsOf(past) : this.nodes
+      }
     if (journal.length > 0) state.status = status
     return state
+  }
+
+  /** This definition as what is written under it can be read by. */
+  asPast({ createdAt, deadlineMs, journal, hash, version }: StoredSaga): PastDefinition {
+    const { entries } = this.#begin(emptyState(createdAt + (deadlineMs ?? Infinity)), createdAt)
+    const began = pastsOf(journal).length === 0 ? entries : []
+    const kinds = [...this.nodes].filter(([, { kind }]) => kind === 'pivot' || kind === 'transaction')
+    return { version, hash, began, kinds: Object.fromEntries(kinds.map(([path, { kind }]) => [path, kind])) }
   }
 
   /** What follows from `inputs`, the inbox and the time; `state` has moved on by it. The same for the same arguments. */
@@ -99,6 +119,10 @@ export class SagaMachine {
     }
     turn.advance()
     return turn
+  }
+
+  #begin(state: SagaState, createdAt: number): SagaDecision {
+    return this.decide(state, [], { now: createdAt, live: NOBODY, inbox: [], random: () => 0 })
   }
 
   /** Whether a signal could move it on. */
@@ -121,6 +145,13 @@ export class SagaMachine {
     return due
   }
 }
+
+/** The definitions it has left, in their order. */
+const pastsOf = (journal: StoredSaga['journal']): PastDefinition[] =>
+  journal.flatMap(({ entries }) => entries.flatMap((entry) => (entry.type === 'migrated' ? [entry.was] : [])))
+
+const kindsOf = ({ kinds }: PastDefinition): KindsByPath =>
+  new Map(Object.entries(kinds).map(([path, kind]) => [path, { kind }]))
 
 /** Whether a deadline or a cancel would turn it back. */
 export const mayTurn = ({ direction, pivoted, late }: SagaState): boolean =>

@@ -15,9 +15,11 @@ import type {
   Fenced,
   InboxMessage,
   Lease,
+  Moved,
   NewMessage,
   NewSaga,
   Renewed,
+  SagaMove,
   SagaQuery,
   SagaStore,
   SagaSummary,
@@ -34,8 +36,10 @@ export interface MemorySagaStoreOptions {
   readonly clock?: Clock | undefined
 }
 
-interface Row extends DefinitionKey {
+interface Row extends Omit<DefinitionKey, 'version' | 'hash'> {
   readonly id: string
+  version: number
+  hash: string
   readonly input: string
   readonly deadlineMs: number | null
   readonly createdAt: number
@@ -167,6 +171,25 @@ export class MemorySagaStore implements SagaStore {
     await work(NO_DATABASE)
     const transition = record()
     return transition ? this.#commitOne(transition, this.#now()) : 'fenced'
+  }
+
+  async move({ id, createdAt, epoch, position, to, entries, letGo }: SagaMove): Promise<Moved> {
+    const now = this.#sweep()
+    const row = this.#rows.get(id)
+    if (!row || row.createdAt !== createdAt) return 'fenced'
+    const written = row.journal[position]
+    if (written) return isDeepStrictEqual(written.entries, entries) ? 'ok' : 'fenced'
+    if (row.epoch !== epoch || row.journal.length !== position) return 'fenced'
+    if (row.leased && row.wakeAt > now) return 'owned'
+    if (row.leased && letGo) return 'expired'
+    row.journal.push({ at: now, entries: entries.slice() })
+    row.version = to.version
+    row.hash = to.hash
+    row.epoch++
+    row.updatedAt = now
+    row.wakeAt = Math.min(row.wakeAt, now)
+    this.#changed(row, now)
+    return 'ok'
   }
 
   async deliver({ sagaId, dedupeId, ...message }: NewMessage): Promise<Delivered> {

@@ -1,4 +1,3 @@
-import { isDeepStrictEqual } from 'node:util'
 import {
   checkFunction,
   checkInteger,
@@ -17,18 +16,20 @@ import { ClosedError, NotFoundError } from '../kernel/errors.js'
 import { systemRandom } from '../kernel/random.js'
 import { validate, validateNow } from '../kernel/schema.js'
 import { orAbort } from '../kernel/signal.js'
-import { everyNode, type SagaDefinition } from './definition.js'
+import { checkDefinition, checkSame, orderOf } from './checks.js'
+import type { SagaDefinition } from './definition.js'
 import { SagaConflictError } from './errors.js'
 import { Grouped } from './grouped.js'
 import { SAGA_STATUSES, type JournalEntry, type SagaStatus } from './journal.js'
 import { SagaMachine } from './machine.js'
+import { migrate, type MigrateOptions } from './migrate.js'
 import type { Order } from './operators.js'
 import type { Operator, SagaEvents, SagaHandle, SagaOrchestratorOptions } from './orchestrator-options.js'
 import type { SagaRun } from './run.js'
 import type { SagaSignal } from './signal.js'
 import type { Delivered, NewMessage, SagaQuery, SagaStore, SagaSummary, StoredSaga } from './store.js'
 import { outcomeOf, viewOf, type SagaOutcome, type SagaView } from './view.js'
-import { driftError, Worker } from './worker.js'
+import { Worker } from './worker.js'
 
 /** Runs sagas of a store, together with every other orchestrator of that store. */
 export class SagaOrchestrator implements AsyncDisposable {
@@ -196,6 +197,19 @@ export class SagaOrchestrator implements AsyncDisposable {
     await this.#order({ sagaId: id, kind: 'redrive', name: from, payload: JSON.stringify(orderOf(by)) })
   }
 
+  /**
+   * Lets an unfinished saga go on as another definition says, if what has happened fits it: every step that has begun is there under the same path, as the
+   * same kind and in the same order, with a compensation if it had one; no new node stands before what has begun, but those in `done` and `skipped`.
+   * Waits and pauses may go. Input, deadline, results and counted failures stay. A saga that is of this definition already is left as it is.
+   * @throws SagaMigrationError when it does not fit, has ended, or is being run at the moment: nothing was written.
+   * @throws NotFoundError; InvalidPayloadError; InvalidOptionError: nothing was written. StoreError: unknown, calling again is safe.
+   */
+  async migrate(id: string, options: MigrateOptions): Promise<void> {
+    const machineOf = (saga: StoredSaga): SagaMachine | undefined => this.#worker.find(saga)?.machine
+    const moved = await migrate({ store: this.#store, machineOf }, checkString('id', id), options)
+    if (moved && !this.#store.onWake) this.#worker.wake({ id, dueInMs: 0 })
+  }
+
   /** A saga as it stands in the store; `undefined` when there is none of this id. @throws StoreError. */
   async get(id: string): Promise<SagaView | undefined> {
     const saga = await this.#store.read(checkString('id', id, 0))
@@ -297,7 +311,9 @@ export class SagaOrchestrator implements AsyncDisposable {
           const saga = await orAbort(orAbort(this.#store.read(id), signal), this.#end.signal)
           // a new saga under the old id is not the one that was begun
           if (saga?.createdAt !== createdAt) throw new NotFoundError(`there is no saga '${id}' any more`)
-          const outcome = outcomeOf(machine.load(saga), machine)
+          const known = this.#worker.find(saga)?.machine
+          const now = known?.definition.hash === saga.hash ? known : machine // another one than it began with: it was moved
+          const outcome = outcomeOf(now.load(saga), now)
           if (outcome) return outcome
         }
         const outcome = await orAbort(change.happened, signal)
@@ -357,32 +373,5 @@ type Tell = (outcome: SagaOutcome<unknown> | undefined) => void
 const isEnd = (status: SagaStatus): status is 'completed' | 'compensated' | 'parked' =>
   status === 'completed' || status === 'compensated' || status === 'parked'
 
-const orderOf = (by: Operator): Order => {
-  if (typeof by === 'string') return { who: checkString('by', by) }
-  const { who, why } = checkObject('by', by)
-  return { who: checkString('by.who', who), ...(why === undefined ? {} : { why: checkString('by.why', why, 0) }) }
-}
-
-function checkDefinition(option: string, definition: SagaDefinition, store: SagaStore): void {
-  const { nodes, hash } = checkObject(option, definition)
-  if (!Array.isArray(nodes) || typeof hash !== 'string') invalid(option, 'a saga made by build()', definition)
-  if (!store.transaction && [...everyNode(nodes)].some((node) => node.kind === 'transaction'))
-    invalid(option, 'a saga without transactions, which this store has not', definition.name)
-}
-
 const misfit = (saga: StoredSaga, kind: string, path: string): SagaConflictError =>
   new SagaConflictError(`saga '${saga.id}' is ${saga.status}: ${kind}${path && ` of '${path}'`} does not fit`, saga.id)
-
-function checkSame(
-  saga: StoredSaga,
-  { name, version, hash }: { name: string; version: number; hash: string },
-  input: string,
-): void {
-  if (saga.name !== name || saga.version !== version) {
-    const taken = `'${saga.name}' version ${saga.version}`
-    throw new SagaConflictError(`id '${saga.id}' is taken by ${taken}, not '${name}' version ${version}`, saga.id)
-  }
-  if (saga.hash !== hash) throw driftError(saga.id, name, version)
-  if (saga.input !== input && !isDeepStrictEqual(jsonCodec.decode(saga.input), jsonCodec.decode(input)))
-    throw new SagaConflictError(`saga '${saga.id}' was begun with another input`, saga.id)
-}

@@ -168,6 +168,34 @@ export const statements = (s: string) => ({
       case when records = position then wake_at - now end as due_in
     from held`,
 
+  /** What somebody else wrote while it waited for the row it takes for another move: who reads the saga again sees what it is. */
+  move: `
+    with held as materialized (
+      select s.*, now from ${s}.saga_now() as now, ${s}.sagas s where s.key = $1 for update of s
+    ),
+    says as materialized (
+      select held.*, case
+        when created_at <> $2::float8 then 'fenced'
+        when exists ( -- sent again
+          select from ${s}.saga_records r where r.no = held.no and r.position = $4 and right(r.record, length($8::text)) = $8::text
+        ) then 'ok'
+        when epoch <> $3 or records <> $4 then 'fenced'
+        when leased and wake_at > now then 'owned'
+        when leased and $9 then 'expired'
+      end as refusal
+      from held
+    ),
+    moved as (
+      update ${s}.sagas s set kind = $5, version = $6, hash = $7, epoch = s.epoch + 1, records = s.records + 1,
+        updated_at = says.now, wake_at = least(s.wake_at, says.now)
+      from says where s.key = says.key and refusal is null
+    ),
+    recorded as (
+      insert into ${s}.saga_records (no, position, record)
+      select no, records, '{"at":' || now::bigint || $8::text from says where refusal is null
+    )
+    select coalesce(refusal, 'ok') as answer, refusal is null as moved from says`,
+
   list: `
     select coalesce(s.id, s.key) as id, s.name, s.version, s.status, s.created_at, s.updated_at from ${s}.sagas s
     where ($1::int is null or s.status = $1) and ($2::text is null or s.name = $2) and ($4::text is null or s.key > $4)

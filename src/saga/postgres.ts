@@ -20,6 +20,7 @@ import { migrate, READ_COMMITTED, sqlIdentifier } from '../kernel/postgres-schem
 import type { SagaTransaction } from './body.js'
 import { Grouped } from './grouped.js'
 import { SAGA_STATUSES } from './journal.js'
+import { commitParams, createParams, moveParams } from './postgres-params.js'
 import { kindOf, sagaOf, summaryOf } from './postgres-rows.js'
 import { statements, steps } from './postgres.sql.js'
 import type {
@@ -29,9 +30,11 @@ import type {
   Delivered,
   Fenced,
   Lease,
+  Moved,
   NewMessage,
   NewSaga,
   Renewed,
+  SagaMove,
   SagaQuery,
   SagaStore,
   SagaSummary,
@@ -244,6 +247,14 @@ export class PostgresSagaStore implements SagaStore {
     }
   }
 
+  async move(move: SagaMove): Promise<Moved> {
+    const [row] = await this.#ask(this.#sql.move, moveParams(move))
+    if (!row) return 'fenced' // there is none
+    const answer = row['answer'] as Moved
+    if (row['moved'] === true) this.#told(move.id, 0)
+    return answer
+  }
+
   async deliver({ sagaId, kind, name, payload, dedupeId }: NewMessage): Promise<Delivered> {
     const dedupe = dedupeId === undefined ? null : toSqlKey(dedupeId)
     const [row] = await this.#ask(`select ${this.#s}.saga_deliver($1, $2, $3, $4, $5) as answer`, [
@@ -273,17 +284,7 @@ export class PostgresSagaStore implements SagaStore {
   /** @returns when each was created; `undefined`: there was one of this id */
   async #createAll(sagas: readonly NewSaga[]): Promise<readonly (number | undefined)[]> {
     const keys = sagas.map(({ id }) => toSqlKey(id))
-    const rows = await this.#ask(this.#sql.create, [
-      keys,
-      sagas.map(({ id }, i) => (keys[i] === toSqlText(id) ? null : toSqlText(id))),
-      sagas.map(kindOf),
-      sagas.map(({ name }) => toSqlText(name)),
-      numbers(sagas, ({ version }) => version),
-      sagas.map(({ hash }) => hash),
-      sagas.map(({ input }) => input),
-      numbers(sagas, ({ deadlineMs }) => deadlineMs),
-      numbers(sagas, ({ leaseMs }) => leaseMs),
-    ])
+    const rows = await this.#ask(this.#sql.create, createParams(sagas, keys))
     const created = new Map(rows.map((row) => [row['key'] as string, Number(row['now'])]))
     return keys.map((key) => {
       const now = created.get(key)
@@ -301,24 +302,7 @@ export class PostgresSagaStore implements SagaStore {
 
   /** @param looked whether they have been asked for just before */
   async #write(on: SqlQueryable, batch: readonly Written[], looked: boolean = false): Promise<readonly Wrote[]> {
-    const consumed = batch.flatMap(({ transition }, i) => transition.consumed.map((number) => [i + 1, number] as const))
-    const rows = await queryRows(
-      on,
-      this.#sql.commit,
-      [
-        batch.map(({ transition }) => toSqlKey(transition.id)),
-        numbers(batch, ({ transition }) => transition.epoch),
-        numbers(batch, ({ transition }) => transition.position),
-        batch.map(({ record }) => record).join('\n'),
-        numbers(batch, ({ transition }) => SAGA_STATUSES.indexOf(transition.status)),
-        numbers(batch, ({ transition }) => transition.seen),
-        numbers(batch, ({ transition: { next } }) => ('leaseMs' in next ? next.leaseMs : null)),
-        numbers(batch, ({ transition: { next } }) => ('leaseMs' in next ? null : (next.dueAt ?? Infinity))),
-        numbers(consumed, ([o]) => o),
-        numbers(consumed, ([, number]) => number),
-      ],
-      this.#prepare && on === this.#db,
-    )
+    const rows = await queryRows(on, this.#sql.commit, commitParams(batch), this.#prepare && on === this.#db)
     const wrote = batch.map(({ id }): Wrote => ({ id, answer: 'fenced', dueInMs: undefined }))
     const unseen: number[] = []
     for (const row of rows) {
@@ -372,10 +356,6 @@ export class PostgresSagaStore implements SagaStore {
     return queryRows(this.#db, text, params, this.#prepare)
   }
 }
-
-/** A number of each as an array that PostgreSQL reads: `pg` would quote and escape every one as if it were text. */
-const numbers = <T>(all: readonly T[], of: (one: T) => number | null): string =>
-  `{${all.map((one) => of(one) ?? 'null').join()}}`
 
 /** How one transition was written. */
 interface Wrote {

@@ -234,6 +234,35 @@ return answers
 `
 
 /**
+ * KEYS: the three, the saga, the `d` and `k` that it goes to. ARGV: prefix, sender, when it was created, epoch, position, version, hash, entries, 1 if
+ * it must have been let go.
+ */
+export const moveLua = `${shared}
+local saga, due, kind = KEYS[4], KEYS[5], KEYS[6]
+local created, name, version, hash, epoch, leased, records =
+  unpack(redis.call('HMGET', saga, 'created', 'name', 'version', 'hash', 'epoch', 'leased', 'records'))
+if created ~= ARGV[3] then return 'fenced' end
+local old, id, rest = dueOf(name, version, hash), nameOf(saga), ',"entries":' .. ARGV[8] .. '}'
+if tonumber(records) > tonumber(ARGV[5]) then
+  return string.sub(redis.call('HGET', saga, 'j:' .. ARGV[5]), -#rest) == rest and 'ok' or 'fenced' -- sent again
+end
+if epoch ~= ARGV[4] or records ~= ARGV[5] then return 'fenced' end
+local at = leased == '1' and redis.call('ZSCORE', old, id)
+if at and tonumber(at) > now then return 'owned' end
+if leased == '1' and ARGV[9] == '1' then return 'expired' end
+redis.call('EXISTS', old, due, kind)
+
+redis.call('HSET', saga, 'version', ARGV[6], 'hash', ARGV[7], 'epoch', exact(epoch + 1), 'records', exact(records + 1), 'updated', nowText,
+  'j:' .. records, '{"at":' .. nowText .. rest)
+redis.call('SADD', kind, ARGV[7])
+redis.call('ZREM', old, id)
+redis.call('ZADD', due, at or nowText, id)
+note(saga, '0')
+tell(ARGV[2])
+return 'ok'
+`
+
+/**
  * KEYS: the three, the saga. ARGV: prefix, sender, call, message, 1 if it is a redrive, the field of its dedupe id or ''. A call that is sent
  * again gets its first answer, unless 16 others came between.
  */

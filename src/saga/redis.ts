@@ -6,7 +6,7 @@ import { hashTagged, nameOf } from '../kernel/redis-names.js'
 import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-subscriber.js'
 import { Grouped } from './grouped.js'
 import { dedupeField, idOf, keyOf, messageText, sagaOf, summaryOf } from './redis-rows.js'
-import { claimLua, commitLua, createLua, deliverLua, listLua, readLua, renewLua } from './redis.lua.js'
+import { claimLua, commitLua, createLua, deliverLua, listLua, moveLua, readLua, renewLua } from './redis.lua.js'
 import type {
   ClaimRequest,
   Claims,
@@ -15,9 +15,11 @@ import type {
   Delivered,
   Fenced,
   Lease,
+  Moved,
   NewMessage,
   NewSaga,
   Renewed,
+  SagaMove,
   SagaQuery,
   SagaStore,
   SagaSummary,
@@ -54,6 +56,7 @@ const scripts = {
   claim: defineScript(claimLua),
   renew: defineScript(renewLua),
   commit: defineScript(commitLua),
+  move: defineScript(moveLua),
   deliver: defineScript(deliverLua),
   read: defineScript(readLua),
   list: defineScript(listLua),
@@ -171,6 +174,14 @@ export class RedisSagaStore implements SagaStore {
       }
     }
     return answers
+  }
+
+  async move({ id, createdAt, epoch, position, to, entries, letGo }: SagaMove): Promise<Moved> {
+    const keys = [this.#saga(id), this.#due(to), this.#kind(to)]
+    const args = [createdAt, epoch, position, to.version, to.hash, JSON.stringify(entries), letGo ? 1 : 0]
+    const moved = (await this.#run(scripts.move, keys, [this.#id, ...args])) as Moved
+    if (moved === 'ok') this.#wakes.tell({ id, dueInMs: 0 })
+    return moved
   }
 
   async deliver(message: NewMessage): Promise<Delivered> {

@@ -1,6 +1,6 @@
 import type { Unsubscribe } from '../kernel/emitter.js'
 import type { SagaTransaction } from './body.js'
-import type { JournalRecord, SagaStatus } from './journal.js'
+import type { JournalEntry, JournalRecord, SagaStatus } from './journal.js'
 
 /** Whether a write counted: `'fenced'` means that somebody else owns the saga now, and nothing was written. */
 export type Fenced = 'ok' | 'fenced'
@@ -120,6 +120,26 @@ export interface Transition extends Lease {
   readonly next: { readonly leaseMs: number } | { readonly dueAt: number | null }
 }
 
+/** A saga that is to go on under another definition, as its mover has read it. */
+export interface SagaMove extends Lease {
+  /** Of the saga that is meant, and not of a later one with this id. */
+  readonly createdAt: number
+  /** How many records its journal has. */
+  readonly position: number
+  /** Its name is the saga's. */
+  readonly to: DefinitionKey
+  /** What the journal gets, as one record with the time of the store. */
+  readonly entries: readonly JournalEntry[]
+  /** Whether its last owner must have let it go, so that no body that is not recorded can have run. */
+  readonly letGo: boolean
+}
+
+/**
+ * What {@link SagaStore.move} did: only `'ok'` wrote anything. `'owned'`: somebody runs it; `'expired'`: its last owner vanished, which
+ * `letGo` does not allow; `'fenced'`: it is gone, or has gone on since it was read.
+ */
+export type Moved = 'ok' | 'owned' | 'expired' | 'fenced'
+
 /** What is sent to a saga from outside. */
 export interface NewMessage {
   /** Whom it is for. */
@@ -210,6 +230,12 @@ export interface SagaStore {
    * owner can tell: a saga is not given out while such a commit is under way.
    */
   transaction?(work: (tx: SagaTransaction) => Promise<void>, record: () => Transition | undefined): Promise<Fenced>
+  /**
+   * Gives a saga that nobody owns another version and structure, and writes why, both or neither; it is due at once, for those who know the new ones.
+   * Its epoch grows, so that whoever had it before writes nothing more; of one whose lease has run out the next claim still says so.
+   * The same entries at the same position again are `'ok'` and change nothing. A store without it keeps sagas under the definition they began with.
+   */
+  move?(move: SagaMove): Promise<Moved>
   /** Puts a message into a saga's inbox, behind those that are there. A saga that nobody owns is due at once. */
   deliver(message: NewMessage): Promise<Delivered>
   /** One saga with all that is known of it; `undefined` when there is none. */

@@ -39,6 +39,15 @@ export const sagaOperations = fc.array(
       arbitrary: fc.record({ op: fc.constant('deliver' as const), id, kind, text, dedupe: fc.option(text) }),
     },
     {
+      weight: 2,
+      arbitrary: fc.record({
+        op: fc.constant('move' as const),
+        ...{ id, text, letGo: fc.boolean() },
+        to: fc.nat(1),
+        behind: fc.constantFrom(0, 0, 0, 1),
+      }),
+    },
+    {
       weight: 1,
       arbitrary: fc.record({
         op: fc.constant('renew' as const),
@@ -132,6 +141,16 @@ async function run(store: SagaStore, operation: Operation): Promise<unknown> {
         payload: JSON.stringify(operation.text),
         dedupeId: operation.dedupe ?? undefined,
       })
+    case 'move': {
+      const saga = await store.read(IDS[operation.id]!)
+      const { name = 'n', createdAt = 0, epoch = 0, journal = [] } = saga ?? {}
+      return store.move!({
+        ...{ id: IDS[operation.id]!, createdAt, epoch, letGo: operation.letGo },
+        position: Math.max(0, journal.length - operation.behind),
+        to: { name, version: 1, hash: HASHES[operation.to]! },
+        entries: [{ type: 'skipped', path: operation.text }],
+      })
+    }
     case 'renew': {
       const sagas = await Promise.all(operation.ids.map((i) => store.read(IDS[i]!)))
       const leases = operation.ids.map((i, at) => ({
@@ -148,4 +167,9 @@ async function run(store: SagaStore, operation: Operation): Promise<unknown> {
 }
 
 const timeless = (saga: StoredSaga | undefined): object | undefined =>
-  saga && { ...saga, createdAt: undefined, updatedAt: undefined }
+  saga && {
+    ...saga,
+    ...{ createdAt: undefined, updatedAt: undefined },
+    // of a move it is the store's time
+    journal: saga.journal.map(({ at, entries }) => ({ at: at === 5 ? at : undefined, entries })),
+  }

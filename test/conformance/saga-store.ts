@@ -1,5 +1,6 @@
 import { expect, onTestFinished, test } from 'vitest'
 import type { NewSaga, SagaStore, SagaWake, StoredSaga, Transition } from '../../src/saga/index.js'
+import { moveLaws } from './saga-store-moves.js'
 
 /** `advance` lets `ms` pass: moves a fake clock, or really waits where the store has its own. */
 export interface SagaStoreHarness {
@@ -48,6 +49,8 @@ export function sagaStoreContract(
   const signal = (sagaId: string, name = 's', dedupeId?: string): Parameters<SagaStore['deliver']>[0] => ({
     ...{ sagaId, kind: 'signal' as const, name, payload: '1', dedupeId },
   })
+
+  moveLaws({ law, known, leaseMs: LEASE_MS, newSaga, transition })
 
   law('of callers at the same time exactly one creates a saga, and all see the same', async ({ store }) => {
     const all = await Promise.all(Array.from({ length: 20 }, (_, i) => store.create(newSaga('a', { input: `${i}` }))))

@@ -66,6 +66,7 @@ export function line(store: SagaStore, effects: string[] = []): Line {
       }),
       read: counted('read', (id) => store.read(id)),
       deliver: counted('deliver', (m) => store.deliver(m)),
+      move: async (m) => (dead ? forever() : store.move!(m)),
       list: (q) => store.list(q),
       transaction: counted('transaction', async (work, record) => {
         const asked: string[] = []
