@@ -261,7 +261,13 @@ const changes: Record<string, (cache: Member['cache'], key: string) => Promise<u
   expire: (cache, key) => cache.expire({ keys: [key] }),
   clear: (cache) => cache.clear(),
 }
-const ends = ['before it', 'while it is under way', 'after it', 'after it and the next load'] as const
+/** Holds up whoever waits for `opened`. */
+function door(): { readonly open: () => void; readonly opened: Promise<void> } {
+  let open!: () => void
+  const opened = new Promise<void>((resolve) => (open = resolve))
+  return { open, opened }
+}
+const ends = ['before it', 'while it is under way', 'after it', 'during the next load', 'after the next load'] as const
 
 test.each(Object.keys(changes))(
   'changes in the middle of loads (%s): none is followed by what was there before',
@@ -273,8 +279,7 @@ test.each(Object.keys(changes))(
       for (const loading of [[a], [b], [a, b], [b, a]]) {
         const key = `${end} ${loading.map((member) => (member === a ? 'a' : 'b')).join('')}`
         let begun = 0
-        let release!: () => void
-        const released = new Promise<void>((resolve) => (release = resolve))
+        const { open: release, opened: released } = door()
         let origin = 'old'
         const load = async (): Promise<string> => {
           const value = origin
@@ -288,8 +293,22 @@ test.each(Object.keys(changes))(
         const changed = changes[kind]!(a.cache, key)
         if (end === 'while it is under way') release()
         expect(await changed).toBe('applied')
-        if (end === 'after it and the next load')
-          expect(await a.cache.getOrSet(key, afresh, { tags: [key] })).toBe('new')
+        if (end === 'after the next load') expect(await a.cache.getOrSet(key, afresh, { tags: [key] })).toBe('new')
+        if (end === 'during the next load') {
+          const { open: finish, opened: finished } = door()
+          let isUnderWay = false
+          const slow = async (): Promise<string> => {
+            isUnderWay = true
+            await finished
+            return 'new'
+          }
+          const next = a.cache.getOrSet(key, slow, { tags: [key] }).finally(() => (isUnderWay = true))
+          await until(() => isUnderWay)
+          release()
+          await Promise.race(loads) // what it brought has been offered to the second level
+          finish()
+          expect(await next).toBe('new')
+        }
         release()
         await Promise.all(loads)
         expect(await a.cache.get(key), `${key}: by its own process`).not.toBe('old')
