@@ -4,6 +4,7 @@ import { describe, expect, test } from 'vitest'
 import { ProblemError, type RateLimitOptions } from 'holdfast/http'
 import { RateLimiter, type Decision, type TokenBucketStore } from 'holdfast/rate-limit'
 import { ManualClock } from 'holdfast/testing'
+import { until } from '../support/until.js'
 import { rawly, serve, thrower, type App, type Framework, type Running } from './servers.js'
 
 /** A limiter that refills nothing while a test runs. */
@@ -331,7 +332,3 @@ const broken: TokenBucketStore = {
 
 const connections = ({ server }: Running): Promise<number> =>
   new Promise((resolve, reject) => server.getConnections((error, count) => (error ? reject(error) : resolve(count))))
-
-async function until(holds: () => boolean | Promise<boolean>): Promise<void> {
-  while (!(await holds())) await new Promise((resolve) => setImmediate(resolve))
-}
