@@ -1,48 +1,56 @@
 import type { Basket } from './checkout.js'
-import type { OrdersView } from './read-model.js'
+import type { OrdersView, OrderView } from './read-model.js'
+import { Rounds } from './rounds.js'
 
-const LOOK_MS = 1_000
-/** Whoever took an order in begins with it at once; one that was left alone for so long was left for good. */
-const ALONE_MS = 2_000
+/** When it looks, and for what. */
+export interface AdoptionOptions {
+  /** Milliseconds between two looks. @defaultValue 1_000 */
+  readonly everyMs?: number | undefined
+  /** Whoever took an order in begins with it at once; one that was left alone for so many ms was left for good. @defaultValue 2_000 */
+  readonly aloneMs?: number | undefined
+  /** Orders that are read at once. @defaultValue 500 */
+  readonly pageSize?: number | undefined
+}
 
 /**
  * An order is placed in one write and its checkout begun in another. A process that dies in between leaves an order that nobody
  * cares for: this looks for such orders and begins with them. To begin twice is harmless, for an order has one checkout.
  */
 export class Adoption {
-  #timer: NodeJS.Timeout | undefined
-  #looking: Promise<void> = Promise.resolve()
-  #closed = false
+  readonly #rounds: Rounds
+  readonly #aloneMs: number
+  readonly #pageSize: number
 
   constructor(
     private readonly view: OrdersView,
     private readonly begin: (basket: Basket) => Promise<void>,
+    { everyMs = 1_000, aloneMs = 2_000, pageSize = 500 }: AdoptionOptions = {},
   ) {
-    this.#next()
+    this.#aloneMs = aloneMs
+    this.#pageSize = pageSize
+    this.#rounds = new Rounds(() => this.#look(), everyMs)
   }
 
-  async close(): Promise<void> {
-    this.#closed = true
-    clearTimeout(this.#timer)
-    await this.#looking
+  close(): Promise<void> {
+    return this.#rounds.close()
   }
 
-  #next(): void {
-    if (this.#closed) return
-    this.#timer = setTimeout(() => {
-      this.#looking = this.#look()
-        .catch(() => {}) // the database is away: the next time
-        .finally(() => this.#next())
-    }, LOOK_MS).unref()
-  }
-
+  /** All of them, page by page: those that wait the longest are the last. */
   async #look(): Promise<void> {
-    const before = Date.now() - ALONE_MS
-    const placed = await this.view.list({ limit: 1_000, status: 'placed' })
-    for (const { id: orderId, items, shipTo, cents, checkout, placedAt } of placed) {
-      if (this.#closed) return
+    const before = Date.now() - this.#aloneMs
+    let after: string | undefined
+    do {
+      // oxlint-disable-next-line no-await-in-loop -- page by page
+      const page = await this.view.list({ limit: this.#pageSize, status: 'placed', after })
+      const alone = page.filter(({ checkout, placedAt }) => !checkout && placedAt.getTime() < before)
       // oxlint-disable-next-line no-await-in-loop -- few, if any
-      if (!checkout && placedAt.getTime() < before) await this.begin({ orderId, items, shipTo, cents })
-    }
+      for (const order of alone) await this.#adopt(order)
+      after = page.at(-1)?.id
+    } while (after && !this.#rounds.closed)
+  }
+
+  /** One that can't be begun must not keep the others from it. It is tried again at the next look. */
+  async #adopt({ id: orderId, items, shipTo, cents }: OrderView): Promise<void> {
+    if (!this.#rounds.closed) await this.begin({ orderId, items, shipTo, cents }).catch(() => {})
   }
 }

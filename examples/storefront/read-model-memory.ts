@@ -28,9 +28,11 @@ export class MemoryOrders implements OrdersReadModel {
     return this.#orders.get(orderId)
   }
 
-  async list({ limit, status, userId }: OrderFilter) {
+  async list({ limit, status, userId, after }: OrderFilter) {
     const found: OrderView[] = []
-    for (const order of [...this.#orders.values()].toReversed()) {
+    const all = [...this.#orders.values()].toReversed()
+    const from = after === undefined ? 0 : all.findIndex(({ id }) => id === after) + 1 || all.length
+    for (const order of all.slice(from)) {
       if (found.length === limit) break
       if ((status ?? order.status) === order.status && (userId ?? order.userId) === order.userId) found.push(order)
     }

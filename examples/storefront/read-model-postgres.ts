@@ -92,11 +92,12 @@ export class PostgresOrders implements OrdersReadModel {
     return row && revived(row.data)
   }
 
-  async list({ limit, status, userId }: OrderFilter) {
+  async list({ limit, status, userId, after }: OrderFilter) {
     const rows = await this.#query<{ data: OrderView }>(
       `select data from ${SCHEMA}.orders where ($1::text is null or status = $1) and ($2::text is null or user_id = $2)
-       order by placed_pos desc limit $3`,
-      [status, userId, Number.isFinite(limit) ? limit : null],
+         and ($3::text is null or placed_pos < (select placed_pos from ${SCHEMA}.orders where id = $3))
+       order by placed_pos desc limit $4`,
+      [status, userId, after, Number.isFinite(limit) ? limit : null],
     )
     return rows.map(({ data }) => revived(data))
   }

@@ -30,6 +30,8 @@ export interface OrderFilter {
   readonly limit: number
   readonly status?: OrderView['status'] | undefined
   readonly userId?: string | undefined
+  /** Those that were placed before the order of this id: the next page. An id that is not known: none. */
+  readonly after?: string | undefined
 }
 
 /** What can be asked of the read model, wherever it is. */

@@ -1,0 +1,40 @@
+import { expect, onTestFinished, test } from 'vitest'
+import { MemoryEventStore } from 'holdfast/event-sourcing'
+import { Adoption } from '../../examples/storefront/adoption.js'
+import type { OrderEvent } from '../../examples/storefront/order.js'
+import { MemoryOrders } from '../../examples/storefront/read-model-memory.js'
+import { until } from '../support/until.js'
+
+test('every order that nobody has begun with is begun with, however many are newer, and though others can not be', async () => {
+  const store = new MemoryEventStore<OrderEvent>()
+  const data = { userId: 'ada', items: [{ sku: 'rope', quantity: 1 }], shipTo: 'Arco', cents: 18_900 } as const
+  const place = (id: string, ...more: OrderEvent[]) =>
+    store.append(`order-${id}`, [{ type: 'OrderPlaced', data }, ...more])
+  await place('oldest')
+  await place('broken')
+  await place('under way', { type: 'OrderAccepted', data: { checkout: 'orchestrated' } })
+  await place('gone', { type: 'OrderCancelled', data: { reason: 'customer', detail: '' } })
+  for (let i = 0; i < 4; i++) await place(`broken too ${i}`) // oxlint-disable-line no-await-in-loop -- in this order
+  const orders = new MemoryOrders(store)
+  await using running = orders.run()
+  await running.reached((await store.readPage({ limit: 1 })).head)
+  const begun: string[] = []
+  const begin = async ({ orderId }: { orderId: string }): Promise<void> => {
+    begun.push(orderId)
+    if (orderId.startsWith('broken')) throw new Error('it can not be begun')
+  }
+  const adoption = new Adoption(orders, begin, { everyMs: 1, aloneMs: -1, pageSize: 2 })
+  onTestFinished(() => adoption.close())
+  await until(() => begun.includes('oldest'))
+  expect(begun.slice(0, 6)).toEqual([
+    'broken too 3',
+    'broken too 2',
+    'broken too 1',
+    'broken too 0',
+    'broken',
+    'oldest',
+  ])
+  await until(() => begun.filter((id) => id === 'broken').length > 1) // again and again
+  expect(begun).not.toContain('under way')
+  expect(begun).not.toContain('gone')
+})
