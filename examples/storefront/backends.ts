@@ -5,7 +5,7 @@ import { MemoryEventStore, type EventStore } from 'holdfast/event-sourcing'
 import type { SqlListener } from 'holdfast/messaging/postgres'
 import { MemoryTokenBucketStore, type TokenBucketStore } from 'holdfast/rate-limit'
 import type { SagaStore } from 'holdfast/saga'
-import { openBus } from './bus.js'
+import { busInMemory, openBus } from './bus.js'
 import { Inventory, type StockRoom } from './inventory.js'
 import type { OrderEvent } from './order.js'
 import type { OrdersReadModel } from './read-model.js'
@@ -58,7 +58,7 @@ interface Opened<T> {
  * @throws BackendError when a server can't be reached
  */
 export async function openBackends(options: BackendOptions): Promise<Backends> {
-  const { redis, postgres, readPostgres = postgres, rabbitmq } = options
+  const { redis, postgres, readPostgres = postgres, rabbitmq, patienceMs } = options
   const opened: Opened<unknown>[] = []
   const close = async (): Promise<void> => {
     for (const one of opened.toReversed()) await one.close()
@@ -72,7 +72,8 @@ export async function openBackends(options: BackendOptions): Promise<Backends> {
     const events = await open(postgres ? openEvents(postgres) : inMemory(new MemoryEventStore<OrderEvent>()))
     const { store } = events
     opened.push({ ...events, close: () => store.close() })
-    const checkout = await open(postgres ? openCheckout(postgres, rabbitmq ?? redis) : inMemory(checkoutInMemory()))
+    const how = { broker: rabbitmq ?? redis, patienceMs }
+    const checkout = await open(postgres ? openCheckout(postgres, how) : inMemory(checkoutInMemory()))
     const books = await open(postgres ? openBooks(postgres) : inMemory(new MemoryPaymentBooks()))
     const readModel = await open(readPostgres ? openReadModel(readPostgres, store) : inMemory(new MemoryOrders(store)))
     const shared = await open(redis ? openRedis(redis) : inMemory(sharedMemory()))
@@ -97,6 +98,8 @@ interface BackendOptions {
   readonly readPostgres?: string | undefined
   /** For messages. @defaultValue Redis */
   readonly rabbitmq?: string | undefined
+  /** Milliseconds after which a message that no service has handled is said again. @defaultValue 5_000 */
+  readonly patienceMs?: number | undefined
 }
 
 const inMemory = <T>(store: T): Opened<T> => ({ store, about: 'memory', close: async () => {} })
@@ -112,12 +115,9 @@ interface ForCheckout extends Pick<Backends, 'sagas' | 'inventory' | 'carrier' |
   readonly messages: string
 }
 
-/** What is said, and what was done about it, ends with the process. */
-const talkInMemory = () => ({ talk: new Talk(), messages: 'memory', notes: new MemoryPaymentNotes() })
-
 const checkoutInMemory = (): ForCheckout => ({
   ...{ sagas: undefined, inventory: new Inventory(), carrier: new Carrier() },
-  ...talkInMemory(),
+  ...{ talk: new Talk(), messages: 'memory', notes: new MemoryPaymentNotes() },
 })
 
 // The drivers are loaded when they are wanted: the library itself needs neither.
@@ -131,8 +131,13 @@ async function openEvents(url: string): Promise<Opened<EventStore<OrderEvent>>> 
   })
 }
 
-/** Sagas, and what the services keep, in the schema that the events are in. @param broker where messages go, if not to memory */
-async function openCheckout(url: string, broker: string | undefined): Promise<Opened<ForCheckout>> {
+interface Talking extends Pick<BackendOptions, 'patienceMs'> {
+  /** Where messages go. @defaultValue each shop has a bus of its own, in memory */
+  readonly broker?: string | undefined
+}
+
+/** Sagas, and what the services keep, in the schema that the events are in. */
+async function openCheckout(url: string, how: Talking): Promise<Opened<ForCheckout>> {
   const { PostgresSagaStore } = await import('holdfast/saga/postgres')
   const { PostgresInventory } = await import('./inventory-postgres.js')
   const { PostgresCarrier, PostgresPaymentNotes } = await import('./services-postgres.js')
@@ -151,11 +156,9 @@ async function openCheckout(url: string, broker: string | undefined): Promise<Op
     const [inventory, carrier] = [new PostgresInventory(pool), new PostgresCarrier(pool)]
     const notes = new PostgresPaymentNotes(pool)
     for (const tables of [inventory, carrier, notes]) await tables.migrate()
-    const services = { sagas, inventory, carrier }
-    if (!broker) return { ...services, ...talkInMemory() }
-    const opened = await openTalk(pool, broker, listener)
+    const opened = await openTalk(pool, listener, how)
     closeTalk = () => opened.close()
-    return { ...services, notes, talk: opened.talk, messages: opened.messages }
+    return { sagas, inventory, carrier, notes, talk: opened.talk, messages: opened.messages }
   }
   try {
     const { store, about, close: closePool } = await openPostgres(url, make, 20)
@@ -167,11 +170,12 @@ async function openCheckout(url: string, broker: string | undefined): Promise<Op
 }
 
 /** Messages by way of an outbox and inboxes, so that none is lost and none counts twice. */
-async function openTalk(pool: Pool, broker: string, listener: SqlListener) {
+async function openTalk(pool: Pool, listener: SqlListener, { broker, patienceMs }: Talking) {
   const { LastingTalk, nameOfLog } = await import('./shop-messages-postgres.js')
-  const name = await nameOfLog(pool)
-  const opened = await openBus(broker, name).catch((error: unknown) => unusable('The bus', broker, error))
-  const talk = new LastingTalk(pool, opened.bus, listener)
+  const opened = broker
+    ? await openBus(broker, await nameOfLog(pool)).catch((error: unknown) => unusable('The bus', broker, error))
+    : busInMemory()
+  const talk = new LastingTalk(pool, opened.bus, { listener, patienceMs })
   await talk.migrate().catch(async (error: unknown) => {
     await opened.close()
     throw error

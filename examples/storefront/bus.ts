@@ -1,4 +1,4 @@
-import type { EventBus } from 'holdfast/messaging'
+import { MemoryEventBus, type EventBus } from 'holdfast/messaging'
 import { connectRedis, listenerOf } from './redis.js'
 import type { ShopMessages } from './shop-messages.js'
 
@@ -28,6 +28,12 @@ export function openBus(url: string, name: string): Promise<OpenedBus> {
     default:
       throw new Error(`there is no bus for ${url}`)
   }
+}
+
+/** A bus of this process's own. */
+export function busInMemory(): OpenedBus {
+  const bus = new MemoryEventBus<ShopMessages>()
+  return { bus, about: 'memory', close: () => bus.close() }
 }
 
 async function openRedis(url: string, name: string): Promise<OpenedBus> {

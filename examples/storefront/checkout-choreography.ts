@@ -120,13 +120,18 @@ export class ChoreographedCheckout implements Checkout {
       'payment.failed': cancel,
       'inventory.failed': cancel,
       'shipping.failed': cancel,
-      'payment.refunded': ({ orderId }, { once }) =>
+      // What is undone was done: that may be told later, where a broker forgets, and must not be the last word then.
+      'payment.refunded': ({ orderId, charged }, { once }) =>
         once(async (say, tx) => {
+          if (charged) await commands.send('RecordPayment', { orderId, tx })
           await commands.send('RecordRefund', { orderId, tx })
           await say('order.refunded', { orderId })
         }),
       'inventory.released': ({ orderId }, { once }) =>
-        once((_say, tx) => commands.send('RecordRelease', { orderId, tx })),
+        once(async (_say, tx) => {
+          await commands.send('RecordStock', { orderId, tx })
+          await commands.send('RecordRelease', { orderId, tx })
+        }),
     })
   }
 
@@ -136,7 +141,7 @@ export class ChoreographedCheckout implements Checkout {
     return this.talk.serve('payment', {
       'order.accepted': async (basket, { signal, once }) => {
         const { orderId, cents } = basket
-        if (!(await notes.begin(orderId))) return
+        if (!(await notes.begin(orderId))) return once(() => {})
         try {
           await payments.charge(orderId, cents, signal)
         } catch (error) {
@@ -154,11 +159,12 @@ export class ChoreographedCheckout implements Checkout {
         })
       },
       'order.cancelled': async ({ orderId }, { signal, once }) => {
-        if (!(await notes.owes(orderId))) return
+        const owed = await notes.owed(orderId)
+        if (!owed) return once(() => {})
         await payments.refund(orderId, signal) // while it throws, the bus brings the message again
         await once(async (say, tx) => {
           await notes.write(orderId, 'refunded', tx)
-          await say('payment.refunded', { orderId })
+          await say('payment.refunded', { orderId, charged: owed === 'charged' })
         })
       },
     })

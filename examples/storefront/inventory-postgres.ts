@@ -53,11 +53,12 @@ export class PostgresInventory implements StockRoom {
       await tx.query(`update ${SCHEMA}.stock set available = available + $2::int where sku = $1`, [sku, quantity])
     }
     if (items) return true
-    const ever = await tx.query(
-      `insert into ${SCHEMA}.reservations values ($1, '[]', true) on conflict do nothing returning 1`,
+    const { rows } = await tx.query(
+      `insert into ${SCHEMA}.reservations values ($1, '[]', true)
+       on conflict (order_id) do update set released = true returning json_array_length(items) > 0 as ever`,
       [orderId],
     )
-    return ever.rows.length === 0
+    return (rows[0] as { readonly ever: boolean }).ever
   }
 
   async #take(orderId: string, items: readonly Item[], tx: SqlQueryable): Promise<void> {

@@ -1,3 +1,4 @@
+import type { Clock } from 'holdfast'
 import { CircuitBreaker, compose, exponential, retry, timeout, type Policy } from 'holdfast/resilience'
 import type { Charge } from './payment-books.js'
 import type { Behaviour, Ledger } from './payment-provider.js'
@@ -23,6 +24,8 @@ export interface PaymentClientOptions {
   readonly timeoutMs?: number | undefined
   /** Milliseconds that an open circuit stays open before it tries again. @defaultValue 2_000 */
   readonly openMs?: number | undefined
+  /** What both are measured by. @defaultValue the process clock */
+  readonly clock?: Clock | undefined
 }
 
 /**
@@ -36,18 +39,19 @@ export class PaymentClient {
 
   constructor(
     private readonly url: string,
-    { timeoutMs = 800, openMs = 2_000 }: PaymentClientOptions = {},
+    { timeoutMs = 800, openMs = 2_000, clock }: PaymentClientOptions = {},
   ) {
     this.breaker = new CircuitBreaker({
       name: 'payment',
       window: { kind: 'count', size: 20, minimumCalls: 5, failureRatio: 0.5 },
       openMs,
+      clock,
       isFailure: ({ error }) => isTrouble(error),
     })
     this.#policy = compose(
       retry({ attempts: 2, backoff: exponential({ initialMs: 50, maxMs: 200 }), retryOn: isTrouble }),
       this.breaker,
-      timeout(timeoutMs),
+      timeout({ ms: timeoutMs, clock }),
     )
   }
 

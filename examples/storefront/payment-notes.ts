@@ -14,11 +14,12 @@ export interface PaymentNotes {
   refuse(orderId: string, tx?: SqlQueryable): ChargeState | Promise<ChargeState>
   /** @param tx the transaction of its database to do it in */
   write(orderId: string, state: ChargeState, tx?: SqlQueryable): void | Promise<void>
-  /** Whether money may have moved and was not given back. */
-  owes(orderId: string): boolean | Promise<boolean>
+  /** @returns how it stands when money has moved, or may have, and was not given back */
+  owed(orderId: string): ChargeState | undefined | Promise<ChargeState | undefined>
 }
 
-const owed: readonly (ChargeState | undefined)[] = ['asked', 'charged', 'unknown']
+export const isOwed = (state: ChargeState | undefined): boolean =>
+  state !== undefined && state !== 'refused' && state !== 'refunded'
 
 /** Notes in memory, of a conversation in memory. */
 export class MemoryPaymentNotes implements PaymentNotes {
@@ -42,7 +43,8 @@ export class MemoryPaymentNotes implements PaymentNotes {
     if (note) note.state = state
   }
 
-  owes(orderId: string): boolean {
-    return owed.includes(this.#notes.get(orderId)?.state)
+  owed(orderId: string): ChargeState | undefined {
+    const state = this.#notes.get(orderId)?.state
+    return isOwed(state) ? state : undefined
   }
 }

@@ -14,6 +14,8 @@ export interface Ledger {
   /** Charges that stand: not refunded. */
   readonly charged: number
   readonly refunded: number
+  /** Requests that were left hanging, so far. */
+  readonly hung: number
 }
 
 /** Where a provider is and what it writes in. */
@@ -45,6 +47,7 @@ export async function startPaymentProvider({
   books = new MemoryPaymentBooks(),
 }: PaymentProviderOptions = {}): Promise<PaymentProvider> {
   let behaviour: Behaviour = 'ok'
+  let hung = 0
   const app = new Hono()
 
   app.use('/charges/*', async (c, next) => {
@@ -52,7 +55,9 @@ export async function startPaymentProvider({
     if (behaviour === 'slow') await new Promise((resolve) => setTimeout(resolve, SLOW_MS))
     await next()
     // The worst kind of trouble: done, but the one who asked will never know.
-    if (behaviour === 'hang') await new Promise((resolve) => c.req.raw.signal.addEventListener('abort', resolve))
+    if (behaviour !== 'hang') return
+    hung++
+    await new Promise((resolve) => c.req.raw.signal.addEventListener('abort', resolve))
   })
 
   app.put('/charges/:key', async (c) => {
@@ -78,7 +83,7 @@ export async function startPaymentProvider({
 
   app.get('/ledger', async (c) => {
     const { charged, refunded } = await books.counts()
-    return c.json({ behaviour, charged, refunded } satisfies Ledger)
+    return c.json({ behaviour, charged, refunded, hung } satisfies Ledger)
   })
 
   app.onError((error, c) =>

@@ -1,6 +1,6 @@
 import type { Pool } from 'pg'
 import type { SqlQueryable } from 'holdfast'
-import type { ChargeState, PaymentNotes } from './payment-notes.js'
+import { isOwed, type ChargeState, type PaymentNotes } from './payment-notes.js'
 import { isNowhere, trackingOf, Undeliverable, VanBroken, type ParcelDesk } from './shipping.js'
 import { makeTables, SCHEMA } from './transaction.js'
 
@@ -37,9 +37,10 @@ export class PostgresPaymentNotes implements PaymentNotes {
     await tx.query(`update ${SCHEMA}.payments set state = $2 where order_id = $1`, [orderId, state])
   }
 
-  async owes(orderId: string): Promise<boolean> {
-    const query = `select 1 from ${SCHEMA}.payments where order_id = $1 and state in ('asked', 'charged', 'unknown')`
-    return (await this.pool.query(query, [orderId])).rows.length > 0
+  async owed(orderId: string): Promise<ChargeState | undefined> {
+    const query = `select state from ${SCHEMA}.payments where order_id = $1`
+    const { rows } = await this.pool.query<{ state: ChargeState }>(query, [orderId])
+    return isOwed(rows[0]?.state) ? rows[0]?.state : undefined
   }
 }
 

@@ -23,7 +23,8 @@ export interface ShopMessages {
   'shipping.failed': Failed
   'order.shipped': { readonly orderId: string }
   'order.cancelled': { readonly orderId: string }
-  'payment.refunded': { readonly orderId: string }
+  /** `charged`: it was known that the money had moved. */
+  'payment.refunded': { readonly orderId: string; readonly charged: boolean }
   'inventory.released': { readonly orderId: string }
   'shipping.withdrawn': { readonly orderId: string }
   'order.refunded': { readonly orderId: string }
@@ -42,7 +43,7 @@ export interface Turn {
   readonly signal: AbortSignal
   /**
    * Where messages last, what `work` does with `tx` and what it says are one, and happen once, however often the message comes. What is
-   * done beside it may be done twice.
+   * done beside it may be done twice. Every handler ends with it: a message that is not done with this way is said again.
    */
   readonly once: (work: Work) => Promise<void>
 }

@@ -76,13 +76,7 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load, 
   const following = subscribe(store, new MemoryCheckpoints(), 'follow', follow, { pollMs: 100, from })
   const queries = createQueries({ view, cache, store, orders, payments }, following)
 
-  /** What an earlier process left half-way goes on here. */
-  const open = await view.list({ limit: Infinity, status: 'placed' })
-  for (const { id: orderId, items, shipTo, cents, checkout: kind } of open) {
-    await checkouts[(kind as CheckoutKind) ?? current].start({ orderId, items, shipTo, cents })
-  }
-
-  /** And so does what another process took in and died before it began with it. */
+  /** What a process left half-way the saga store and the outbox know. This is for what it took in and did not even begin with. */
   const adoption = oneDatabase ? new Adoption(view, (basket) => checkouts[current].start(basket)) : undefined
 
   const limiter = new RateLimiter({

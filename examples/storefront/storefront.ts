@@ -18,6 +18,8 @@ export interface StartOptions {
   readonly postgres?: string | undefined
   readonly readPostgres?: string | undefined
   readonly rabbitmq?: string | undefined
+  /** Milliseconds after which a message that no service has handled is said again. @defaultValue 5_000 */
+  readonly patienceMs?: number | undefined
   /** A payment provider that runs elsewhere. @defaultValue one is started */
   readonly paymentUrl?: string | undefined
   /** What a choreographed checkout talks over; closed with the shop. @defaultValue one in memory */

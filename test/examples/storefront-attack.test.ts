@@ -9,7 +9,8 @@ import { Inventory } from '../../examples/storefront/inventory.js'
 import { Order, type OrderEvent } from '../../examples/storefront/order.js'
 import { PaymentClient, PaymentUnavailable, PaymentUncertain } from '../../examples/storefront/payment-client.js'
 import { Carrier } from '../../examples/storefront/shipping.js'
-import { openStorefront, until, type Client } from './storefront-client.js'
+import { until } from '../support/until.js'
+import { openStorefront, type Client } from './storefront-client.js'
 
 let shop: Client
 const order = { items: [{ sku: 'rope', quantity: 1 }], shipTo: 'Arco' }
@@ -200,7 +201,7 @@ test.each(checkoutKinds)(
       // oxlint-disable-next-line no-await-in-loop
       await next(orderId)
       // oxlint-disable-next-line no-await-in-loop
-      await until(async () => (await orders.load(orderId)).state.status === 'cancelled' || undefined, 2_000)
+      await until(async () => (await orders.load(orderId)).state.status === 'cancelled')
     }
   },
 )

@@ -58,8 +58,8 @@ async function openCheckout(charge: () => Promise<void>) {
   const services = { commands, payments, inventory: new Inventory(), carrier: new Carrier() }
   const checkout = await ChoreographedCheckout.open(services, script)
   onTestFinished(() => checkout.close())
-  const status = async () => (await orders.load(orderId)).state.status
-  return { checkout, commands, script, books, status }
+  const state = async () => (await orders.load(orderId)).state
+  return { checkout, commands, script, books, state }
 }
 
 test('a message that is taken from one who is slow, not dead: whatever both hear from the provider, money that moved goes back', async () => {
@@ -93,21 +93,38 @@ test('a clear no is final: whoever gets the message later does not ask for the m
 })
 
 test('a checkout is begun once, and not at all when one of another kind has the order', async () => {
-  const { checkout, commands, script, status } = await openCheckout(async () => {})
+  const { checkout, commands, script, state } = await openCheckout(async () => {})
   await checkout.start(basket)
   await checkout.start(basket)
   expect(script.said.map(([type]) => type)).toEqual(['order.accepted'])
   const twin = { orderId: basket.orderId, checkout: 'orchestrated' }
   await expect(commands.send('AcceptOrder', twin)).rejects.toMatchObject({ code: 'ORDER_TAKEN' })
   await commands.send('CancelOrder', { ...twin, reason: 'payment-unavailable', detail: '' })
-  expect(await status()).toBe('placed')
+  expect((await state()).status).toBe('placed')
 })
 
 test('an order whose customer was heard by a process that died over it is cancelled, not shipped', async () => {
-  const { checkout, commands, script, status } = await openCheckout(async () => {})
+  const { checkout, commands, script, state } = await openCheckout(async () => {})
   await checkout.start(basket)
   await commands.send('RequestCancel', { orderId: basket.orderId, detail: 'too heavy' })
   await script.hand('orders', 'm-1', 'shipping.booked', { orderId: basket.orderId, tracking: 'HF-1' })
   expect(script.said.map(([type]) => type)).toEqual(['order.accepted', 'order.cancelled'])
-  expect(await status()).toBe('cancelled')
+  expect((await state()).status).toBe('cancelled')
+})
+
+test('an order whose refund and release are told before its payment and its stock, as they are when a broker forgets, ends with both undone', async () => {
+  const { checkout, script, state } = await openCheckout(async () => {})
+  const { orderId } = basket
+  await checkout.start(basket)
+  await script.hand('payment', 'm-1', 'order.accepted', basket)
+  await script.hand('inventory', 'm-2', 'payment.completed', { ...basket, transactionId: orderId })
+  await checkout.cancel(orderId)
+  await script.hand('payment', 'm-3', 'order.cancelled', { orderId })
+  const [, refunded] = script.said.at(-1)!
+  await script.hand('inventory', 'm-3', 'order.cancelled', { orderId })
+  await script.hand('orders', 'm-4', 'payment.refunded', refunded as ShopMessages['payment.refunded'])
+  await script.hand('orders', 'm-5', 'inventory.released', { orderId })
+  await script.hand('orders', 'm-6', 'payment.completed', { ...basket, transactionId: orderId })
+  await script.hand('orders', 'm-7', 'inventory.reserved', basket)
+  expect(await state()).toMatchObject({ status: 'cancelled', payment: 'refunded', stock: 'released' })
 })

@@ -2,7 +2,8 @@ import { expect, onTestFinished, test } from 'vitest'
 import type { Recorded } from 'holdfast/event-sourcing'
 import { EventFeed, type FeedEvent } from '../../examples/storefront/event-feed.js'
 import type { OrderEvent } from '../../examples/storefront/order.js'
-import { openStorefront, until } from './storefront-client.js'
+import { until } from '../support/until.js'
+import { openStorefront } from './storefront-client.js'
 
 const event = (position: number, detail = ''): Recorded<OrderEvent> => ({
   id: `e-${position}`,
@@ -92,14 +93,14 @@ test('who does not read costs nothing, and misses all but the newest; long data 
 })
 
 test('the shop tells what happens to an order, in the order of the log', async () => {
-  const shop = await openStorefront({ payment: {} })
+  const shop = await openStorefront()
   onTestFinished(() => shop.storefront.close())
   const follower = reader(await fetch(new URL('/events/live', shop.storefront.url)))
   const id = await shop.place()
   const seen: FeedEvent[] = []
   await until(async () => {
     seen.push(...((await follower.next())?.events ?? []))
-    return seen.length === 5 || undefined
+    return seen.length === 5
   })
   expect(seen.map(({ type }) => type)).toEqual([
     'OrderPlaced',

@@ -5,7 +5,7 @@ let shop: Client
 const order = { items: [{ sku: 'helmet', quantity: 2 }], shipTo: 'Zermatt' }
 
 beforeAll(async () => {
-  shop = await openStorefront({ payment: {} })
+  shop = await openStorefront()
 })
 afterAll(() => shop.storefront.close())
 

@@ -3,7 +3,7 @@ import { existsSync, symlinkSync } from 'node:fs'
 import path from 'node:path'
 import { onTestFinished } from 'vitest'
 import { bundle } from '../support/bundle.js'
-import { until } from './storefront-client.js'
+import { until } from '../support/until.js'
 
 /** What `npm start` runs. */
 export const source = ['--import', 'tsx', 'examples/storefront/main.ts']

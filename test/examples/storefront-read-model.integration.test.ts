@@ -1,35 +1,14 @@
-import { Pool } from 'pg'
-import { describe, expect, inject, onTestFinished, test } from 'vitest'
+import { describe, expect, onTestFinished, test } from 'vitest'
 import { MemoryEventStore } from 'holdfast/event-sourcing'
 import { PostgresEventStore } from 'holdfast/event-sourcing/postgres'
 import type { OrderEvent } from '../../examples/storefront/order.js'
 import type { OrdersReadModel } from '../../examples/storefront/read-model.js'
 import { MemoryOrders } from '../../examples/storefront/read-model-memory.js'
 import { PostgresOrders } from '../../examples/storefront/read-model-postgres.js'
-import { openStorefront, until } from './storefront-client.js'
+import { until } from '../support/until.js'
+import { ownDatabase } from './own-database.js'
+import { openStorefront } from './storefront-client.js'
 import { start } from './storefront-process.js'
-
-/** An empty database, gone with the test. */
-async function database() {
-  const admin = new Pool({ connectionString: inject('postgresUrl') })
-  const name = `shop_${crypto.randomUUID().slice(0, 8)}`
-  await admin.query(`create database ${name}`)
-  const url = new URL(inject('postgresUrl'))
-  url.pathname = `/${name}`
-  const pool = new Pool({ connectionString: url.href })
-  pool.on('error', () => {})
-  onTestFinished(async () => {
-    await pool.end()
-    await admin.query(`drop database ${name} with (force)`)
-    await admin.end()
-  })
-  /** Lets nobody in, and sends away who is in. */
-  const away = async (yes: boolean): Promise<void> => {
-    await admin.query(`alter database ${name} allow_connections ${!yes}`)
-    if (yes) await admin.query('select pg_terminate_backend(pid) from pg_stat_activity where datname = $1', [name])
-  }
-  return { url: url.href, pool, away }
-}
 
 const everything = async (readModel: OrdersReadModel) => ({
   counts: await readModel.counts(),
@@ -47,7 +26,7 @@ async function replayed(store: PostgresEventStore<OrderEvent>) {
 
 describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
   test('gives the answers of the one in memory, whatever customers write', async () => {
-    const { pool } = await database()
+    const { pool } = await ownDatabase()
     const store = new MemoryEventStore<OrderEvent>()
     const postgres = new PostgresOrders(store, pool)
     expect(await everything(postgres).catch(() => 'no schema')).toEqual({
@@ -78,13 +57,24 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
       { type: 'PaymentRefunded', data: {} },
     ])
     await Promise.all([a.reached(position), b.reached(position)])
-    const filters = [{}, { limit: 1 }, { userId: 'ada' }, { status: 'cancelled' }, { status: 'placed', userId: 'ada' }]
+    const filters = [
+      {},
+      { limit: 1 },
+      { userId: 'ada' },
+      { status: 'cancelled' },
+      { status: 'placed', userId: 'ada' },
+      { after: '3' },
+      { after: '3', status: 'placed' },
+      { after: 'none' },
+    ]
     for (const filter of filters) {
       const wanted = { limit: 10, ...filter } as Parameters<OrdersReadModel['list']>[0]
       // oxlint-disable-next-line no-await-in-loop -- one after the other
       expect(await postgres.list(wanted)).toEqual(await memory.list(wanted))
     }
     expect((await postgres.list({ limit: 10 })).map(({ id }) => id)).toEqual(['3', '2', '1'])
+    expect((await postgres.list({ limit: 10, after: '3' })).map(({ id }) => id)).toEqual(['2', '1'])
+    expect(await postgres.list({ limit: 10, after: 'none' })).toEqual([])
     expect(await postgres.find('1')).toEqual(await memory.find('1'))
     expect(await postgres.find('1')).toMatchObject({ shipTo: nasty, detail: nasty, placedAt: expect.any(Date) })
     expect(await postgres.find('none')).toBeUndefined()
@@ -92,8 +82,8 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
   })
 
   test('shows a customer at once what they wrote', async () => {
-    const [log, read] = await Promise.all([database(), database()])
-    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url, payment: {} })
+    const [log, read] = await Promise.all([ownDatabase(), ownDatabase()])
+    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url })
     onTestFinished(() => shop.storefront.close())
     expect(shop.storefront.about).toMatchObject({ events: 'PostgreSQL', readModel: 'PostgreSQL', cache: 'memory' })
     for (let i = 0; i < 10; i++) {
@@ -103,7 +93,7 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
       const { status, body } = await shop.get(placed.headers.get('location') ?? '')
       expect([status, body.shipTo]).toEqual([200, `Arco ${i}`])
     }
-    await until(async () => (await shop.get('/health')).body.orders.shipped === 10 || undefined)
+    await until(async () => (await shop.get('/health')).body.orders.shipped === 10)
     const { body } = await shop.get('/orders?limit=1&status=shipped')
     expect(body.orders).toMatchObject([{ shipTo: 'Arco 9', status: 'shipped' }])
     const { rows } = await read.pool.query('select status, n from storefront_read.order_counts where n <> 0')
@@ -111,7 +101,7 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
   })
 
   test('counts each event exactly once though the shop is killed again and again, and is not made anew', async () => {
-    const [log, read] = await Promise.all([database(), database()])
+    const [log, read] = await Promise.all([ownDatabase(), ownDatabase()])
     const servers = ['--postgres', log.url, '--read-postgres', read.url]
     const taken = async (): Promise<number> => {
       const sum = 'select coalesce(sum(version), 0)::int as n from storefront_read.orders'
@@ -123,7 +113,7 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
       // oxlint-disable-next-line no-await-in-loop -- one after the other
       const shop = await start('--port', '0', '--rate', '60', ...servers)
       // oxlint-disable-next-line no-await-in-loop
-      before = await until(async () => ((await taken()) > before + 100 ? taken() : undefined), 30_000)
+      before = await until(async () => ((await taken()) > before + 100 ? taken() : undefined), 60_000)
       // Commits take long from now on, so that the kill comes in the middle of one.
       // oxlint-disable-next-line no-await-in-loop
       if (round === 0) await read.pool.query(slowCheckpoints)
@@ -138,7 +128,7 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
     const last = await start('--port', '0', '--no-load', ...servers)
     await until(async () => {
       const { orders } = (await (await fetch(`${last.url}/health`)).json()) as { orders: { placed: number } }
-      return orders.placed === 0 || undefined
+      return orders.placed === 0
     }, 30_000)
     last.child.kill('SIGINT')
     await last.ended
@@ -154,14 +144,14 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
   })
 
   test('is not needed to take orders: queries say that it is away, and it catches up', async () => {
-    const [log, read] = await Promise.all([database(), database()])
-    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url, payment: {} })
+    const [log, read] = await Promise.all([ownDatabase(), ownDatabase()])
+    const shop = await openStorefront({ postgres: log.url, readPostgres: read.url })
     onTestFinished(() => shop.storefront.close())
     await shop.ended(await shop.place())
     await read.away(true)
     const id = await shop.place()
     const { checkouts } = shop.storefront.shop
-    await until(() => checkouts.orchestrated.view(2).counts.completed === 2 || undefined)
+    await until(() => checkouts.orchestrated.view(2).counts.completed === 2)
     expect(await shop.get('/orders')).toMatchObject({ status: 503, body: { code: 'STORE_FAILED' } })
     expect((await shop.get(`/orders/${id}/versions`)).body.versions).toHaveLength(5)
     const watching = (await fetch(new URL('/live', shop.storefront.url))).body?.getReader()
@@ -171,14 +161,14 @@ describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
     await read.away(false)
     await until(async () => {
       const { status, body } = await shop.get('/orders?status=shipped')
-      return (status === 200 && body.orders[0]?.id === id) || undefined
+      return status === 200 && body.orders[0]?.id === id
     })
     expect((await shop.get('/health')).body.orders).toEqual({ placed: 0, shipped: 2, cancelled: 0 })
   })
 
   test('says so when it is of another log', async () => {
-    const [log, other, read] = await Promise.all([database(), database(), database()])
-    const first = await openStorefront({ postgres: log.url, readPostgres: read.url, payment: {} })
+    const [log, other, read] = await Promise.all([ownDatabase(), ownDatabase(), ownDatabase()])
+    const first = await openStorefront({ postgres: log.url, readPostgres: read.url })
     await first.ended(await first.place())
     await first.storefront.close()
     await expect(openStorefront({ postgres: other.url, readPostgres: read.url })).rejects.toThrow(

@@ -1,12 +1,13 @@
 import { afterAll, beforeAll, beforeEach, expect, test } from 'vitest'
 import { MemoryEventBus, type EventBus } from 'holdfast/messaging'
 import type { ShopMessages } from '../../examples/storefront/shop-messages.js'
-import { openStorefront, until, type Answer, type Client } from './storefront-client.js'
+import { until } from '../support/until.js'
+import { openStorefront, type Answer, type Client } from './storefront-client.js'
 
 let shop: Client
 
 beforeAll(async () => {
-  shop = await openStorefront({ payment: { timeoutMs: 5_000, openMs: 150 } })
+  shop = await openStorefront()
 })
 afterAll(() => shop.storefront.close())
 beforeEach(() => shop.switch({ broken: 'nothing' }))
@@ -27,7 +28,7 @@ test('a saga whose stock can not be put back parks, and is undone when somebody 
   const parked = await saga(id, 'parked')
   expect(parked).toMatchObject({ blocked: ['stock'], failure: { path: 'parcel', error: { name: 'Undeliverable' } } })
   expect((await shop.get('/sagas/parked')).body.sagas).toMatchObject([{ id, name: 'checkout', status: 'parked' }])
-  await until(() => shop.storefront.shop.checkouts.orchestrated.view(1).counts.parked === 1 || undefined)
+  await until(() => shop.storefront.shop.checkouts.orchestrated.view(1).counts.parked === 1)
   expect((await shop.get(`/orders/${id}`)).body.status).toBe('placed')
 
   await shop.switch({ broken: 'nothing' })
@@ -38,7 +39,7 @@ test('a saga whose stock can not be put back parks, and is undone when somebody 
   expect((await saga(id, 'compensated')).history).toMatchObject([{ verb: 'retry', why: 'unlocked', applied: true }])
   expect(await shop.ended(id)).toMatchObject({ status: 'cancelled', reason: 'undeliverable' })
   expect(shop.storefront.shop.inventory.held).toBe(held)
-  await until(() => shop.storefront.shop.checkouts.orchestrated.view(1).counts.parked === 0 || undefined)
+  await until(() => shop.storefront.shop.checkouts.orchestrated.view(1).counts.parked === 0)
 })
 
 test.each(['skip', 'resolve'] as const)(
@@ -59,7 +60,7 @@ test('a compensated saga can be redriven, but its order stays cancelled: it turn
   expect(await order(id, { verb: 'redrive', path: 'order' })).toMatchObject({ status: 202 })
   await until(async () => {
     const { history, status } = (await shop.get(`/sagas/${id}`)).body
-    return (history.length === 1 && status === 'compensated') || undefined
+    return history.length === 1 && status === 'compensated'
   })
   expect((await shop.ended(id)).status).toBe('cancelled')
 })
@@ -88,7 +89,7 @@ test('a choreographed checkout talks over the bus that it is given', async () =>
   const other = await openStorefront({ bus, checkout: 'choreographed' })
   try {
     await other.ended(await other.place())
-    await until(() => heard.length === 2 || undefined)
+    await until(() => heard.length === 2)
     expect(heard).toEqual(['order.accepted', 'order.shipped'])
   } finally {
     await other.storefront.close()

@@ -1,10 +1,12 @@
-import { execFileSync } from 'node:child_process'
+import { execFile } from 'node:child_process'
 import { readFileSync } from 'node:fs'
+import { promisify } from 'node:util'
 import { Pool } from 'pg'
 import { chromium, type Browser, type Page } from 'playwright-core'
 import { afterAll, beforeAll, describe, expect, inject, onTestFinished, test } from 'vitest'
 import { chromium as chromiumPath } from '../../scripts/programs.mjs'
-import { until } from './storefront-client.js'
+import { until } from '../support/until.js'
+import { openStorefront } from './storefront-client.js'
 import { flip, source, start, startNode } from './storefront-process.js'
 
 describe('the page, in a real browser', { timeout: 60_000 }, () => {
@@ -66,13 +68,10 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     const { page, errors } = await openPage(url)
     await page.getByRole('radio', { name: 'works' }).focus()
     await page.keyboard.press('ArrowRight')
-    await until(
-      async () =>
-        ((await (await fetch(`${url}/switches`)).json()) as { payment: string }).payment === 'slow' || undefined,
-    )
+    await until(async () => ((await (await fetch(`${url}/switches`)).json()) as { payment: string }).payment === 'slow')
     await page.getByRole('checkbox', { name: 'shopping' }).focus()
     await page.keyboard.press('Space')
-    await until(async () => ((await (await fetch(`${url}/switches`)).json()) as { load: boolean }).load || undefined)
+    await until(async () => ((await (await fetch(`${url}/switches`)).json()) as { load: boolean }).load)
     await page.getByRole('button', { name: 'Place an order' }).press('Enter')
     await page.getByText(/^Placed: [0-9a-f]{8}\.$/).waitFor()
     await page.locator('#orders tr.mine').waitFor()
@@ -90,7 +89,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     const text = (): Promise<string | null> => page.locator('#events').textContent()
     const moves = async (): Promise<void> => {
       const before = await text()
-      await until(async () => (await text()) !== before || undefined)
+      await until(async () => (await text()) !== before)
     }
     const standsStill = async (): Promise<void> => {
       const before = await text()
@@ -119,8 +118,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     const slider = page.getByRole('slider', { name: 'Version', exact: true })
     await slider.waitFor()
     const row = (name: string) => page.locator('#state div').filter({ has: page.getByText(name, { exact: true }) })
-    const says = (value: string) =>
-      until(async () => (await slider.getAttribute('aria-valuetext')) === value || undefined)
+    const says = (value: string) => until(async () => (await slider.getAttribute('aria-valuetext')) === value)
     await says('version 5 of 5: OrderShipped')
     expect(await page.evaluate('document.activeElement.id')).toBe('version')
     expect(await row('status').locator('del').textContent()).toBe('placed')
@@ -206,7 +204,7 @@ describe('the page, in a real browser', { timeout: 60_000 }, () => {
     await page.locator('#saga-graph rect').first().waitFor()
     const [box, frame] = ['[data-current]', '[aria-label="Graph"]'].map((it) => page.locator(`section.saga ${it}`))
     const right = async (it: typeof box): Promise<number> => it?.boundingBox().then((b) => b!.x + b!.width) ?? NaN
-    await until(async () => (await right(box)) <= (await right(frame)) + 1 || undefined) // where the saga is is in sight
+    await until(async () => (await right(box)) <= (await right(frame)) + 1) // where the saga is is in sight
     expect(await page.evaluate('document.documentElement.scrollWidth - innerWidth')).toBeLessThanOrEqual(0)
   })
 })
@@ -270,7 +268,7 @@ describe('the process', { timeout: 60_000 }, () => {
   })
 })
 
-describe('on real servers', { timeout: 120_000 }, () => {
+describe('on real servers', { timeout: 240_000 }, () => {
   test('keeps its events in PostgreSQL and its buckets in Redis, and goes on where it stopped', async () => {
     const pool = new Pool({ connectionString: inject('postgresUrl') })
     onTestFinished(async () => {
@@ -285,16 +283,16 @@ describe('on real servers', { timeout: 120_000 }, () => {
     const ask = async (url: string, path: string): Promise<any> => (await fetch(url + path)).json()
     const health = async (url: string): Promise<{ placed: number; shipped: number; cancelled: number }> =>
       (await ask(url, '/health')).orders
-    await until(async () => (await health(first.url)).shipped >= 10 || undefined, 60_000)
+    await until(async () => (await health(first.url)).shipped >= 10, 60_000)
     const [paid] = (await ask(first.url, '/orders?status=shipped&limit=1')).orders
     await until(async () => {
       const greedy = { headers: { 'x-user-id': 'greedy-one' } }
       const many = Array.from({ length: 120 }, () => fetch(`${first.url}/orders`, greedy))
-      return (await Promise.all(many)).some(({ status }) => status === 429) || undefined // a slow machine may need another go
+      return (await Promise.all(many)).some(({ status }) => status === 429) // a slow machine may need another go
     })
 
     await flip(first.url, { payment: 'hang' })
-    await until(async () => (await health(first.url)).placed > 0 || undefined)
+    await until(async () => (await health(first.url)).placed > 0)
     first.child.kill('SIGINT')
     expect(await first.ended).toBe(0)
 
@@ -302,18 +300,20 @@ describe('on real servers', { timeout: 120_000 }, () => {
     const before = await health(second.url)
     expect(before.shipped).toBeGreaterThanOrEqual(10)
     expect(await ask(second.url, `/orders/${paid.id}/receipt`)).toMatchObject({ state: 'charged' }) // in books that outlive a provider
-    await until(async () => (await health(second.url)).placed === 0 || undefined, 30_000)
+    await until(async () => (await health(second.url)).placed === 0, 30_000)
   })
 })
 
 /** What each block of a page says its commands answer, and what they answered, as statuses. */
 async function answersOf(page: string): Promise<{ said: (string | undefined)[]; came: string[] }> {
-  const { url } = await start('--port', '0', '--rate', '1')
+  const { storefront } = await openStorefront({ load: true, ordersPerSecond: 1, payment: { timeoutMs: 20_000 } })
+  onTestFinished(() => storefront.close())
   const blocks = [...readFileSync(page, 'utf8').matchAll(/<!-- answers: ([\d ]+|429s) -->\n```bash\n([\s\S]*?)```/g)]
   // One shell for all of them, as a reader has it; marks tell the blocks apart.
   const script = blocks.map(([, , code]) => code).join('\necho; echo ---block---\n')
-  const commands = `{ ${script}\n} 2>&1`.replaceAll('localhost:3000', new URL(url).host)
-  const output = execFileSync('bash', ['-c', commands], { encoding: 'utf8' }).split('---block---')
+  const commands = `{ ${script}\n} 2>&1`.replaceAll('localhost:3000', new URL(storefront.url).host)
+  const { stdout } = await promisify(execFile)('bash', ['-c', commands])
+  const output = stdout.split('---block---')
   const said = blocks.map(([, answers]) => answers)
   const came = output.map((part, i) => {
     if (said[i] === '429s') return part.split(' ').some((s) => s.trim() === '429') ? '429s' : part
@@ -325,7 +325,7 @@ async function answersOf(page: string): Promise<{ said: (string | undefined)[]; 
 test.each([
   ['README.md', 1],
   ['docs/storefront.md', 8],
-])('the commands of %s do what the page says', { timeout: 60_000 }, async (page, least) => {
+])('the commands of %s do what the page says', { timeout: 120_000 }, async (page, least) => {
   const { said, came } = await answersOf(page)
   expect(said.length).toBeGreaterThanOrEqual(least)
   expect(came).toEqual(said)

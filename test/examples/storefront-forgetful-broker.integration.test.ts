@@ -1,0 +1,61 @@
+import amqp from 'amqplib'
+import { Redis } from 'ioredis'
+import type { Pool } from 'pg'
+import { expect, onTestFinished, test } from 'vitest'
+import { groupNames } from '../../src/messaging/rabbitmq-wire.js'
+import { rabbitmqUrl } from '../support/rabbitmq.js'
+import { ownRedis } from '../support/redis.js'
+import { until } from '../support/until.js'
+import { ownDatabase } from './own-database.js'
+import { openStorefront } from './storefront-client.js'
+import { countOf, heldIn, ordersOf } from './storefront-counts.js'
+
+const redis = await ownRedis()
+
+async function flush(): Promise<void> {
+  const client = new Redis(redis)
+  await client.flushall()
+  client.disconnect()
+}
+
+/** Deletes the queues of all services. */
+async function deleteQueues(pool: Pool): Promise<void> {
+  const { rows } = await pool.query<{ name: string }>('select name from storefront.log_name')
+  const connection = await amqp.connect(await rabbitmqUrl())
+  const channel = await connection.createChannel()
+  for (const service of ['orders', 'payment', 'inventory', 'shipping']) {
+    const names = groupNames(`storefront.${rows[0]!.name}.`, service)
+    const queues = [0, 1, 2, 3].flatMap((i) => [names.queue(i), names.aside(i)])
+    // oxlint-disable-next-line no-await-in-loop -- one service after the other
+    await Promise.all(queues.map((queue) => channel.deleteQueue(queue)))
+  }
+  await connection.close()
+}
+
+const brokers = [
+  ['Redis', async () => ({ redis }), flush],
+  ['RabbitMQ', async () => ({ rabbitmq: await rabbitmqUrl() }), deleteQueues],
+] as const
+
+test.each(brokers)(
+  'when %s forgets all that it had, every order ends, and no money, stock or parcel is in the wrong place',
+  async (_, options, forget) => {
+    const { pool, url } = await ownDatabase()
+    const settings = { postgres: url, checkout: 'choreographed', patienceMs: 1_000, ...(await options()) } as const
+    const shops = await Promise.all([1, 2].map(() => openStorefront(settings)))
+    onTestFinished(async () => void (await Promise.all(shops.map((shop) => shop.storefront.close()))))
+    const clerk = await pool.connect()
+    await clerk.query('begin; lock table storefront.payments') // so that payment gets no further, and most of it waits
+    const orders = Array.from({ length: 50 }, (_order, i) =>
+      shops[i % 2]!.place(i % 5 === 4 ? { shipTo: 'Atlantis' } : {}),
+    )
+    await Promise.all(orders)
+    await until(async () => (await countOf(pool, 'storefront.outbox_messages')) === 0) // the broker has it all
+    await forget(pool)
+    await clerk.query('commit')
+    clerk.release()
+    await until(async () => (await countOf(pool, 'storefront.unheard')) === 0)
+    expect(await ordersOf(pool)).toEqual({ placed: 0, shipped: 40, cancelled: 10 })
+    expect(await heldIn(pool)).toEqual([40, 40, 40])
+  },
+)
