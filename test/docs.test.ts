@@ -81,6 +81,7 @@ test.each([
   ['defect of another rate limiter', 'docs/rate-limit-peers.md'],
   ['defect of another cache', 'docs/cache-peers.md'],
   ['defect of another saga library', 'docs/saga-peers.md'],
+  ['defect of another messaging library', 'docs/messaging-peers.md'],
 ])('every %s names tests that exist', (_, page) => {
   const sources = readdirSync('test', { recursive: true, encoding: 'utf8' }).filter((file) => file.endsWith('.ts'))
   const all = sources.map((file) => readFileSync(join('test', file), 'utf8')).join('\n')
