@@ -173,7 +173,9 @@ async function openCheckout(url: string, how: Talking): Promise<Opened<ForChecko
 async function openTalk(pool: Pool, listener: SqlListener, { broker, patienceMs }: Talking) {
   const { LastingTalk, nameOfLog } = await import('./shop-messages-postgres.js')
   const opened = broker
-    ? await openBus(broker, await nameOfLog(pool)).catch((error: unknown) => unusable('The bus', broker, error))
+    ? await openBus(broker, await nameOfLog(pool)).catch((error: unknown) =>
+        unusable(broker.startsWith('amqp') ? 'RabbitMQ' : 'Redis', broker, error),
+      )
     : busInMemory()
   const talk = new LastingTalk(pool, opened.bus, { listener, patienceMs })
   await talk.migrate().catch(async (error: unknown) => {

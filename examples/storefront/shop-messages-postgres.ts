@@ -20,7 +20,6 @@ import { Unheard } from './unheard.js'
 const LEASE_MS = 3_000
 /** Messages of a service in hand at once: as many as a database serves well. */
 const CONCURRENCY = 16
-const LOOK_MS = 1_000
 
 /** How those who talk find each other. */
 export interface LastingTalkOptions {
@@ -83,7 +82,7 @@ export class LastingTalk implements Conversation {
 
   ready(): void {
     const relay = (this.#relay ??= this.#outbox.relay(this.bus, { leaseMs: LEASE_MS, graceMs: 1_000 }))
-    this.#rounds ??= new Rounds(() => this.#remind(relay), LOOK_MS)
+    this.#rounds ??= new Rounds(() => this.#remind(relay), this.#patienceMs / 5)
   }
 
   async close(): Promise<void> {

@@ -137,8 +137,9 @@ export async function openShop({ backends, paymentUrl, payment, checkout, load, 
       const { orderId, items, shipTo } = input
       // A repeat must not start what has started, and may even have ended, by now: that could undo a shipped order.
       const { state: order } = await orders.load(orderId)
-      if (order.status === 'placed' && !order.checkout)
-        await checkouts[current].start({ orderId, items, shipTo, cents: priceOf(items) })
+      if (order.status !== 'placed' || order.checkout) return done
+      const begin = checkouts[current].start({ orderId, items, shipTo, cents: priceOf(items) })
+      await (adoption ? begin.catch(() => {}) : begin) // the order is taken: what could not begin with it now will do so later
       return done
     },
 

@@ -1,12 +1,14 @@
 import type { Pool } from 'pg'
-import type { SqlQueryable } from 'holdfast'
+import { StoreError, type SqlQueryable } from 'holdfast'
 
 /** The schema that the log, the sagas and the services' tables are in, so that one transaction can change them all. */
 export const SCHEMA = 'storefront'
 
-/** Runs `work` in a transaction: committed when it resolves, rolled back when it rejects. */
+/** Runs `work` in a transaction: committed when it resolves, rolled back when it rejects. @throws StoreError when no connection can be had */
 export async function inTransaction<T>(pool: Pool, work: (tx: SqlQueryable) => Promise<T>): Promise<T> {
-  const client = await pool.connect()
+  const client = await pool.connect().catch((cause: unknown) => {
+    throw new StoreError('the database does not answer', { cause })
+  })
   let broken: Error | undefined
   const onError = (error: Error): void => void (broken ??= error) // cut: the next statement says so, and nobody else need
   client.on('error', onError)

@@ -8,8 +8,9 @@ type Message = Pick<MessageOf<ShopMessages>, 'id' | 'type' | 'key' | 'data'>
 
 /** The wait doubles each time, but so many times at most: not more than some minutes. */
 const DOUBLINGS = 6
-/** At once: who is only slow should not drown in what is said twice. */
-const MOST = 100
+/** So many are said again in one look, twice as many in the next when those were heard at once, and so on. */
+const FEW = 3
+const MOST = 500
 
 /**
  * What was said, for each service that has not handled it yet: `select * from storefront.unheard`. A row comes with the transaction that
@@ -17,6 +18,10 @@ const MOST = 100
  * long is said again, under the same id, by which the inboxes know what they have handled.
  */
 export class Unheard {
+  #budget = FEW
+  /** Ids of what was said again at the last look. */
+  #again: readonly string[] = []
+
   /** @param patienceMs after so many milliseconds a message is said again */
   constructor(
     private readonly pool: Pool,
@@ -48,19 +53,26 @@ export class Unheard {
     await tx.query(`delete from ${SCHEMA}.unheard where id = $1 and service = $2`, [id, service])
   }
 
-  /** Says again what nobody has heard for too long. What another shop is just looking at is left to it. */
-  sayAgain(put: (tx: SqlQueryable, messages: readonly Message[]) => Promise<void>): Promise<void> {
-    return inTransaction(this.pool, async (tx) => {
+  /**
+   * Says again what nobody has heard for too long. What another shop is just looking at is left to it. Services that have only fallen behind
+   * do not hear at once what is said again either: they are told but a few, or what is said twice would keep them from catching up.
+   */
+  async sayAgain(put: (tx: SqlQueryable, messages: readonly Message[]) => Promise<void>): Promise<void> {
+    await inTransaction(this.pool, async (tx) => {
+      const open = await tx.query(`select 1 from ${SCHEMA}.unheard where id = any($1) limit 1`, [this.#again])
+      const heard = this.#again.length > 0 && open.rows.length === 0
+      this.#budget = heard ? Math.min(MOST, 2 * this.#budget) : FEW
       const { rows } = await tx.query(
         `update ${SCHEMA}.unheard u set said = u.said + 1,
            again_at = clock_timestamp() + $1::float8 * 2 ^ least(u.said, ${DOUBLINGS}) * interval '1 ms'
          from (select id, service from ${SCHEMA}.unheard where again_at <= clock_timestamp()
-               order by again_at limit ${MOST} for update skip locked) late
+               order by again_at limit $2 for update skip locked) late
          where u.id = late.id and u.service = late.service returning u.no, u.message`,
-        [this.patienceMs],
+        [this.patienceMs, this.#budget],
       )
       const late = (rows as { no: string; message: Message }[]).toSorted((a, b) => Number(a.no) - Number(b.no))
       const messages = new Map(late.map(({ message }) => [message.id, message])) // once for all who have not heard it
+      this.#again = [...messages.keys()]
       if (messages.size > 0) await put(tx, [...messages.values()])
     })
   }

@@ -3,7 +3,9 @@ import { MemoryEventStore } from 'holdfast/event-sourcing'
 import { Adoption } from '../../examples/storefront/adoption.js'
 import type { OrderEvent } from '../../examples/storefront/order.js'
 import { MemoryOrders } from '../../examples/storefront/read-model-memory.js'
+import { Talk } from '../../examples/storefront/shop-messages.js'
 import { until } from '../support/until.js'
+import { openShopOn } from './open-shop.js'
 
 test('every order that nobody has begun with is begun with, however many are newer, and though others can not be', async () => {
   const store = new MemoryEventStore<OrderEvent>()
@@ -37,4 +39,17 @@ test('every order that nobody has begun with is begun with, however many are new
   await until(() => begun.filter((id) => id === 'broken').length > 1) // again and again
   expect(begun).not.toContain('under way')
   expect(begun).not.toContain('gone')
+})
+
+test('an order whose checkout can not begin at once is taken nevertheless, and begun with later', async () => {
+  const talk = new Talk()
+  const begin = talk.begin.bind(talk)
+  talk.begin = async () => {
+    talk.begin = begin
+    throw new Error('the database is away')
+  }
+  const shop = await openShopOn(() => ({ talk, oneDatabase: true }))
+  await shop.switches.change({ checkout: 'choreographed' })
+  await shop.place({ orderId: 'o-1', userId: 'ada', items: [{ sku: 'rope', quantity: 1 }], shipTo: 'Arco' })
+  await until(async () => (await shop.about()).orders.shipped === 1)
 })

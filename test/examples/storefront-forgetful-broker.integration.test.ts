@@ -3,6 +3,7 @@ import { Redis } from 'ioredis'
 import type { Pool } from 'pg'
 import { expect, onTestFinished, test } from 'vitest'
 import { groupNames } from '../../src/messaging/rabbitmq-wire.js'
+import { Unheard } from '../../examples/storefront/unheard.js'
 import { rabbitmqUrl } from '../support/rabbitmq.js'
 import { ownRedis } from '../support/redis.js'
 import { until } from '../support/until.js'
@@ -41,7 +42,7 @@ test.each(brokers)(
   'when %s forgets all that it had, every order ends, and no money, stock or parcel is in the wrong place',
   async (_, options, forget) => {
     const { pool, url } = await ownDatabase()
-    const settings = { postgres: url, checkout: 'choreographed', patienceMs: 1_000, ...(await options()) } as const
+    const settings = { postgres: url, checkout: 'choreographed', patienceMs: 500, ...(await options()) } as const
     const shops = await Promise.all([1, 2].map(() => openStorefront(settings)))
     onTestFinished(async () => void (await Promise.all(shops.map((shop) => shop.storefront.close()))))
     const clerk = await pool.connect()
@@ -59,3 +60,35 @@ test.each(brokers)(
     expect(await heldIn(pool)).toEqual([40, 40, 40])
   },
 )
+
+test('who has fallen behind is told again but little, who hears at once twice as much each time, nobody the same twice at once', async () => {
+  const { pool } = await ownDatabase()
+  await pool.query('create schema storefront')
+  const [unheard, others] = [new Unheard(pool, 0), new Unheard(pool, 1_000_000)]
+  await unheard.migrate()
+  await others.migrate()
+  const say = (to: Unheard, id: string): Promise<void> =>
+    to.note(pool, { id, type: 'order.shipped', key: 'o-1', data: { orderId: 'o-1' } }, ['orders', 'payment'])
+  for (let i = 0; i < 100; i++) await say(unheard, `m-${i}`) // oxlint-disable-line no-await-in-loop -- in this order
+  await say(others, 'young')
+  const tell = async (): Promise<string[]> => {
+    const told: string[] = []
+    await unheard.sayAgain(async (_tx, messages) => void told.push(...messages.map(({ id }) => id)))
+    return told
+  }
+  const hear = (ids: readonly string[]): Promise<unknown> =>
+    Promise.all(ids.flatMap((id) => ['orders', 'payment'].map((service) => unheard.heard(pool, service, id))))
+  const [first, second] = [await tell(), await tell()]
+  expect(second.length).toBeLessThanOrEqual(3) // nothing of the first was heard
+  let told = second
+  await hear(first)
+  const sizes: number[] = []
+  for (let i = 0; i < 6; i++) {
+    await hear(told) // oxlint-disable-line no-await-in-loop -- one look after the other
+    told = await tell() // oxlint-disable-line no-await-in-loop
+    expect(new Set(told).size).toBe(told.length)
+    sizes.push(told.length)
+  }
+  expect(sizes[3]).toBeGreaterThan(2 * sizes[0]!)
+  expect(await countOf(pool, `storefront.unheard where id = 'young' and said = 1`)).toBe(2)
+})

@@ -129,9 +129,9 @@ describe.each(checkoutKinds)('%s checkout', (checkout) => {
 })
 
 test('leaves no order half-way and no money in the wrong place, whatever fails meanwhile', async () => {
-  const shop = await openStorefront({ payment: { timeoutMs: 1_000, openMs: 150 } })
-  onTestFinished(() => shop.storefront.close())
-  const { inventory, carrier, checkouts } = shop.storefront.shop
+  const impatient = await openStorefront({ payment: { timeoutMs: 1_000, openMs: 150 } })
+  onTestFinished(() => impatient.storefront.close())
+  const { inventory, carrier, checkouts } = impatient.storefront.shop
   const faults = ['fail', 'hang', 'slow', 'ok'] as const
   const ids: string[] = []
   for (let i = 0; i < 16; i++) {
@@ -139,18 +139,18 @@ test('leaves no order half-way and no money in the wrong place, whatever fails m
     const checkout = checkoutKinds[i % 2]
     const stock = i % 5 === 4 ? 'out' : 'ok'
     // oxlint-disable-next-line no-await-in-loop -- faults come and go while orders do
-    await shop.switch({ payment, checkout, stock })
+    await impatient.switch({ payment, checkout, stock })
     // oxlint-disable-next-line no-await-in-loop
-    ids.push(...(await Promise.all(Array.from({ length: 4 }, () => shop.place()))))
+    ids.push(...(await Promise.all(Array.from({ length: 4 }, () => impatient.place()))))
     // oxlint-disable-next-line no-await-in-loop
-    if (i % 3 === 0) await shop.send('POST', `/orders/${ids.at(-1)}/cancel`, {})
+    if (i % 3 === 0) await impatient.send('POST', `/orders/${ids.at(-1)}/cancel`, {})
   }
-  await shop.switch({ payment: 'ok', stock: 'ok' })
-  const orders = await Promise.all(ids.map((id) => shop.ended(id)))
-  await shop.settled()
+  await impatient.switch({ payment: 'ok', stock: 'ok' })
+  const orders = await Promise.all(ids.map((id) => impatient.ended(id)))
+  await impatient.settled()
   expect(orders.filter(({ status }) => status !== 'shipped' && status !== 'cancelled')).toEqual([])
-  const shipped = (await shop.get('/health')).body.orders.shipped
-  expect(await shop.ledger()).toMatchObject({ charged: shipped })
+  const shipped = (await impatient.get('/health')).body.orders.shipped
+  expect(await impatient.ledger()).toMatchObject({ charged: shipped })
   expect(inventory.held).toBe(shipped)
   expect(carrier.booked).toBe(shipped)
   const { counts } = checkouts.orchestrated.view(1)

@@ -94,7 +94,8 @@ async function give(order) {
   try {
     const body = JSON.stringify({ ...order, why })
     const response = await fetch(`/sagas/${encodeURIComponent(shown)}/orders`, { method: 'POST', headers, body })
-    if (!response.ok) problem = (await response.json()).detail
+    if (response.ok) at('saga-why').value = '' // it was about this one, not about the next
+    else problem = (await response.json()).detail
   } catch {
     problem = 'The shop does not answer.'
   }
