@@ -1,5 +1,6 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import type { CacheStore, StoredEntry } from '../../src/cache/store.js'
+import { lawsFor } from './laws.js'
 
 /** `advance` lets `ms` pass: moves a fake clock, or really waits where the store has its own. */
 export interface CacheStoreHarness {
@@ -23,10 +24,9 @@ export function cacheStoreContract(
     payload(key: string): Promise<unknown>
     granted(key: string, ms?: number, force?: boolean): Promise<{ token: string; seq: number }>
   }
+  const stated = lawsFor(adapter, open, gaps)
   const law = (name: string, check: (setup: Setup) => Promise<void>): void =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
+    stated(name, async (harness) => {
       const { store } = harness
       const entry = (payload: string, rest: Partial<StoredEntry> = {}): StoredEntry => {
         const storedAt = harness.epochMs()

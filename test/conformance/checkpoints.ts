@@ -1,6 +1,7 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import type { Checkpoints } from '../../src/event-sourcing/index.js'
 import { systemClock } from '../../src/kernel/clock.js'
+import { lawsFor } from './laws.js'
 
 /** `advance` lets `ms` pass on the clock of the leases. */
 export interface CheckpointsHarness<Tx> {
@@ -27,12 +28,7 @@ export function checkpointsContract<Tx>(
   open: () => Promise<CheckpointsHarness<Tx>>,
   gaps: Record<string, string> = {},
 ): void {
-  const law = (name: string, check: (h: CheckpointsHarness<Tx>) => Promise<void>): void =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(harness)
-    })
+  const law = lawsFor(adapter, open, gaps)
   const epochOf = async (c: Checkpoints<Tx>, owner: string, name = 'n'): Promise<number> => {
     const lease = await c.acquire(name, owner, LONG)
     if (!lease) throw new Error(`${owner} has no lease`)

@@ -1,9 +1,9 @@
-import { onTestFinished, test } from 'vitest'
 import { Bench, type Defaults, type Harness, type Law } from './event-bus/bench.js'
 import { closeLaws } from './event-bus/close.js'
 import { orderLaws } from './event-bus/order.js'
 import { publishLaws } from './event-bus/publish.js'
 import { retryLaws } from './event-bus/retry.js'
+import { lawsFor } from './laws.js'
 
 export type { Defaults, Harness } from './event-bus/bench.js'
 
@@ -18,12 +18,8 @@ export function eventBusContract(
   defaults: Defaults = {},
   gaps: Record<string, string> = {},
 ): void {
-  const law: Law = (name, check) =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(new Bench(harness, defaults))
-    })
+  const stated = lawsFor(adapter, open, gaps)
+  const law: Law = (name, check) => stated(name, (harness) => check(new Bench(harness, defaults)))
   publishLaws(law)
   orderLaws(law)
   retryLaws(law)

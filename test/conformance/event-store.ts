@@ -1,10 +1,10 @@
-import { onTestFinished, test } from 'vitest'
 import { appendLaws } from './event-store/append.js'
 import type { EventStoreHarness, Law } from './event-store/bench.js'
 import { conditionLaws } from './event-store/conditions.js'
 import { endLaws } from './event-store/end.js'
 import { expectationLaws } from './event-store/expectations.js'
 import { readLaws } from './event-store/read.js'
+import { lawsFor } from './laws.js'
 
 export type { EventStoreHarness } from './event-store/bench.js'
 
@@ -14,12 +14,7 @@ export function eventStoreContract(
   open: () => Promise<EventStoreHarness>,
   gaps: Record<string, string> = {},
 ): void {
-  const law: Law = (name, check) =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(harness)
-    })
+  const law: Law = lawsFor(adapter, open, gaps)
   appendLaws(law)
   expectationLaws(law)
   readLaws(law)

@@ -1,5 +1,6 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import type { Inbox } from '../../src/messaging/index.js'
+import { lawsFor } from './laws.js'
 
 /** An inbox, and effects that are written in its transaction. */
 export interface Harness<Tx> {
@@ -23,12 +24,7 @@ export function inboxContract<Tx>(
   open: (options?: { retainMs: number }) => Promise<Harness<Tx>>,
   gaps: Record<string, string> = {},
 ): void {
-  const law = (name: string, check: (h: Harness<Tx>) => Promise<void>, options?: { retainMs: number }): void =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open(options)
-      onTestFinished(() => harness.close())
-      await check(harness)
-    })
+  const law = lawsFor(adapter, open, gaps)
 
   law('a message is handled once for a group, and it says so', async ({ inbox, write, effects }) => {
     expect(await inbox.once('g', 'a', (tx) => write(tx, 'one'))).toBe(true)

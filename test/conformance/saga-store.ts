@@ -1,5 +1,6 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import type { NewSaga, SagaStore, SagaWake, StoredSaga, Transition } from '../../src/saga/index.js'
+import { lawsFor } from './laws.js'
 import { moveLaws } from './saga-store-moves.js'
 
 /** `advance` lets `ms` pass: moves a fake clock, or really waits where the store has its own. */
@@ -36,14 +37,7 @@ export function sagaStoreContract(
   open: () => Promise<SagaStoreHarness>,
   gaps: Record<string, string> = {},
 ): void {
-  const law = (name: string, check: (harness: SagaStoreHarness) => Promise<void>): void => {
-    const run = name in gaps ? test.fails : test
-    run(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(harness)
-    })
-  }
+  const law = lawsFor(adapter, open, gaps)
   const claimOne = async (store: SagaStore): Promise<{ saga: StoredSaga; expired: boolean } | undefined> =>
     (await store.claim({ known, limit: 10, leaseMs: LEASE_MS })).claimed[0]
   const signal = (sagaId: string, name = 's', dedupeId?: string): Parameters<SagaStore['deliver']>[0] => ({

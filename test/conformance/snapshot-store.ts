@@ -1,5 +1,6 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import type { SnapshotStore } from '../../src/event-sourcing/index.js'
+import { lawsFor } from './laws.js'
 
 export interface SnapshotStoreHarness {
   readonly snapshots: SnapshotStore
@@ -12,12 +13,9 @@ export function snapshotStoreContract(
   open: () => Promise<SnapshotStoreHarness>,
   gaps: Record<string, string> = {},
 ): void {
+  const stated = lawsFor(adapter, open, gaps)
   const law = (name: string, check: (snapshots: SnapshotStore) => Promise<void>): void =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(harness.snapshots)
-    })
+    stated(name, ({ snapshots }) => check(snapshots))
 
   law('what was never put is not there', async (s) => {
     expect(await s.get('a', 1)).toBeUndefined()

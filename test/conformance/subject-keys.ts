@@ -1,5 +1,6 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import type { SubjectKeys } from '../../src/event-sourcing/index.js'
+import { lawsFor } from './laws.js'
 
 export interface SubjectKeysHarness {
   readonly keys: SubjectKeys
@@ -14,12 +15,7 @@ export function subjectKeysContract(
   open: () => Promise<SubjectKeysHarness>,
   gaps: Record<string, string> = {},
 ): void {
-  const law = (name: string, check: (h: SubjectKeysHarness) => Promise<void>): void =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(harness)
-    })
+  const law = lawsFor(adapter, open, gaps)
   const hex = (key: Uint8Array | undefined): string | undefined => key && Buffer.from(key).toString('hex')
 
   law('a subject gets a key of 32 bytes, and keeps it', async ({ keys, elsewhere }) => {

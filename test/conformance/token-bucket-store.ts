@@ -1,5 +1,6 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import { perDay, perSecond, type Limit, type Taken, type TokenBucketStore } from '../../src/rate-limit/index.js'
+import { lawsFor } from './laws.js'
 
 /** A store under test. */
 export interface TokenBucketStoreHarness {
@@ -40,12 +41,7 @@ export function tokenBucketStoreContract(
   open: () => Promise<TokenBucketStoreHarness>,
   gaps: Record<string, string> = {},
 ): void {
-  const law = (name: string, check: (h: TokenBucketStoreHarness) => Promise<void>): void =>
-    (name in gaps ? test.fails : test)(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(harness)
-    })
+  const law = lawsFor(adapter, open, gaps)
 
   law('a bucket that was never touched is full', async ({ store }) => {
     const { allowed, buckets } = await store.take('a', 0, [slow, slower])
