@@ -6,6 +6,7 @@ import { CacheManager, type CacheManagerOptions } from '../../src/cache/index.js
 import { RedisCacheBackplane, RedisCacheStore } from '../../src/cache/redis.js'
 import { bundle } from '../support/bundle.js'
 import { Proxy } from '../support/proxy.js'
+import { gate } from '../support/gate.js'
 import { connect } from '../support/redis.js'
 import { until } from '../support/until.js'
 import type { Job, Outcome } from './cache-worker.js'
@@ -261,12 +262,6 @@ const changes: Record<string, (cache: Member['cache'], key: string) => Promise<u
   expire: (cache, key) => cache.expire({ keys: [key] }),
   clear: (cache) => cache.clear(),
 }
-/** Holds up whoever waits for `opened`. */
-function door(): { readonly open: () => void; readonly opened: Promise<void> } {
-  let open!: () => void
-  const opened = new Promise<void>((resolve) => (open = resolve))
-  return { open, opened }
-}
 const ends = ['before it', 'while it is under way', 'after it', 'during the next load', 'after the next load'] as const
 
 test.each(Object.keys(changes))(
@@ -279,37 +274,37 @@ test.each(Object.keys(changes))(
       for (const loading of [[a], [b], [a, b], [b, a]]) {
         const key = `${end} ${loading.map((member) => (member === a ? 'a' : 'b')).join('')}`
         let begun = 0
-        const { open: release, opened: released } = door()
+        const hold = gate()
         let origin = 'old'
         const load = async (): Promise<string> => {
           const value = origin
-          if (++begun === 1) await released // the next one must not wait: others may wait for it
+          if (++begun === 1) await hold.passed // the next one must not wait: others may wait for it
           return value
         }
         const loads = loading.map(({ cache }) => cache.getOrSet(key, load, { tags: [key] }))
         await until(() => begun > 0)
         origin = 'new'
-        if (end === 'before it') release()
+        if (end === 'before it') hold.open()
         const changed = changes[kind]!(a.cache, key)
-        if (end === 'while it is under way') release()
+        if (end === 'while it is under way') hold.open()
         expect(await changed).toBe('applied')
         if (end === 'after the next load') expect(await a.cache.getOrSet(key, afresh, { tags: [key] })).toBe('new')
         if (end === 'during the next load') {
-          const { open: finish, opened: finished } = door()
+          const holdNext = gate()
           let isUnderWay = false
           const slow = async (): Promise<string> => {
             isUnderWay = true
-            await finished
+            await holdNext.passed
             return 'new'
           }
           const next = a.cache.getOrSet(key, slow, { tags: [key] }).finally(() => (isUnderWay = true))
           await until(() => isUnderWay)
-          release()
+          hold.open()
           await Promise.race(loads) // what it brought has been offered to the second level
-          finish()
+          holdNext.open()
           expect(await next).toBe('new')
         }
-        release()
+        hold.open()
         await Promise.all(loads)
         expect(await a.cache.get(key), `${key}: by its own process`).not.toBe('old')
         expect(await looking.getOrSet(key, afresh, { tags: [key] }), `${key}: in the second level`).toBe('new')

@@ -1,15 +1,9 @@
-import pg from 'pg'
-import { afterAll, inject, onTestFinished } from 'vitest'
+import type pg from 'pg'
+import { onTestFinished } from 'vitest'
 import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
 import { randomId } from '../../src/kernel/random.js'
 
-/** A pool of this file's own on the shared server. To be called at the top of a test file. */
-export function openPool(config: pg.PoolConfig = {}): pg.Pool {
-  const pool = new pg.Pool({ connectionString: inject('postgresUrl'), max: 20, ...config })
-  pool.on('error', () => {}) // a connection that a test has killed
-  afterAll(() => pool.end())
-  return pool
-}
+export { openPool } from '../support/postgres.js'
 
 /** A store in a fresh schema, dropped when the test has ended. */
 export async function openStore(pool: pg.Pool): Promise<{ store: PostgresEventStore; schema: string }> {

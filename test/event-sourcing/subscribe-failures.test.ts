@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import type { Checkpoints, Event, Handler } from '../../src/event-sourcing/index.js'
 import { StoreError } from '../../src/kernel/errors.js'
 import { settle } from '../../src/testing/index.js'
-import { gate, open } from './subscriptions.js'
+import { gate } from '../support/gate.js'
+import { open } from './subscriptions.js'
 
 test('a handler that throws is tried again, alone, with waits in between; nothing else is repeated', async () => {
   const { start, append, clock } = open()

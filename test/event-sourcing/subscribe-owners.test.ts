@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import type { Checkpoints } from '../../src/event-sourcing/index.js'
 import { StoreError } from '../../src/kernel/errors.js'
 import { settle } from '../../src/testing/index.js'
-import { gate, open } from './subscriptions.js'
+import { gate } from '../support/gate.js'
+import { open } from './subscriptions.js'
 
 // dcb-es: two runners of one name counted every event twice.
 test('of two under one name one works; the other takes over when it stops', async () => {

@@ -2,7 +2,8 @@ import { expect, test } from 'vitest'
 import { MemoryCheckpoints, subscribe, type SubscriptionOptions } from '../../src/event-sourcing/index.js'
 import { ManualClock, settle } from '../../src/testing/index.js'
 import { checkpointsContract } from '../conformance/checkpoints.js'
-import { e, gate, open } from './subscriptions.js'
+import { gate } from '../support/gate.js'
+import { e, open } from './subscriptions.js'
 
 checkpointsContract('memory', async () => {
   const clock = new ManualClock()

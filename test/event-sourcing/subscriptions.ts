@@ -43,9 +43,3 @@ export function open() {
     ).position
   return { clock, store, checkpoints, start, append }
 }
-
-/** Holds up who waits for `passed` until it is opened. */
-export const gate = () => {
-  let pass!: () => void
-  return { passed: new Promise<void>((resolve) => (pass = resolve)), open: () => pass() }
-}

@@ -1,18 +1,10 @@
 import { setTimeout as sleep } from 'node:timers/promises'
-import pg from 'pg'
-import { afterAll, inject } from 'vitest'
 import type { SqlDatabase, SqlQueryable } from '../../src/kernel/postgres.js'
 import { randomId } from '../../src/kernel/random.js'
 import { PostgresInbox, PostgresOutbox, type PostgresOutboxOptions } from '../../src/messaging/postgres.js'
 import type { Harness } from '../conformance/inbox.js'
 
-/** A pool of this file's own on the shared server. To be called at the top of a test file. */
-export function openPool(config: pg.PoolConfig = {}): pg.Pool {
-  const pool = new pg.Pool({ connectionString: inject('postgresUrl'), max: 20, ...config })
-  pool.on('error', () => {}) // a connection that a test has killed
-  afterAll(() => pool.end())
-  return pool
-}
+export { openPool } from '../support/postgres.js'
 
 /** An inbox in a fresh schema, and a table of effects beside it. */
 export async function openInbox(

@@ -1,16 +1,10 @@
 import pg from 'pg'
-import { afterAll, inject } from 'vitest'
+import { inject } from 'vitest'
 import { randomId } from '../../src/kernel/random.js'
 import { PostgresSagaStore, type PostgresSagaStoreOptions } from '../../src/saga/postgres.js'
 import type { SqlDatabase } from '../../src/kernel/postgres.js'
 
-/** A pool of this file's own on the shared server. To be called at the top of a test file. */
-export function openPool(config: pg.PoolConfig = {}): pg.Pool {
-  const pool = new pg.Pool({ connectionString: inject('postgresUrl'), max: 20, ...config })
-  pool.on('error', () => {}) // a connection that a test has killed
-  afterAll(() => pool.end())
-  return pool
-}
+export { openPool } from '../support/postgres.js'
 
 /** A connection that listens. */
 export async function openListener(): Promise<pg.Client> {
