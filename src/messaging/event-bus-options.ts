@@ -1,7 +1,8 @@
-import { checkFunction, checkInteger, checkObject, checkOneOf } from '../kernel/check.js'
+import { checkFunction, checkInteger, checkObject, checkOneOf, checkString } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { systemRandom, type Random } from '../kernel/random.js'
 import type { StandardSchema } from '../kernel/schema.js'
+import type { SubscribeOptions } from './event-bus.js'
 import { Outbound } from './outbound.js'
 
 /** What every event bus can be told, wherever it keeps its messages. */
@@ -35,4 +36,10 @@ export function commonOptions<Messages extends object>(options: EventBusOptions<
     clock,
     random: checkFunction('random', random),
   }
+}
+
+/** The group that a subscription is for, and the order that it wants. @throws InvalidOptionError when one is none. @internal */
+export function groupOf(options: Pick<SubscribeOptions, 'group' | 'order'>) {
+  const { group, order = 'key' } = checkObject('options', options)
+  return { name: checkString('group', group), order: checkOneOf('order', order, ['key', 'none']) }
 }

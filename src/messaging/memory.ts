@@ -1,4 +1,4 @@
-import { checkInteger, checkObject, checkOneOf, checkString, invalid, show } from '../kernel/check.js'
+import { checkInteger, invalid, show } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
@@ -6,7 +6,7 @@ import type { Random } from '../kernel/random.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import { BacklogFullError, UnroutedError } from './errors.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
-import { commonOptions, type EventBusOptions } from './event-bus-options.js'
+import { commonOptions, groupOf, type EventBusOptions } from './event-bus-options.js'
 import type { GroupStats, MemoryEventBusEvents } from './memory-events.js'
 import { MemoryGroup } from './memory-group.js'
 import { Subscription } from './subscription.js'
@@ -60,9 +60,7 @@ export class MemoryEventBus<Messages extends object = Record<string, unknown>> i
   async subscribe<Type extends keyof Messages & string, Tx = undefined>(
     options: SubscribeOptions<Messages, Type, Tx>,
   ): Promise<BusSubscription> {
-    const { group: name, order = 'key' } = checkObject('options', options)
-    checkString('group', name)
-    checkOneOf('order', order, ['key', 'none'])
+    const { name, order } = groupOf(options)
     if (this.#closing) throw new ClosedError('the event bus is closed')
     const surroundings = { clock: this.#clock, random: this.#random, events: this.#events }
     const group = this.#groups.get(name) ?? new MemoryGroup(name, order, surroundings)

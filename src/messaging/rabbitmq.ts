@@ -1,17 +1,9 @@
-import {
-  checkFunction,
-  checkInteger,
-  checkNumber,
-  checkObject,
-  checkOneOf,
-  checkString,
-  invalid,
-} from '../kernel/check.js'
+import { checkFunction, checkInteger, checkNumber, checkString, invalid } from '../kernel/check.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError } from '../kernel/errors.js'
 import type { DeadLetters } from './dead-letters.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
-import { commonOptions, type EventBusOptions } from './event-bus-options.js'
+import { commonOptions, groupOf, type EventBusOptions } from './event-bus-options.js'
 import type { OutgoingMessage, OutgoingMessageOf } from './message.js'
 import type { Outbound } from './outbound.js'
 import type { AmqpConnection } from './rabbitmq-client.js'
@@ -137,9 +129,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
   async subscribe<Type extends keyof Messages & string, Tx = undefined>(
     options: SubscribeOptions<Messages, Type, Tx>,
   ): Promise<BusSubscription> {
-    const { group: name, order = 'key' } = checkObject('options', options)
-    checkString('group', name)
-    checkOneOf('order', order, ['key', 'none'])
+    const { name, order } = groupOf(options)
     if (this.#closing) throw new ClosedError('the event bus is closed')
     let group: RabbitMqGroup | undefined // known when the broker has said what it is; options are checked before
     const subscription = new Subscription(

@@ -1,4 +1,4 @@
-import { checkInteger, checkNumber, checkObject, checkOneOf, checkString, invalid, show } from '../kernel/check.js'
+import { checkInteger, checkNumber, checkObject, checkString, invalid, show } from '../kernel/check.js'
 import { settledWithin, type Clock } from '../kernel/clock.js'
 import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
@@ -9,7 +9,7 @@ import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-su
 import { sendRedis, type RedisClient } from '../kernel/redis.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
-import { commonOptions, type EventBusOptions } from './event-bus-options.js'
+import { commonOptions, groupOf, type EventBusOptions } from './event-bus-options.js'
 import type { GroupStats } from './memory-events.js'
 import type { MessageOf, OutgoingMessage, OutgoingMessageOf } from './message.js'
 import type { Outbound } from './outbound.js'
@@ -140,9 +140,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
   async subscribe<Type extends keyof Messages & string, Tx = undefined>(
     options: SubscribeOptions<Messages, Type, Tx>,
   ): Promise<BusSubscription> {
-    const { group: name, order = 'key' } = checkObject('options', options)
-    checkString('group', name)
-    checkOneOf('order', order, ['key', 'none'])
+    const { name, order } = groupOf(options)
     if (this.#closing) throw new ClosedError('the event bus is closed')
     const joined = (this.#joining.get(name) ?? Promise.resolve()).then(async () => {
       let group = this.#groups.get(name)
