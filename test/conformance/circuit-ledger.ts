@@ -1,5 +1,6 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect } from 'vitest'
 import type { CircuitLedger, SharedCircuit, TrialResult } from '../../src/resilience/store.js'
+import { lawsFor } from './laws.js'
 
 /** A ledger under test. `advance` lets `ms` pass: moves a fake clock, or really waits where the store has its own. */
 export interface CircuitLedgerHarness {
@@ -14,12 +15,7 @@ const names = ['', 'a', '__proto__', 'a:b*[c]?', '{', '}', '{a}b', 'ключ �
 
 /** One law for each sentence of {@link CircuitLedger}. */
 export function circuitLedgerContract(adapter: string, open: () => Promise<CircuitLedgerHarness>): void {
-  const law = (name: string, check: (harness: CircuitLedgerHarness) => Promise<void>): void =>
-    test(`${adapter}: ${name}`, async () => {
-      const harness = await open()
-      onTestFinished(() => harness.close())
-      await check(harness)
-    })
+  const law = lawsFor(adapter, open)
 
   const opened = (ledger: CircuitLedger, openMs: number, name = 'c', generation = 0): Promise<SharedCircuit> =>
     ledger.vote(name, { node: 'n', generation, openMs, quorum: 1 })

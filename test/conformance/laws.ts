@@ -7,7 +7,7 @@ import { expect, onTestFinished, test } from 'vitest'
 export function lawsFor<H extends { close(): Promise<unknown> }, A extends unknown[]>(
   adapter: string,
   open: (...options: A) => Promise<H>,
-  gaps: Readonly<Record<string, string>>,
+  gaps: Readonly<Record<string, string>> = {},
 ) {
   const stated = new Set<string>()
   if (Object.keys(gaps).length > 0)

@@ -15,6 +15,22 @@ circuitLedgerContract('MemoryCircuitBreakerStore', async () => {
   }
 })
 
+test('in memory, votes and leases end at their very millisecond', async () => {
+  const clock = new ManualClock()
+  const store = new MemoryCircuitBreakerStore({ clock })
+  const vote = (node: string, quorum: number, generation = 0) =>
+    store.vote('c', { node, generation, openMs: 100, quorum })
+  await vote('a', 2)
+  await clock.advance(100)
+  expect((await vote('b', 2)).state).toBe('closed')
+  const { generation } = await vote('a', 2)
+  await clock.advance(100)
+  const acquire = (id: string, of: number) => store.acquire('c', { id, generation: of, trials: 1, leaseMs: 50 })
+  const trying = await acquire('a', generation)
+  await clock.advance(50)
+  expect(await acquire('b', trying.generation)).toMatchObject({ state: 'half-open', granted: true })
+})
+
 const SETTINGS = { quorum: 1, syncMs: 500, leaseMs: 5_000, storeTimeoutMs: 250 }
 
 /** A store whose answers can be kept back, or be errors. */
