@@ -49,16 +49,11 @@ if known or stale then redis.call('SET', KEYS[4], last or '', 'EX', ${KEPT_S}) e
 if known then return { 'ok', known } end
 if stale then return { 'stale', redis.call('HGETALL', KEYS[1]) } end
 
-local at = 5
-local function arg()
-  at = at + 1
-  return ARGV[at - 1]
-end
 most = tonumber(most)
 local groups = {}
 local key = 5
 for n = 1, count do
-  local g = { stream = KEYS[key], calls = KEYS[key + 1], dead = KEYS[key + 2], channel = arg(), ordered = arg() == 'k', added = 0 }
+  local g = { stream = KEYS[key], calls = KEYS[key + 1], dead = KEYS[key + 2], channel = ARGV[3 + 2 * n], ordered = ARGV[4 + 2 * n] == 'k', added = 0 }
   key = key + 3
   if g.ordered then
     g.lanes, g.behind = KEYS[key], KEYS[key + 1]
@@ -78,17 +73,16 @@ local function is_full(g, more)
 end
 local answers = {}
 local some_full = false
+local at = 5 + 2 * count
 while at <= #ARGV do
-  local messages = {}
+  local first = at + 1
+  at = first + 6 * ARGV[at]
   local more = {}
-  for n = 1, arg() do
-    local m = { arg(), arg(), arg(), arg(), arg(), {} }
-    for group in string.gmatch(arg(), '%d+') do
+  for m = first, at - 1, 6 do
+    for group in string.gmatch(ARGV[m + 5], '%d+') do
       group = tonumber(group)
-      m[6][#m[6] + 1] = group
       more[group] = (more[group] or 0) + 1
     end
-    messages[n] = m
   end
   local full = 0
   for group, n in pairs(more) do
@@ -98,10 +92,15 @@ while at <= #ARGV do
   some_full = some_full or full > 0
   if full == 0 then
     for group, n in pairs(more) do groups[group].added = groups[group].added + n end
-    for _, m in ipairs(messages) do
-      local id = redis.call('XADD', KEYS[2], '*', 'i', m[1], 't', m[2], 'k', m[3], 'o', m[4], 'd', m[5])
-      if #m[6] > 1 then redis.call('HSET', KEYS[3], id, #m[6]) end
-      for _, group in ipairs(m[6]) do put(groups[group], id, m[3]) end
+    for m = first, at - 1, 6 do
+      local sent, type, key, time, data = unpack(ARGV, m, m + 4)
+      local id = redis.call('XADD', KEYS[2], '*', 'i', sent, 't', type, 'k', key, 'o', time, 'd', data)
+      local takers = 0
+      for group in string.gmatch(ARGV[m + 5], '%d+') do
+        takers = takers + 1
+        put(groups[tonumber(group)], id, key)
+      end
+      if takers > 1 then redis.call('HSET', KEYS[3], id, takers) end
     end
   end
 end
