@@ -232,7 +232,7 @@ export class Worker implements RunHost {
       this.#claiming = false
       this.#tellIfEmpty()
     }
-    if (this.#claimAgain) return this.claimSoon() // something changed after the last look, before it was known to be the last
+    if (this.#claimAgain) return this.#claimIn(0) // something came after the last claim was answered
     this.#claimIn(Math.max(1, this.store.onWake ? nextMs : Math.min(nextMs, this.options.pollMs)))
   }
 
