@@ -55,7 +55,7 @@ export function printSaga(saga: StoredSaga, terminal: Terminal): void {
   }
 }
 
-/** The same for programs. */
+/** The same for programs: plain JSON, but for values that JSON has no word for. */
 export function jsonOf(saga: StoredSaga): string {
   const { input, journal: _, inbox, ...rest } = saga
   const { state, nodes } = accountOf(saga)
@@ -65,11 +65,12 @@ export function jsonOf(saga: StoredSaga): string {
     input: jsonCodec.decode(input),
     direction,
     deadlineAt: deadlineAt === Infinity ? null : deadlineAt,
-    failure,
-    late,
+    failure: failure ?? null,
+    late: late ?? null,
     blocked: blockedOf(nodes),
-    nodes: nodes.map(({ value, nextAt, ...node }) => ({
+    nodes: nodes.map(({ value, nextAt, failures, ...node }) => ({
       ...node,
+      failures: failures.map(({ error, ...more }) => ({ ...more, error: error ?? null })),
       ...(nextAt === undefined ? {} : { nextAt: nextAt === Infinity ? null : nextAt }),
       ...(value === undefined ? {} : { value: jsonCodec.decode(value) }),
     })),

@@ -1,4 +1,4 @@
-import { checkString, invalid } from '../kernel/check.js'
+import { checkObject, checkString, invalid } from '../kernel/check.js'
 import { jsonCodec } from '../kernel/codec.js'
 import type { Clock } from '../kernel/clock.js'
 import type { CallContext } from '../kernel/policy.js'
@@ -103,11 +103,9 @@ export class BodyCall implements CompensateContext<unknown, unknown, unknown> {
   }
 }
 
-function storedEvent(
-  { type, data, key, headers = {} }: EmittedEvent,
-  id: string,
-  { sagaId, clock }: BodyScope,
-): StoredEvent {
+function storedEvent(event: EmittedEvent, id: string, { sagaId, clock }: BodyScope): StoredEvent {
+  const { type, data, key, headers = {} } = checkObject('event', event)
+  checkObject('headers', headers)
   for (const [name, value] of Object.entries(headers)) checkString(`headers.${name}`, value, 0)
   return {
     id,

@@ -155,6 +155,7 @@ nodes
     direction: 'back',
     blocked: ['reserve'],
     failure: { kind: 'failed', path: 'charge' },
+    late: null,
     input: { sku: 'rope' },
   })
   expect(json.nodes.map((node: { path: string }) => node.path)).toContain('checks/fraud~1score/score')

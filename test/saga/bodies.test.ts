@@ -110,6 +110,19 @@ describe('bodies', () => {
     expect(outcome).toMatchObject({ failure: { error: { code: 'INVALID_OPTION' } } })
   })
 
+  test.each([undefined, null, 5, { type: 'x', data: 1, headers: null }])(
+    'what is no event fails the step with InvalidOptionError: %j',
+    async (none) => {
+      const order = saga<number>('order', { version: 1 })
+        .step('a', { run: ({ emit }) => emit(none as never) })
+        .build()
+      const handle = await lab()
+        .orchestrator([order], { bus: { publish: async () => {} } })
+        .run(order, 1, { id: '1' })
+      expect(await handle.settled()).toMatchObject({ failure: { error: { code: 'INVALID_OPTION' } } })
+    },
+  )
+
   test('emit without a bus is a mistake that fails the step', async () => {
     const order = saga<number>('order', { version: 1 })
       .step('a', { run: ({ emit }) => emit({ type: 'x', data: 1 }) })
