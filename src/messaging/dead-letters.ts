@@ -1,5 +1,5 @@
 import { show } from '../kernel/check.js'
-import type { MessageOf } from './message.js'
+import type { MessageHeaders, MessageOf } from './message.js'
 
 /** The messages of one group that nobody could handle: kept until someone requeues or drops them. */
 export interface DeadLetters<Messages extends object = Record<string, unknown>> {
@@ -24,6 +24,8 @@ export interface DeadLetter<M = unknown> {
    * data and headers.
    */
   readonly message: M
+  /** The message's headers: by its trace and its conversation others find what led here. */
+  readonly headers: MessageHeaders
   /**
    * `'attempts'`: the last attempt failed, or a broker has handed it out so often that it must be what ends its handlers. `'rejected'`: `retryOn` said that trying again is no use. `'invalid'`: the data
    * did not fit the subscription's schema. `'unhandled'`: it waited for the group, whose subscriptions no longer take its type.

@@ -91,8 +91,10 @@ export class MemoryGroup implements DeliverySource {
     const letters: DeadLetter<Message>[] = []
     for (const { delivery, reason, lastError, diedAt } of this.#backlog.graves()) {
       if (letters.length === limit) break
-      const { message, attempts, firstError = lastError } = delivery
-      letters.push({ id: message.id, message: openMessage(message), reason, attempts, firstError, lastError, diedAt })
+      const { attempts, firstError = lastError } = delivery
+      const message = openMessage(delivery.message)
+      const { id, headers } = message
+      letters.push({ id, message, headers, reason, attempts, firstError, lastError, diedAt })
     }
     return letters
   }

@@ -94,11 +94,13 @@ interface BrokersDeath {
 }
 
 function toDeadLetter(letter: AmqpMessage): DeadLetter {
-  const { message, past } = fromBody(letter.content)
+  const { message: stored, past } = fromBody(letter.content)
+  const message = openMessage(stored)
   const { attempts, firstError, death = undoneBy(letter) } = past
   return {
     id: message.id,
-    message: openMessage(message),
+    message,
+    headers: message.headers,
     reason: death.reason,
     attempts: past.death ? attempts : attempts + 1,
     firstError: firstError ?? death.lastError,

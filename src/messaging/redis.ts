@@ -175,10 +175,11 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
       list: async (limit = 100) => {
         const rows = await link.letters(checkInteger('limit', limit, 1))
         const letters = rows.flatMap(([entry, about, fields]) => {
-          const known = jsonCodec.decode(about) as Omit<DeadLetter, 'message' | 'diedAt'>
+          const known = jsonCodec.decode(about) as Omit<DeadLetter, 'message' | 'headers' | 'diedAt'>
           try {
             const message = showMessage(readMessage(fields, show(known.id)))
-            return [{ ...known, message, diedAt: new Date(Number(entry.split('-')[0])) }]
+            const diedAt = new Date(Number(entry.split('-')[0]))
+            return [{ ...known, message, headers: message.headers, diedAt }]
           } catch (error) {
             this.#events.emit('error', { group, error }) // there is nothing to show of it; `drop` forgets it
             return []

@@ -24,6 +24,7 @@ export function retryLaws(law: Law): void {
       {
         id: 'm',
         message,
+        headers: { h: 'v' },
         reason: 'attempts',
         attempts: 3,
         firstError: { name: 'TypeError', message: 'failure 1', code: 'E_BAD', stack: expect.any(String) },
