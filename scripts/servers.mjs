@@ -1,13 +1,14 @@
 // Starts real servers on free ports of 127.0.0.1 in a temporary folder, for tests and benches. No dependencies.
-import { spawn, spawnSync } from 'node:child_process'
+import { execFile, spawn, spawnSync } from 'node:child_process'
 import { chmodSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { createConnection, createServer } from 'node:net'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { onPath, postgresBin, rabbitmqServer, redisServer } from './programs.mjs'
 
 const isRoot = process.getuid?.() === 0
 const READY_MS = 120_000 // a busy machine; RabbitMQ takes five seconds on an idle one
+const KEPT = 200_000 // characters of what each server has printed
 
 /**
  * Starts a server anew as long as its port is taken: one that was free may be somebody else's by now, and one of before that of a server
@@ -24,6 +25,14 @@ async function again(start) {
   }
 }
 
+/** Tests cut lines and wait for locks by the thousand: what is said of each would leave no room for the rest. */
+const LOGS = `log.console = true
+log.console.use_colors = off
+log.file = false
+log.connection.level = error
+log.channel.level = critical
+`
+
 /** A port of 127.0.0.1 that is free now. */
 export function freePort() {
   return new Promise((resolve, reject) => {
@@ -39,6 +48,8 @@ export function freePort() {
 export class Servers {
   #folder = mkdtempSync(join(tmpdir(), 'holdfast-'))
   #running = new Set()
+  /** By name, what a server has printed: the end of it. */
+  output = new Map()
   /** Whether it is told to {@link stop}: what was about to start then fails. */
   stopped = false
   #databases = 0
@@ -132,8 +143,8 @@ export class Servers {
   }
 
   /**
-   * A RabbitMQ with one node and no plug-ins. @param at its `port`; and the `folder` of one that was ended, to start it again with all that
-   * it kept @returns its process id, address and folder
+   * A RabbitMQ with one node and no plug-ins. @param at its `port`; lines of `settings`; and the `folder` of one that was ended, to start it
+   * again with all that it kept @returns its process id, address and folder; and `ctl`, which runs `rabbitmqctl` on it
    */
   async rabbitmq(at = {}) {
     const program = rabbitmqServer() ?? missing('rabbitmq-server', 'RABBITMQ_URL')
@@ -142,10 +153,7 @@ export class Servers {
     const folder = at.folder ?? this.#sub(`rabbitmq-${port}`, user)
     const nodePort = await freePort()
     const daemonPort = await freePort()
-    writeFileSync(
-      join(folder, 'rabbitmq.conf'),
-      `listeners.tcp.1 = 127.0.0.1:${port}\nlog.console = true\nlog.file = false\n`,
-    )
+    writeFileSync(join(folder, 'rabbitmq.conf'), `listeners.tcp.1 = 127.0.0.1:${port}\n${LOGS}${at.settings ?? ''}`)
     writeFileSync(join(folder, 'plugins'), '[].\n')
     if (user) spawnSync('chown', ['-R', user, folder])
     const env = {
@@ -176,7 +184,9 @@ export class Servers {
       cwd: folder,
       stopSignal: 'SIGKILL', // its own way takes seconds
     })
-    return { pid: child.pid, port, folder, url: `amqp://guest:guest@127.0.0.1:${port}` }
+    const tool = join(dirname(program), 'rabbitmqctl')
+    const ctl = (...args) => run([...as(user), tool, '-q', ...args], { env, cwd: folder })
+    return { pid: child.pid, port, folder, ctl, url: `amqp://guest:guest@127.0.0.1:${port}` }
   }
 
   /** Ends every server and removes what they wrote. */
@@ -214,13 +224,17 @@ export class Servers {
     child.stopSignal = stopSignal
     this.#running.add(child)
     child.once('exit', () => this.#running.delete(child))
+    const name = `${basename(program)}-${child.pid}`
     let output = ''
     await new Promise((resolve, reject) => {
-      const end = (why) => reject(new Error(`${program} ${why}:\n${output}`))
+      const end = (why) => reject(new Error(`${program} ${why}:\n${output.slice(-10_000)}`))
       const late = setTimeout(() => end(`was not ready in ${READY_MS} ms`), READY_MS)
+      let isReady = false
       const read = (chunk) => {
-        output = (output + chunk).slice(-10_000)
-        if (!ready.test(output)) return
+        output = (output + chunk).slice(-KEPT)
+        this.output.set(name, output)
+        if (isReady || !ready.test(output)) return
+        isReady = true
         clearTimeout(late)
         resolve()
       }
@@ -254,6 +268,16 @@ function tell(port, command) {
       if (!reply.endsWith('\r\n') || (length && reply.length < Number(length))) return
       socket.end()
       resolve(reply)
+    })
+  })
+}
+
+/** What a program prints. @throws Error when it fails. */
+function run([program, ...args], options) {
+  return new Promise((resolve, reject) => {
+    execFile(program, args, options, (error, stdout, stderr) => {
+      if (error) reject(new Error(`${args.join(' ')}: ${stderr || error.message}`))
+      else resolve(stdout)
     })
   })
 }

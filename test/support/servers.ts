@@ -1,3 +1,4 @@
+import { mkdirSync, writeFileSync } from 'node:fs'
 import type { TestProject } from 'vitest/node'
 import { freePort, Servers } from '../../scripts/servers.mjs'
 
@@ -13,7 +14,21 @@ export default async function setup(project: TestProject): Promise<() => Promise
   ])
   project.provide('redisUrl', redis)
   project.provide('postgresUrl', postgres)
-  return () => servers.stop()
+  return async () => {
+    if (project.vitest.state.getCountOfFailedTests() > 0) keepOutput(servers)
+    await servers.stop()
+  }
+}
+
+/** What the servers printed may say why tests failed; RabbitMQ's errors reach tests as a closed connection only. */
+function keepOutput({ output }: Servers): void {
+  mkdirSync('test/.logs', { recursive: true })
+  for (const [name, text] of output) {
+    const file = `test/.logs/${name}.log`
+    writeFileSync(file, text)
+    const last = name.startsWith('rabbitmq') ? text.trimEnd().split('\n').slice(-20) : []
+    console.error([`What ${name} has printed is in ${file}`, ...last].join('\n'))
+  }
 }
 
 async function begin(servers: Servers): Promise<string> {
