@@ -18,18 +18,18 @@ export function rabbitMqDeadLetters(link: Link, prefix: string, group: string): 
   const names = groupNames(prefix, group)
   /** Calls `work` with the first `limit` letters; it says what of them is removed. */
   const take = (limit: number, work: (letters: AmqpMessage[], channel: AmqpChannel) => Promise<number> | number) =>
-    link.exclusively(names.lock, async () => {
+    link.exclusively(names.lock, async (session) => {
       let left = 0
       const look = async (channel: AmqpChannel): Promise<void> => {
         const { messageCount } = await channel.checkQueue(names.dead)
         const count = Math.min(limit, messageCount)
         if (count > 0) left = messageCount - (await work(await receive(channel, names.dead, count), channel))
       }
-      await orMissing(link.use(look), undefined)
+      await orMissing(session.use(look), undefined)
       // They are back some time after the channel's end.
       if (left === 0) return
       for (let i = 0; i < 200; i++) {
-        const { messageCount } = await link.use((channel) => channel.checkQueue(names.dead))
+        const { messageCount } = await session.use((channel) => channel.checkQueue(names.dead))
         if (messageCount >= left) return
         await link.options.clock.sleep(5)
       }

@@ -1,27 +1,30 @@
 import { show } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
 import type { Emitter } from '../kernel/emitter.js'
-import { InvalidOptionError, NotFoundError } from '../kernel/errors.js'
+import { InvalidOptionError, NotFoundError, StoreError } from '../kernel/errors.js'
 import type { Random } from '../kernel/random.js'
 import { reportError } from '../kernel/report.js'
 import type { Delivery } from './backlog.js'
 import { failureOf, type DeadLetter } from './dead-letters.js'
 import type { AmqpMessage } from './rabbitmq-client.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
-import { asStoreError, codeOf, inTime, type Link } from './rabbitmq-link.js'
+import { asStoreError, codeOf, inTime, NOT_FOUND } from './rabbitmq-answers.js'
+import type { Link } from './rabbitmq-link.js'
+import type { Session } from './rabbitmq-session.js'
 import { OrderedFlow } from './rabbitmq-ordered.js'
 import { PlainFlow } from './rabbitmq-plain.js'
 import { Tap } from './rabbitmq-tap.js'
-import { declareGroup, queueOf, type GroupRecord } from './rabbitmq-topology.js'
+import { queueOf, restoreGroup, type GroupRecord } from './rabbitmq-topology.js'
 import { fromBody, groupNames, slotOf, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
 import { sameTypes, type Outcome, type Subscription } from './subscription.js'
 import { tellDeath, tellOutcome } from './telling.js'
 
-/** The broker's reply code for a queue that is not there. */
-const NOT_FOUND = 404
-
 /** Longest wait between two tries to consume. */
 const LONGEST_PAUSE_MS = 5_000
+
+/** First and longest wait between two tries to restore what is not consumed itself. */
+const FIRST_RESTORE_MS = 1_000
+const LONGEST_RESTORE_MS = 60_000
 
 /** What a group needs of its bus. */
 export interface GroupSurroundings {
@@ -60,6 +63,9 @@ export class RabbitMqGroup {
   readonly #work = new Set<Promise<unknown>>()
   #tap: Tap | undefined
   #opening: Promise<void> | undefined
+  #restoring: Promise<void> | undefined
+  /** Why it does not consume. */
+  #why: unknown
   /** It has consumed before: then the topology may have gone meanwhile. */
   #opened = false
   /** The last subscription of an ordered group is closing. */
@@ -94,9 +100,16 @@ export class RabbitMqGroup {
     this.check(subscription)
     this.subscriptions.push(subscription)
     this.#members.add(subscription)
-    await inTime(this.#enter(subscription), this.surroundings.link.options).catch((error: unknown) => {
+    const entered = inTime(this.#enter(subscription), this.surroundings.link.options, () => this.#why)
+    await entered.catch((error: unknown) => {
       throw asStoreError(error)
     })
+  }
+
+  /** Sees to it that all that the group has is on the broker. @throws StoreError */
+  restore(): Promise<void> {
+    const { link, prefix } = this.surroundings
+    return (this.#restoring ??= restoreGroup(link, prefix, this.record).finally(() => (this.#restoring = undefined)))
   }
 
   leave(subscription: Subscription): void {
@@ -152,12 +165,21 @@ export class RabbitMqGroup {
 
   /** Puts a message into a queue. @returns whether it is there; if not, it may be */
   async put(queue: string, body: Buffer, properties?: object): Promise<boolean> {
+    const session = this.surroundings.link.now
+    if (!session) return false
     try {
-      const parcel = { exchange: '', routingKey: queue, body, properties }
-      return (await this.surroundings.link.now?.publish([parcel]))?.[0] === 'stored'
-    } catch {
-      return false
+      const [receipt] = await session.publish([{ exchange: '', routingKey: queue, body, properties }])
+      if (receipt === 'stored') return true
+      this.tell(new StoreError(`RabbitMQ: queue ${show(queue)} does not take a message: ${receipt}`), session)
+    } catch (error) {
+      this.tell(error, session)
     }
+    return false
+  }
+
+  /** Tells listeners of what went wrong while the connection stands. */
+  tell(error: unknown, { alive }: Session): void {
+    if (alive) this.surroundings.events.emit('error', { group: this.name, error: asStoreError(error) })
   }
 
   /** Puts a delivery among the dead letters. @returns whether it is there. */
@@ -200,7 +222,7 @@ export class RabbitMqGroup {
   }
 
   async #keepTrying(): Promise<void> {
-    const { link, prefix } = this.surroundings
+    const { link } = this.surroundings
     let missing = false
     let again = this.#opened
     this.#opened = true
@@ -209,28 +231,43 @@ export class RabbitMqGroup {
       this.subscriptions.length > 0 && !link.closed;
       pauseMs = Math.min(LONGEST_PAUSE_MS, pauseMs * 2)
     ) {
+      let session: Session | undefined
       let tap: Tap | undefined
       try {
-        const { connection } = await link.next()
-        const channel = await inTime(connection.createChannel(), link.options)
+        session = await link.next()
+        if (missing) await this.restore()
+        const channel = await inTime(session.connection.createChannel(), link.options)
         const mine = (tap = new Tap(channel, () => this.#lost(mine)))
-        if (missing) await declareGroup(channel, prefix, this.record)
         if (this.subscriptions.length === 0) {
           await inTime(tap.close(), link.options) // all have left: who consumed now would keep messages from other processes
           continue
         }
         this.#tap = tap
         await inTime(this.#flow.open(tap), link.options)
+        this.#why = undefined
         // What is consumed is there; the rest of the topology may be gone, but that need not keep messages waiting.
-        const tryAgain = (): Promise<void> => link.pause(LONGEST_PAUSE_MS).then(() => mine.fail()) // not at once: it may fail for good
-        if (again && !missing) void link.use((other) => declareGroup(other, prefix, this.record)).catch(tryAgain)
+        if (again && !missing) void this.#restoreBehind(mine, session)
         if (tap.alive) return
       } catch (error) {
-        missing ||= codeOf(error) === NOT_FOUND
+        this.#why = session ? session.explain(error, tap?.why) : error
+        if (session && (missing || codeOf(this.#why) !== NOT_FOUND)) this.tell(this.#why, session)
+        missing ||= codeOf(this.#why) === NOT_FOUND
         again = true
         tap?.fail()
       }
       if (this.subscriptions.length > 0 && !link.closed) await link.pause(pauseMs)
+    }
+  }
+
+  async #restoreBehind(tap: Tap, session: Session): Promise<void> {
+    for (let pauseMs = FIRST_RESTORE_MS; tap.alive; pauseMs = Math.min(LONGEST_RESTORE_MS, pauseMs * 2)) {
+      try {
+        return await this.restore()
+      } catch (error) {
+        if (!tap.alive) return
+        this.tell(error, session)
+        await this.surroundings.link.pause(pauseMs)
+      }
     }
   }
 

@@ -1,148 +1,37 @@
 import type { Clock } from '../kernel/clock.js'
-import { ClosedError, messageOf, StoreError } from '../kernel/errors.js'
-import type { AmqpChannel, AmqpConfirmChannel, AmqpConnection, AmqpMessage } from './rabbitmq-client.js'
-
-/** What became of a message that the broker has answered for. `'refused'`: a queue was full or gone; others may have it. */
-export type Receipt = 'stored' | 'refused' | 'unrouted'
+import { ClosedError, StoreError } from '../kernel/errors.js'
+import { codeOf, inTime, mayPass, RESOURCE_LOCKED } from './rabbitmq-answers.js'
+import type { AmqpChannel, AmqpConnection } from './rabbitmq-client.js'
+import { Session } from './rabbitmq-session.js'
 
 /** Longest wait between two tries to connect. */
 const LONGEST_PAUSE_MS = 5_000
+
+/** How long to wait for a lock that somebody holds before trying again. */
+const LOCKED_MS = 20
 
 /** What a link needs. */
 export interface LinkOptions {
   readonly connect: () => Promise<AmqpConnection>
   /** Declares what every session needs. */
   readonly prepare: (channel: AmqpChannel) => Promise<unknown>
+  /** There is a connection again, before anybody uses it. */
+  readonly onReturn: () => void
+  /** It was lost, or could not be made. */
   readonly onChange: (error: unknown) => void
   readonly clock: Clock
   readonly timeoutMs: number
 }
-
-/** Rejects with a StoreError when `promise` takes longer. */
-export function inTime<T>(
-  promise: Promise<T>,
-  { clock, timeoutMs }: Pick<LinkOptions, 'clock' | 'timeoutMs'>,
-): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const late = (): void => reject(new StoreError(`RabbitMQ: no answer in ${timeoutMs} ms`))
-    const cancel = clock.setTimer(late, timeoutMs, { keepAlive: true })
-    promise.then(resolve, reject).finally(cancel)
-  })
-}
-
-/** Ends a channel. Resolves also when its connection ends meanwhile: amqplib's own promise then never settles. Never rejects. */
-export function endChannel(channel: Pick<AmqpChannel, 'on' | 'close'>): Promise<void> {
-  return new Promise((resolve) => {
-    channel.on('close', () => resolve())
-    channel.close().then(resolve, () => resolve()) // the broker ends it when it refuses something
-  })
-}
-
-/** A message on its way. */
-export interface Parcel {
-  readonly exchange: string
-  readonly routingKey: string
-  readonly body: Buffer
-  /** AMQP properties of its own. */
-  readonly properties?: object | undefined
-}
-
-/** Messages that were sent by one call and have not all been answered for. */
-interface Batch {
-  /** By the monotonic clock. */
-  readonly lateAt: number
-  fail(error: StoreError): void
-}
-
-/** One connection, from its beginning to its end. */
-export class Session {
-  /** The oldest first. */
-  readonly #batches = new Set<Batch>()
-  /** Numbers of messages that came back, as no queue takes them. */
-  readonly #returned = new Set<string>()
-  #last = 0
-  #cancelWatch: (() => void) | undefined
-  alive = true
-
-  constructor(
-    readonly connection: AmqpConnection,
-    private readonly channel: AmqpConfirmChannel,
-    private readonly options: LinkOptions,
-  ) {
-    // A return comes before the confirm of the same message: that alone would call it stored.
-    channel.on('return', ({ properties }: AmqpMessage) => this.#returned.add(String(properties.correlationId)))
-  }
-
-  /**
-   * Sends messages, at once: calls keep their order. @returns what the broker says of each
-   * @throws StoreError when it does not answer for all of them: any may be stored.
-   */
-  publish(parcels: readonly Parcel[]): Promise<readonly Receipt[]> {
-    return new Promise((resolve, reject) => {
-      const receipts: Receipt[] = []
-      let left = parcels.length
-      if (left === 0) return resolve(receipts)
-      if (!this.alive) return reject(lost(undefined))
-      const batch: Batch = {
-        lateAt: this.options.clock.now() + this.options.timeoutMs,
-        fail: (error) => {
-          if (this.#batches.delete(batch)) reject(error)
-        },
-      }
-      this.#batches.add(batch)
-      this.#watch(batch)
-      const answered = (i: number, receipt: Receipt): void => {
-        receipts[i] = receipt
-        if (--left === 0 && this.#batches.delete(batch)) resolve(receipts)
-      }
-      try {
-        for (const [i, parcel] of parcels.entries()) this.#send(parcel, (receipt) => answered(i, receipt))
-      } catch (error) {
-        batch.fail(lost(error))
-      }
-    })
-  }
-
-  /** The connection is of no use any more. */
-  end(why: unknown): void {
-    if (!this.alive) return
-    this.alive = false
-    this.#cancelWatch?.()
-    for (const batch of this.#batches) batch.fail(lost(why))
-    this.connection.close().catch(() => {}) // it has ended already, most often
-  }
-
-  #send({ exchange, routingKey, body, properties }: Parcel, answered: (receipt: Receipt) => void): void {
-    const correlationId = `${++this.#last}`
-    const options = { persistent: true, mandatory: true, correlationId, ...properties }
-    this.channel.publish(exchange, routingKey, body, options, (error) => {
-      // A channel that ends fails its messages just before it says so; what it says then is why.
-      if (error) queueMicrotask(() => answered('refused'))
-      else answered(this.#returned.delete(correlationId) ? 'unrouted' : 'stored')
-    })
-  }
-
-  /** One timer for all. */
-  #watch(oldest: Batch): void {
-    const { clock, timeoutMs } = this.options
-    this.#cancelWatch ??= clock.setTimer(() => {
-      this.#cancelWatch = undefined
-      for (const batch of this.#batches) {
-        if (batch.lateAt > clock.now()) return this.#watch(batch)
-        batch.fail(new StoreError(`RabbitMQ: no confirm in ${timeoutMs} ms`))
-      }
-    }, oldest.lateAt - clock.now())
-  }
-}
-
-const lost = (cause: unknown): StoreError =>
-  new StoreError(`RabbitMQ: the connection ended before the broker confirmed: ${messageOf(cause)}`, { cause })
 
 /** Keeps a connection: makes it when it is needed, and again, with growing waits, when it was lost. */
 export class Link {
   #session: Session | undefined
   #opening: Promise<Session> | undefined
   #closed = false
+  /** There was a connection before. */
+  #returns = false
+  /** Why there is none. */
+  #why: unknown
   readonly #locks = new Map<string, Promise<unknown>>()
   /** What ends the pauses that are under way. */
   readonly #pauses = new Set<() => void>()
@@ -162,7 +51,7 @@ export class Link {
   session(): Promise<Session> {
     if (this.#closed) return Promise.reject(new ClosedError('the event bus is closed'))
     if (this.#session) return Promise.resolve(this.#session)
-    return inTime(this.next(), this.options)
+    return inTime(this.next(), this.options, () => this.#why)
   }
 
   /** The session that stands, or the next, however long that takes. */
@@ -171,32 +60,16 @@ export class Link {
     return (this.#opening ??= this.#open().finally(() => (this.#opening = undefined)))
   }
 
-  /** A channel of the user's side errors: it is listened to, for an 'error' without listener ends the process. */
-  async channel(): Promise<AmqpChannel> {
-    const { connection } = await this.session()
-    const channel = await inTime(connection.createChannel(), this.options)
-    channel.on('error', () => {})
-    return channel
-  }
-
-  /** Runs `work` with a channel that ends with it. @throws StoreError with what the broker said. */
+  /** {@link Session.use} of the session that stands, or the next. */
   async use<T>(work: (channel: AmqpChannel) => Promise<T>): Promise<T> {
-    let channel: AmqpChannel | undefined
-    try {
-      channel = await this.channel()
-      return await inTime(work(channel), this.options)
-    } catch (error) {
-      throw asStoreError(error)
-    } finally {
-      if (channel) await inTime(endChannel(channel), this.options).catch(() => {})
-    }
+    return (await this.session()).use(work)
   }
 
   /**
    * Runs `work` while nobody else, in any process, holds the lock of this name. The lock is a queue that belongs to the connection, so it
-   * ends with its owner.
+   * ends with its owner; and `work` is to use this connection alone.
    */
-  async exclusively<T>(name: string, work: () => Promise<T>): Promise<T> {
+  async exclusively<T>(name: string, work: (session: Session) => Promise<T>): Promise<T> {
     const before = this.#locks.get(name) ?? Promise.resolve()
     const mine = before.then(() => this.#locked(name, work))
     const quiet = mine.catch(() => {})
@@ -237,22 +110,26 @@ export class Link {
     session.end(new ClosedError('the event bus was closed'))
   }
 
-  async #locked<T>(name: string, work: () => Promise<T>): Promise<T> {
+  async #locked<T>(name: string, work: (session: Session) => Promise<T>): Promise<T> {
     const { clock, timeoutMs } = this.options
     const late = clock.now() + timeoutMs
-    for (;;) {
+    for (let pauseMs = LOCKED_MS; ; await this.pause(pauseMs)) {
+      const session = await this.session()
+      const remove = (): Promise<unknown> => session.use((channel) => channel.deleteQueue(name)).catch(() => {}) // it has ended with its connection
       try {
-        await this.use((channel) => channel.assertQueue(name, { exclusive: true, durable: false }))
-        break
+        await session.use((channel) => channel.assertQueue(name, { exclusive: true, durable: false }))
       } catch (error) {
-        if (codeOf(error) !== RESOURCE_LOCKED || clock.now() > late) throw error
-        await clock.sleep(20)
+        if (this.#closed || clock.now() > late || !mayPass(error)) throw error
+        const isLocked = codeOf(error) === RESOURCE_LOCKED
+        if (!isLocked) void remove() // it may be there all the same
+        pauseMs = isLocked ? LOCKED_MS : Math.min(LONGEST_PAUSE_MS, pauseMs * 2)
+        continue
       }
-    }
-    try {
-      return await work()
-    } finally {
-      await this.use((channel) => channel.deleteQueue(name)).catch(() => {}) // it has ended with its connection
+      try {
+        return await work(session)
+      } finally {
+        await remove()
+      }
     }
   }
 
@@ -263,7 +140,7 @@ export class Link {
         return await this.#connect()
       } catch (error) {
         if (this.#closed) throw error
-        this.options.onChange(error)
+        this.#tell(error)
         await this.pause(pauseMs)
       }
     }
@@ -280,39 +157,27 @@ export class Link {
         .catch(() => {})
       throw error
     })
-    let session: Session | undefined
-    let why: unknown = new StoreError('RabbitMQ: the connection was closed')
-    const end = (error: unknown): void => {
-      session?.end(error)
-      if (!session || this.#session !== session) return
+    const session = new Session(connection, this.options, (why) => {
+      if (this.#session !== session) return // it never stood
       this.#session = undefined
-      if (!this.#closed) this.options.onChange(error)
-    }
-    connection.on('error', (error: unknown) => (why = error))
-    connection.on('close', () => end(why))
+      if (!this.#closed) this.#tell(why)
+    })
     try {
-      const channel = await inTime(connection.createConfirmChannel(), this.options)
-      channel.on('error', (error: unknown) => (why = error))
-      channel.on('close', () => end(why))
-      await inTime(this.options.prepare(channel), this.options)
-      session = new Session(connection, channel, this.options)
+      await session.open(this.options.prepare)
       if (this.#closed) throw new ClosedError('the event bus is closed')
-      return (this.#session = session)
+      if (!session.alive) throw new StoreError('RabbitMQ: the connection ended as soon as it was made')
     } catch (error) {
-      connection.close().catch(() => {})
+      session.end(error)
       throw error
     }
+    this.#session = session
+    if (this.#returns) this.options.onReturn()
+    this.#returns = true
+    return session
+  }
+
+  #tell(why: unknown): void {
+    this.#why = why
+    this.options.onChange(why)
   }
 }
-
-const RESOURCE_LOCKED = 405
-/** The broker's reply code, which amqplib sets on its errors. */
-export const codeOf = (error: unknown): unknown => {
-  const { code, cause } = (error ?? {}) as { code?: unknown; cause?: { code?: unknown } }
-  return typeof code === 'number' ? code : cause?.code
-}
-
-export const asStoreError = (error: unknown): Error =>
-  error instanceof StoreError || error instanceof ClosedError || (error as { family?: unknown }).family !== undefined
-    ? (error as Error)
-    : new StoreError(`RabbitMQ: ${messageOf(error)}`, { cause: error })

@@ -10,6 +10,9 @@ import type { Outcome, Subscription } from './subscription.js'
 /** The most that AMQP can count. */
 const MOST = 65_535
 
+/** After so long comes again what could not be moved to another queue. */
+const AGAIN_MS = 1_000
+
 interface Held {
   readonly message: AmqpMessage
   readonly tap: Tap
@@ -78,7 +81,7 @@ export class PlainFlow implements Flow {
   giveBack(delivery: Delivery): void {
     const held = this.#held.get(delivery)
     this.#held.delete(delivery)
-    if (held?.tap.alive) this.#answer(held, this.#again(delivery))
+    if (held?.tap.alive) this.#answer(held, this.#again(delivery), 0)
   }
 
   #receive(message: AmqpMessage, tap: Tap, subscription: Subscription): void {
@@ -105,9 +108,14 @@ export class PlainFlow implements Flow {
     }
   }
 
-  /** The old copy goes when the new one is there; if that is not known, the old one comes again. */
-  #answer({ message, tap }: Held, moved: Promise<boolean>): void {
-    this.group.track(moved.then((done) => (done ? tap.ack(message) : tap.nack(message))))
+  /** The old copy goes when the new one is there; if that is not known, the old one comes again: not at once, it may be so for good. */
+  #answer({ message, tap }: Held, moved: Promise<boolean>, againMs = AGAIN_MS): void {
+    const answer = async (): Promise<void> => {
+      if (await moved) return tap.ack(message)
+      if (againMs > 0 && tap.alive) await this.group.surroundings.link.pause(againMs)
+      tap.nack(message)
+    }
+    this.group.track(answer())
   }
 
   async #later(delivery: Delivery, afterMs: number): Promise<boolean> {
@@ -116,9 +124,12 @@ export class PlainFlow implements Flow {
     if (afterMs === 0) return this.#again(delivery)
     const ms = roundDelay(afterMs)
     if (!this.#declared.has(ms)) {
+      const session = group.surroundings.link.now
+      if (!session) return false
       try {
-        await group.surroundings.link.use((channel) => declareDelay(channel, group.names, ms))
-      } catch {
+        await session.use((channel) => declareDelay(channel, group.names, ms))
+      } catch (error) {
+        group.tell(error, session)
         return false
       }
       this.#declared.add(ms)

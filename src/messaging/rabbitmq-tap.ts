@@ -1,6 +1,6 @@
 import { reportError } from '../kernel/report.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
-import { endChannel } from './rabbitmq-link.js'
+import { endChannel } from './rabbitmq-answers.js'
 
 /**
  * A channel on which a group consumes, from its beginning to its end. Delivery tags begin anew on each channel: an answer that comes after the
@@ -9,13 +9,15 @@ import { endChannel } from './rabbitmq-link.js'
 export class Tap {
   #prefetch = 0
   #alive = true
+  /** Why the broker has ended it, if it did. */
+  why: unknown
 
   /** @param onEnd called once when the channel is of no use any more, for whatever reason but {@link close}. */
   constructor(
     private readonly channel: AmqpChannel,
     private readonly onEnd: () => void,
   ) {
-    channel.on('error', () => {})
+    channel.on('error', (error: unknown) => (this.why = error))
     channel.on('close', () => this.#end())
   }
 

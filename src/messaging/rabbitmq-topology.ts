@@ -1,7 +1,9 @@
 import { invalid, show } from '../kernel/check.js'
 import { InvalidOptionError, StoreError } from '../kernel/errors.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
-import { codeOf, type Link } from './rabbitmq-link.js'
+import { codeOf, mayPass, NOT_FOUND } from './rabbitmq-answers.js'
+import type { Link } from './rabbitmq-link.js'
+import type { Session } from './rabbitmq-session.js'
 import { allDelays, groupNames, routeOf, SLOTS, type GroupNames } from './rabbitmq-wire.js'
 
 /** What a group is, as its record on the broker says: the same for all processes, and but for `types` for good. */
@@ -87,55 +89,129 @@ export const declareDelay = (channel: AmqpChannel, names: GroupNames, ms: number
     }),
   )
 
+/** A record as it is written. `begun`: before all that the group has was declared. */
+type Begun = GroupRecord & { readonly begun?: true }
+
+/** What stands in the record's queue. */
+interface Written {
+  readonly record: Begun
+  readonly message: AmqpMessage
+}
+
 /**
  * Makes the group as `wanted`, or joins it as it is; new types replace the old ones when nobody is subscribed.
  * @returns what it is now. @throws InvalidOptionError when it has another order, or open subscriptions that take other types.
  */
 export function enterGroup(link: Link, prefix: string, wanted: GroupRecord): Promise<GroupRecord> {
   const names = groupNames(prefix, wanted.group)
-  return link.exclusively(names.lock, () =>
-    link.use(async (channel) => {
-      await channel.assertQueue(names.record, quorum())
-      // More than one after a crash between writing and removing; the newest is the last.
-      const records: [GroupRecord, AmqpMessage][] = []
-      for (let it = await channel.get(names.record); it; it = await channel.get(names.record))
-        records.push([JSON.parse(it.content.toString()) as GroupRecord, it])
-      const last = records.at(-1)?.[0]
-      if (last && last.order !== wanted.order)
-        invalid('order', `${show(last.order)}, as group ${show(wanted.group)} has it`, wanted.order)
-      const same = records.every(([{ types }]) => JSON.stringify(types) === JSON.stringify(wanted.types))
-      if (!same && (await isConsumed(link, names)))
-        throw new InvalidOptionError(`types: the open subscriptions of group ${show(wanted.group)} take others`)
-      const record = last ? { ...last, types: wanted.types } : wanted
-      if (!last || !same) await declareGroup(channel, prefix, record) // a record says that all is there
-      // Written anew each time: what this channel has taken comes back some time after its end, and who looks before must find one.
-      const session = await link.session()
-      const body = Buffer.from(JSON.stringify(record))
-      const [receipt] = await session.publish([{ exchange: '', routingKey: names.record, body }])
-      if (receipt !== 'stored')
-        throw new StoreError(`RabbitMQ: the record of group ${show(wanted.group)} was not taken`)
-      const kept = new Set(routesOf(record.types).map(([, route]) => route))
-      const old = records.flatMap(([{ types }]) => routesOf(types)).filter(([, route]) => !kept.has(route))
-      const exchange = messagesExchange(prefix)
-      await Promise.all(old.map(([slot, it]) => channel.unbindQueue(queueOf(record, names, slot), exchange, it)))
-      for (const [, message] of records) channel.ack(message)
-      return record
-    }),
-  )
+  return withGroup(link, names, async (session, channel) => {
+    const found = await takeRecords(channel, names)
+    const { begun: _, ...last }: Begun = found.at(-1)?.record ?? wanted
+    if (last.order !== wanted.order)
+      invalid('order', `${show(last.order)}, as group ${show(wanted.group)} has it`, wanted.order)
+    const same = found.every(({ record: { types } }) => JSON.stringify(types) === JSON.stringify(wanted.types))
+    if (!same && (await isConsumed(session, names, link)))
+      throw new InvalidOptionError(`types: the open subscriptions of group ${show(wanted.group)} take others`)
+    const record = { ...last, types: wanted.types }
+    const isWhole = found.length > 0 && same && found.every(({ record: { begun } }) => !begun)
+    await writeGroup(session, channel, { prefix, record, found, isWhole })
+    return record
+  })
+}
+
+/**
+ * Makes again what is gone of a group that is in use: a queue or an exchange that was deleted, or all, for the broker has lost its data.
+ * @throws StoreError also when somebody has made the group anew, with other settings.
+ */
+export async function restoreGroup(link: Link, prefix: string, record: GroupRecord): Promise<void> {
+  const names = groupNames(prefix, record.group)
+  const mains = Array.from({ length: partitionsOf(record) }, (_, i) => names.queue(i))
+  const look = async (channel: AmqpChannel): Promise<boolean> => {
+    const { messageCount } = await channel.checkQueue(names.record)
+    await Promise.all(mains.map((queue) => channel.checkQueue(queue)))
+    if (messageCount > 0) await declareGroup(channel, prefix, record) // bindings can't be asked for
+    return messageCount > 0
+  }
+  if (await orMissing(link.use(look), false)) return
+  await withGroup(link, names, async (session, channel) => {
+    const found = await takeRecords(channel, names)
+    const { begun: _, ...last }: Begun = found.at(-1)?.record ?? record
+    if (JSON.stringify({ ...last, types: null }) !== JSON.stringify({ ...record, types: null }))
+      throw new StoreError(`RabbitMQ: group ${show(record.group)} was made anew with other settings: subscribe again`)
+    await writeGroup(session, channel, { prefix, record, found, isWhole: false })
+  })
 }
 
 /** Removes all that a group has. @throws InvalidOptionError while somebody consumes. */
 export function removeGroup(link: Link, prefix: string, group: string): Promise<void> {
   const names = groupNames(prefix, group)
-  return link.exclusively(names.lock, async () => {
-    if (await isConsumed(link, names)) invalid('group', 'one without open subscriptions', group)
-    await link.use(async (channel) => {
-      const partitions = Array.from({ length: SLOTS }, (_, i) => [names.queue(i), names.aside(i)])
-      const delays = Array.from(allDelays(), names.delay)
-      const queues = [...delays, ...partitions.flat(), names.dead, names.record] // the record last: it says that there may be more
-      await Promise.all(queues.map((queue) => channel.deleteQueue(queue)))
-    })
+  return withGroup(link, names, async (session, channel) => {
+    if (await isConsumed(session, names, link)) invalid('group', 'one without open subscriptions', group)
+    const partitions = Array.from({ length: SLOTS }, (_, i) => [names.queue(i), names.aside(i)])
+    const delays = Array.from(allDelays(), names.delay)
+    const queues = [...delays, ...partitions.flat(), names.dead, names.record] // the record last: it says that there may be more
+    await Promise.all(queues.map((queue) => channel.deleteQueue(queue)))
   })
+}
+
+/** Runs `work` while nobody else changes the group: again, as long as there is time, when the broker fails at it in a way that may pass. */
+async function withGroup<T>(
+  link: Link,
+  names: GroupNames,
+  work: (session: Session, channel: AmqpChannel) => Promise<T>,
+): Promise<T> {
+  const { clock, timeoutMs } = link.options
+  const late = clock.now() + timeoutMs
+  for (let pauseMs = 50; ; pauseMs = pauseMs * 2) {
+    try {
+      return await link.exclusively(names.lock, (session) => session.use((channel) => work(session, channel)))
+    } catch (error) {
+      if (link.closed || !mayPass(error) || clock.now() + pauseMs > late) throw error
+      await link.pause(pauseMs)
+    }
+  }
+}
+
+/** All that stands in the record's queue, the newest last: more than one after a crash. They come back with the channel's end. */
+async function takeRecords(channel: AmqpChannel, names: GroupNames): Promise<readonly Written[]> {
+  await channel.assertQueue(names.record, quorum())
+  const found: Written[] = []
+  for (let message = await channel.get(names.record); message; message = await channel.get(names.record))
+    found.push({ record: JSON.parse(message.content.toString()) as Begun, message })
+  return found
+}
+
+/**
+ * Puts a record in place of those that were found, and declares the group unless it `isWhole`: with a record of its own before that, so that
+ * whoever comes after a crash makes it as it was begun.
+ *
+ * The record is written anew each time: what this channel has taken comes back some time after its end, and who looks before must find one.
+ */
+async function writeGroup(
+  session: Session,
+  channel: AmqpChannel,
+  about: { prefix: string; record: GroupRecord; found: readonly Written[]; isWhole: boolean },
+): Promise<void> {
+  const { prefix, record, found, isWhole } = about
+  const names = groupNames(prefix, record.group)
+  const write = async (written: Begun): Promise<void> => {
+    const parcel = { exchange: '', routingKey: names.record, body: Buffer.from(JSON.stringify(written)) }
+    const [receipt] = await session.publish([parcel])
+    if (receipt !== 'stored') throw new StoreError(`RabbitMQ: the record of group ${show(record.group)} was not taken`)
+  }
+  let begun: AmqpMessage | false = false
+  if (!isWhole) {
+    await write({ ...record, begun: true })
+    await declareGroup(channel, prefix, record)
+    begun = await channel.get(names.record)
+  }
+  await write(record)
+  const kept = new Set(routesOf(record.types).map(([, route]) => route))
+  const old = found.flatMap(({ record: { types } }) => routesOf(types)).filter(([, route]) => !kept.has(route))
+  const exchange = messagesExchange(prefix)
+  await Promise.all(old.map(([slot, it]) => channel.unbindQueue(queueOf(record, names, slot), exchange, it)))
+  for (const { message } of found) channel.ack(message)
+  if (begun) channel.ack(begun)
 }
 
 /** Runs `work`; `otherwise` when it names a queue that is not there. */
@@ -148,22 +224,19 @@ export async function orMissing<T>(work: Promise<T>, otherwise: T): Promise<T> {
   }
 }
 
-const NOT_FOUND = 404
-
 /** The broker counts a consumer for a moment after the end of its channel. */
 const PARTING_MS = 1_000
 
 /** Whether somebody consumes, and goes on. */
-async function isConsumed(link: Link, names: GroupNames): Promise<boolean> {
-  const { clock } = link.options
-  for (const late = clock.now() + PARTING_MS; await hasConsumers(link, names); await clock.sleep(20))
+async function isConsumed(session: Session, names: GroupNames, { options: { clock } }: Link): Promise<boolean> {
+  for (const late = clock.now() + PARTING_MS; await hasConsumers(session, names); await clock.sleep(20))
     if (clock.now() > late) return true
   return false
 }
 
-async function hasConsumers(link: Link, names: GroupNames): Promise<boolean> {
+async function hasConsumers(session: Session, names: GroupNames): Promise<boolean> {
   for (let i = 0; i < SLOTS; i++) {
-    const check = link.use((channel) => channel.checkQueue(names.queue(i)))
+    const check = session.use((channel) => channel.checkQueue(names.queue(i)))
     const state = await orMissing(check, undefined)
     if (!state) return false
     if (state.consumerCount > 0) return true

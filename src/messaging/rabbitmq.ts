@@ -90,6 +90,10 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
     this.#link = new Link({
       connect: checkFunction('connect', connect),
       prepare: (channel) => declareExchange(channel, prefix),
+      onReturn: () => {
+        const open = [...this.#groups.values()].filter(({ isOpen }) => isOpen)
+        this.#publisher.returned(Promise.allSettled(open.map((group) => group.restore())))
+      },
       onChange: (error) => this.#events.emit('disconnected', { error }),
       clock,
       timeoutMs: checkNumber('timeoutMs', timeoutMs, 1),

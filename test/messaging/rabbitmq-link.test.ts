@@ -13,7 +13,14 @@ test('while a connection is tried again the process stays alive, and close ends 
     },
   }
   const connect = (): Promise<never> => Promise.reject(new Error('nobody is there'))
-  const link = new Link({ connect, prepare: () => Promise.resolve(), onChange: () => {}, clock, timeoutMs: 1_000 })
+  const link = new Link({
+    connect,
+    prepare: () => Promise.resolve(),
+    onReturn: () => {},
+    onChange: () => {},
+    clock,
+    timeoutMs: 1_000,
+  })
   const ended = expect(link.next()).rejects.toMatchObject({ code: 'CLOSED' })
   await until(() => kept.length >= 10) // two for each try: now it waits for 800 ms
   const began = performance.now()
