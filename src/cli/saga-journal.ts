@@ -74,6 +74,7 @@ export function accountOf(saga: StoredSaga): Account {
         }
         note(seen.get(entry.path)!, entry, at, state)
       }
+      if (entry.type === 'migrated') for (const path of entry.dropped) seen.delete(path)
       applyEntry(state, entry, at, UNKNOWN_NODES)
     }
   if (journal.length > 0) state.status = status

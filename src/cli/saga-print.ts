@@ -143,9 +143,9 @@ function failureLine({ at, of, attempt, error, maybe }: Failure, { createdAt }: 
   return `${offset(at, createdAt)}  ${of}, attempt ${attempt}: ${what}${maybe ? ' (may have had its effect)' : ''}`
 }
 
-const historyRow = ({ at, verb, path, who, why, applied }: HistoryEntry): string[] => [
+const historyRow = ({ at, verb, path, who, why, applied, from, to }: HistoryEntry): string[] => [
   isoOf(at),
-  path === undefined ? verb : `${verb} ${word(path)}`,
+  verb === 'migrate' ? `migrate from version ${from} to ${to}` : path === undefined ? verb : `${verb} ${word(path)}`,
   `by ${word(who)}`,
   applied ? 'carried out' : 'did not fit: nothing followed',
   why === undefined ? '' : visible(why),

@@ -250,6 +250,25 @@ test('redrive sends a compensated saga forward again, cancel turns one back', as
   await expect.poll(async () => (await shop.store.read('unwanted'))?.status).toBe('compensated')
 })
 
+test('a saga that was moved to another version is told with its history, and without what that version has not', async () => {
+  const shop = await openShop()
+  await shop.orchestrator.run(letter, undefined, { id: 'moved' })
+  await expect.poll(async () => (await shop.store.read('moved'))?.status).toBe('waiting')
+  const next = saga('letter', { version: 3 })
+    .step('print', { run: () => 'printed' })
+    .waitFor('stamp', approved)
+    .build()
+  await shop.orchestrator.migrate('moved', { to: next, by: { who: 'ada', why: 'needs no approval' } })
+  await using orchestrator = new SagaOrchestrator({ store: shop.store, sagas: [next], pollMs: 20 })
+  orchestrator.start()
+  await expect.poll(async () => (await orchestrator.get('moved'))?.nodes[1]?.status).toBe('waiting')
+  const text = (await shop.sagas('moved')).lines.join('\n')
+  expect(text).toMatch(/^moved {2}letter@3 {2}waiting/)
+  expect(text).toMatch(/print .*printed/)
+  expect(text).not.toMatch(/approval {2}/)
+  expect(text).toMatch(/migrate from version 2 to 3 {2}by ada {2}carried out {2}needs no approval/)
+})
+
 test('an order that the orchestrator refuses is told as refused, and kept in the history', async () => {
   const shop = await openShop()
   await parked(shop)
