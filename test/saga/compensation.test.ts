@@ -1,7 +1,7 @@
 import { describe, expect, test, vi } from 'vitest'
 import { TimeoutError } from '../../src/kernel/errors.js'
 import { constant, saga, signal, type SagaOrchestrator } from '../../src/saga/index.js'
-import { lab, rest } from './lab.js'
+import { lab, noted, rest } from './lab.js'
 
 const fail = (message = 'no'): never => {
   throw new Error(message)
@@ -12,15 +12,6 @@ const go = signal<number>('go')
 const conflict = expect.objectContaining({ code: 'SAGA_CONFLICT' })
 
 const once = { attempts: 1 }
-
-/** A step that notes what happens to it. */
-const noted = (log: string[], name: string, run: () => unknown = () => name) => ({
-  run: () => {
-    log.push(name)
-    return run()
-  },
-  compensate: ({ outcome }: { outcome: string }) => void log.push(`${name}: ${outcome}`),
-})
 
 describe('turning back', () => {
   test('undoes what is done in reverse, not what failed for certain, and nothing twice on a second run', async () => {

@@ -120,3 +120,12 @@ export function lab(): Lab {
 export const rest = async (): Promise<void> => {
   for (let i = 0; i < 5; i++) await settle()
 }
+
+/** A step that notes what happens to it. */
+export const noted = (log: string[], name: string, run: () => unknown = () => name) => ({
+  run: () => {
+    log.push(name)
+    return run()
+  },
+  compensate: ({ outcome }: { outcome: string }) => void log.push(`${name}: ${outcome}`),
+})

@@ -2,21 +2,13 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import pg from 'pg'
 import { expect, inject, onTestFinished, test } from 'vitest'
 import { randomId } from '../../src/kernel/random.js'
-import { saga, SagaOrchestrator, type NewSaga, type SagaWake, type Transition } from '../../src/saga/index.js'
+import { saga, SagaOrchestrator, type SagaWake } from '../../src/saga/index.js'
 import { PostgresSagaStore } from '../../src/saga/postgres.js'
 import { until } from '../support/until.js'
 import { openListener, openPool, openStore } from './database.js'
+import { end, known, newSaga } from './rows.js'
 
 const pool = openPool()
-const known = [{ name: 'order', version: 1, hash: 'h' }]
-const newSaga = (id: string, more: Partial<NewSaga> = {}): NewSaga => ({
-  ...{ id, name: 'order', version: 1, hash: 'h', input: '1', deadlineMs: null, leaseMs: null },
-  ...more,
-})
-const end = (id: string, more: Partial<Transition> = {}): Transition => ({
-  ...{ id, epoch: 1, position: 0, record: { at: 1, entries: [] }, status: 'completed', consumed: [], seen: 0 },
-  ...{ next: { dueAt: null }, ...more },
-})
 
 async function open(options: ConstructorParameters<typeof PostgresSagaStore>[1] = {}) {
   const opened = await openStore(pool, options)

@@ -3,25 +3,17 @@ import { Redis } from 'ioredis'
 import { afterAll, expect, onTestFinished, test } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import type { RedisClient } from '../../src/kernel/redis.js'
-import { saga, SagaOrchestrator, type NewSaga, type SagaWake, type Transition } from '../../src/saga/index.js'
+import { saga, SagaOrchestrator, type SagaWake } from '../../src/saga/index.js'
 import { RedisSagaStore, type RedisSagaStoreOptions } from '../../src/saga/redis.js'
 import { fc, prop } from '../support/prop.js'
 import { ownRedis } from '../support/redis.js'
+import { end, known, newSaga } from './rows.js'
 
 const redisUrl = await ownRedis()
 
 const redis = new Redis(redisUrl)
 afterAll(() => redis.disconnect())
 
-const known = [{ name: 'order', version: 1, hash: 'h' }]
-const newSaga = (id: string, more: Partial<NewSaga> = {}): NewSaga => ({
-  ...{ id, name: 'order', version: 1, hash: 'h', input: '1', deadlineMs: null, leaseMs: null },
-  ...more,
-})
-const end = (id: string, more: Partial<Transition> = {}): Transition => ({
-  ...{ id, epoch: 1, position: 0, record: { at: 1, entries: [] }, status: 'completed', consumed: [], seen: 0 },
-  ...{ next: { dueAt: null }, ...more },
-})
 const open = (options: RedisSagaStoreOptions = {}): { store: RedisSagaStore; prefix: string } => {
   const { prefix = `{${randomUUID()}}` } = options
   return { store: new RedisSagaStore(redis, { ...options, prefix }), prefix }

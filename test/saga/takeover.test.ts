@@ -1,20 +1,11 @@
 import { describe, expect, test, vi } from 'vitest'
 import { constant, MemorySagaStore, saga, SagaOrchestrator, signal } from '../../src/saga/index.js'
 import { ManualClock } from '../../src/testing/index.js'
-import { lab, rest } from './lab.js'
+import { lab, noted, rest } from './lab.js'
 
 const fail = (message = 'no'): never => {
   throw new Error(message)
 }
-
-/** A step that notes what happens to it. */
-const noted = (log: string[], name: string, run: () => unknown = () => name) => ({
-  run: () => {
-    log.push(name)
-    return run()
-  },
-  compensate: ({ outcome }: { outcome: string }) => void log.push(`${name}: ${outcome}`),
-})
 
 describe('crashes', () => {
   test('another orchestrator takes over after the lease, with a higher fence, and failures before the crash still count', async () => {
