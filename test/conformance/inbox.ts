@@ -39,9 +39,11 @@ export function inboxContract<Tx>(
       ['g', 'b'],
       ['g a', 'b'],
       ['g', 'a b'],
+      ['ga', 'b'],
+      ['g', 'ab'],
     ] as const)
       expect(await inbox.once(group, id, (tx) => write(tx, `${group}/${id}`))).toBe(true)
-    expect(await effects()).toHaveLength(5)
+    expect(await effects()).toHaveLength(7)
   })
 
   law('what was thrown comes out, and the message is not remembered', async ({ inbox, write }) => {
