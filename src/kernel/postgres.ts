@@ -166,10 +166,9 @@ export async function transaction<T>(
     const tx: SqlQueryable = { query: (text, params) => db.query(text, params) }
     return inTurn(db, () => commitOrRollBack(tx, work, () => {}, undefined, begin))
   }
-  const client = await db.connect()
   let broken: Error | undefined
   const onBroken = (error: Error): void => void (broken ??= error)
-  client.on?.('error', onBroken)
+  const client = await connected(db, onBroken)
   try {
     return await commitOrRollBack(client, work, onBroken, isBusy, begin)
   } finally {
@@ -194,6 +193,23 @@ export async function savepoint<T>(tx: SqlQueryable, work: (on: SqlQueryable) =>
       await on.query('ROLLBACK TO SAVEPOINT holdfast').catch(() => {})
       throw error
     }
+  })
+}
+
+/** A connection of `db`. Somebody listens from the very moment in which it is taken: after `await` its death may have ended the process. */
+function connected(db: SqlPool, onBroken: (error: Error) => void): Promise<SqlPoolClient> {
+  return new Promise((resolve, reject) => {
+    let isTaken = false
+    const taken = (client: SqlPoolClient): void => {
+      if (isTaken) return // it both calls back and gives a promise
+      isTaken = true
+      client.on?.('error', onBroken)
+      resolve(client)
+    }
+    // `pg` calls back at once; what only looks like a pool of `pg` may give a promise all the same
+    const callback = (error: Error | undefined, client: SqlPoolClient): void => (error ? reject(error) : taken(client))
+    const connect = db.connect.bind(db) as (call: typeof callback) => Promise<SqlPoolClient> | undefined
+    connect(callback)?.then(taken, reject)
   })
 }
 

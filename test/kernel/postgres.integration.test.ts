@@ -47,6 +47,15 @@ test('a connection that dies in a transaction fails this one alone, and the pool
   expect(await transaction(pool, (tx) => queryRows(tx, 'select 1 as one'))).toEqual([{ one: 1 }])
 })
 
+test('a connection that dies in the very moment in which it is taken does not end the process', async () => {
+  const own = new pg.Pool({ connectionString: inject('postgresUrl'), max: 1 })
+  onTestFinished(() => own.end())
+  const listening: number[] = []
+  own.on('acquire', (connection) => queueMicrotask(() => listening.push(connection.listenerCount('error'))))
+  for (const _ of ['a new one', 'one that was there']) await transaction(own, (tx) => tx.query('select 1'))
+  expect(listening).toEqual([1, 1])
+})
+
 test('tables that are up to date are left alone, also by who may make none and where nothing can be written', async () => {
   const name = `up_to_date_${randomId().replaceAll('-', '')}`
   const asked = (options: string): pg.Pool => {
