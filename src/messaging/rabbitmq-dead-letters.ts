@@ -9,6 +9,8 @@ import { openMessage } from './stored-message.js'
 
 /** What a channel may hold without answering: the most that AMQP can say. */
 const MOST = 65_535
+/** A queue puts what it gets back behind what it got back before: only if all are looked at they stay in their order. */
+const AT_LEAST = 1_000
 
 /**
  * The dead letters of a group are a queue. They are looked at by taking them and ending the channel, which puts them back where they were;
@@ -51,8 +53,8 @@ export function rabbitMqDeadLetters(link: Link, prefix: string, group: string): 
     async list(limit = 100) {
       checkInteger('limit', limit, 1)
       let list: DeadLetter[] = []
-      await take(Math.min(limit, MOST), (letters) => {
-        list = letters.map(toDeadLetter)
+      await take(Math.min(Math.max(limit, AT_LEAST), MOST), (letters) => {
+        list = letters.slice(0, limit).map(toDeadLetter)
         return 0
       })
       return list as never

@@ -112,6 +112,7 @@ export function retryLaws(law: Law): void {
     await t.until(async () => fine.length === 4 && (await t.dead('g')).length === 4)
     expect((await t.dead('g')).map(({ id }) => id)).toEqual(['m0', 'm1', 'm2', 'm3'])
     expect((await t.bus.deadLetters('g').list(2)).map(({ id }) => id)).toEqual(['m0', 'm1'])
+    expect((await t.bus.deadLetters('g').list(2)).map(({ id }) => id)).toEqual(['m0', 'm1'])
     expect(await t.dead('h')).toEqual([])
     expect(await t.dead('nobody')).toEqual([])
   })
