@@ -14,8 +14,14 @@ export class Grouped<T, R> {
   #underWay = 0
   #scheduled = false
 
-  /** @param send answers in the order of what it is given */
-  constructor(private readonly send: (all: readonly T[]) => Promise<readonly R[]>) {}
+  /**
+   * @param send answers in the order of what it is given
+   * @param most what goes in one call together has at most this size, unless it is a single one
+   */
+  constructor(
+    private readonly send: (all: readonly T[]) => Promise<readonly R[]>,
+    private readonly most?: { readonly size: number; readonly sizeOf: (one: T) => number },
+  ) {}
 
   /** Rejects with what `send` threw, for whichever of them. */
   add(one: T): Promise<R> {
@@ -31,9 +37,18 @@ export class Grouped<T, R> {
     void SOON.then(this.#flush)
   }
 
+  /** How many of those that wait go in one call. */
+  #count(): number {
+    if (!this.most) return LARGEST
+    let left = this.most.size
+    const first = this.#waiting.slice(0, LARGEST)
+    const tooMuch = first.findIndex(({ one }, i) => (left -= this.most!.sizeOf(one)) < 0 && i > 0)
+    return tooMuch < 0 ? LARGEST : tooMuch
+  }
+
   readonly #flush = async (): Promise<void> => {
     this.#scheduled = false
-    const batch = this.#waiting.splice(0, LARGEST)
+    const batch = this.#waiting.splice(0, this.#count())
     if (batch.length === 0) return
     this.#underWay++
     if (this.#waiting.length > 0) this.#schedule()

@@ -42,7 +42,7 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
-import { batches, fresh, readClaimed, written, type Written } from './stored.js'
+import { allWritten, batches, fresh, readClaimed, written, type Written } from './stored.js'
 import { Wakes } from './wakes.js'
 
 export type { SqlListener, SqlNotification } from '../kernel/postgres-herald.js'
@@ -72,8 +72,8 @@ export interface PostgresSagaStoreOptions {
 /** Longest time between two searches for sagas that are kept no longer. */
 const SWEEP_MS = 60_000
 const LARGEST_SWEEP = 1_000
-/** In one statement: transitions, and characters of their records. */
-const MOST = { count: 1_000, size: 50_000_000 }
+/** In one statement, unless it is of a single saga: transitions, and characters of their records or of inputs. */
+const MOST = { count: 1_000, size: 8_000_000 }
 
 /**
  * Sagas in PostgreSQL ≥ 12: `pg` Pool (best), `pg` Client, or PGlite. The transitions that an orchestrator writes at one moment travel in one
@@ -90,7 +90,10 @@ export class PostgresSagaStore implements SagaStore {
   readonly #sql: ReturnType<typeof statements>
   readonly #herald: Herald
   readonly #wakes: Wakes
-  readonly #creates = new Grouped((sagas: readonly NewSaga[]) => this.#createAll(sagas))
+  readonly #creates = new Grouped((sagas: readonly NewSaga[]) => this.#createAll(sagas), {
+    size: MOST.size,
+    sizeOf: ({ input }) => input.length,
+  })
   readonly #prepare: boolean
   readonly #retainMs: number
   #sweptAt = -Infinity
@@ -188,7 +191,7 @@ export class PostgresSagaStore implements SagaStore {
 
   async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
     const answers: Fenced[] = []
-    for (const batch of batches(transitions.map(written), ({ record }) => record.length, MOST)) {
+    for (const batch of batches(allWritten(transitions), ({ record }) => record.length, MOST)) {
       // oxlint-disable-next-line no-await-in-loop -- several of one saga go one after another
       const wrote = await this.#write(this.#db, batch)
       for (const one of wrote) this.#tell(one)

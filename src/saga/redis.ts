@@ -27,7 +27,7 @@ import type {
   StoredSaga,
   Transition,
 } from './store.js'
-import { batches, fresh, readClaimed, written } from './stored.js'
+import { allWritten, batches, fresh, readClaimed } from './stored.js'
 import { Wakes } from './wakes.js'
 
 export type { IoRedisSubscriber, NodeRedisSubscriber, RedisSubscriber } from '../kernel/redis-subscriber.js'
@@ -162,7 +162,7 @@ export class RedisSagaStore implements SagaStore {
 
   async commit(transitions: readonly Transition[]): Promise<readonly Fenced[]> {
     const answers: Fenced[] = []
-    for (const batch of batches(transitions.map(written), ({ record }) => record.length, MOST)) {
+    for (const batch of batches(allWritten(transitions), ({ record }) => record.length, MOST)) {
       const args = batch.flatMap(({ transition, record }) => transitionArgs(transition, record))
       const keys = batch.map(({ transition }) => this.#saga(transition.id))
       // oxlint-disable-next-line no-await-in-loop -- one after the other: what is sent again is written once

@@ -46,9 +46,14 @@ export const written = (transition: Transition): Written => ({
   record: JSON.stringify(transition.record),
 })
 
+/** One after the other when it is asked for: together they may be large. */
+export function* allWritten(transitions: readonly Transition[]): Generator<Written> {
+  for (const transition of transitions) yield written(transition)
+}
+
 /** In their order; in one batch no two of a saga. @param most in one: so many, and of such a size together unless it is a single one */
 export function* batches<T extends { readonly id: string }>(
-  all: readonly T[],
+  all: Iterable<T>,
   sizeOf: (one: T) => number,
   most: { readonly count: number; readonly size: number },
 ): Generator<readonly T[]> {

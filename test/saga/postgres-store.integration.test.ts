@@ -61,6 +61,29 @@ test('sagas that are created at one moment travel together: of several of one id
   expect(await store.read('g')).toBeUndefined()
 })
 
+test('what is large travels in several statements of at most 8 MB', async () => {
+  const { schema } = await open()
+  const sizes: number[] = []
+  const measuring = {
+    totalCount: 1,
+    connect: () => pool.connect(),
+    query: (text: string, params: unknown[] = []) => {
+      sizes.push(Math.round(JSON.stringify(params).length / 1e6))
+      return pool.query(text, params)
+    },
+  }
+  const store = new PostgresSagaStore(measuring, { schema, prepare: false })
+  const large = (n: number): string => JSON.stringify('x'.repeat(n))
+  const inputs = [3e6, 3e6, 3e6].map(large)
+  await Promise.all(inputs.map((input, i) => store.create(newSaga(`${i}`, { leaseMs: 60_000, input }))))
+  expect(sizes.splice(0)).toEqual([6, 3])
+  const ends = inputs.map((value, i) =>
+    end(`${i}`, { record: { at: 1, entries: [{ type: 'done', path: 'a', value }] } }),
+  )
+  expect(await store.commit(ends)).toEqual(['ok', 'ok', 'ok'])
+  expect(sizes).toEqual([6, 3])
+})
+
 test('an ended saga is deleted after its time with all that is its own, and its id starts clean', async () => {
   const { store, schema } = await open({ retainMs: 50 })
   const signal = { sagaId: 'a', kind: 'signal', name: 's', payload: '1', dedupeId: 'd' } as const
