@@ -30,6 +30,19 @@ test('a value set, deleted or invalidated by tag while it is loaded is not repla
   }
 })
 
+test('a reload that another manager has overtaken takes the old value with it', async () => {
+  const { a, b } = cluster({ maxStalenessMs: 60_000 })
+  await b.set('k', 'old')
+  expect([await a.get('k'), a.peek('k')]).toEqual(['old', 'old'])
+  const gates = gate<string>()
+  const reload = a.getOrSet('k', () => gates.promise, { fresh: true })
+  for (let i = 0; i < 5; i++) await settle()
+  await b.set('k', 'new')
+  gates.open('old')
+  expect(await reload).toBe('old')
+  expect(await a.get('k')).toBe('new') // the store has told it that there is something newer
+})
+
 test('a load that was overtaken once is not stored after it is overtaken again', async () => {
   const { cache } = setup()
   const first = gate<string>()

@@ -170,6 +170,7 @@ export function sagaStoreContract(
     const { saga, now } = await store.create(newSaga('a', { leaseMs: LEASE_MS }))
     await store.commit([transition(saga, { next: { dueAt: now + 700 } })])
     expect(await store.commit([transition(saga, { position: 1 })])).toEqual(['fenced'])
+    expect(await store.renew([saga], 60_000)).toEqual(['fenced'])
     expect(await claimOne(store)).toBeUndefined()
     await advance(750)
     expect(await claimOne(store)).toMatchObject({ saga: { id: 'a', epoch: 2 }, expired: false })

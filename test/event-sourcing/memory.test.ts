@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { MemoryEventStore } from '../../src/event-sourcing/index.js'
+import { MemoryCheckpoints, MemoryEventStore } from '../../src/event-sourcing/index.js'
 import { ManualClock } from '../../src/testing/index.js'
 import { compareWithModel, operations } from '../conformance/event-store-model.js'
 import { eventStoreContract } from '../conformance/event-store.js'
@@ -20,6 +20,16 @@ test('recordedAt does not go back in a stream when the wall clock does', async (
   const [other] = (await store.append('t', [{ type: 'c', data: 1 }])).events
   expect(second?.recordedAt).toEqual(first?.recordedAt)
   expect(other?.recordedAt.getTime()).toBe(clock.epochMs())
+})
+
+test('a lease of a subscription ends at its very millisecond', async () => {
+  const clock = new ManualClock()
+  const checkpoints = new MemoryCheckpoints({ clock })
+  await checkpoints.acquire('n', 'a', 100)
+  await clock.advance(99)
+  expect(await checkpoints.acquire('n', 'b', 100)).toBeUndefined()
+  await clock.advance(1)
+  expect(await checkpoints.acquire('n', 'b', 100)).toMatchObject({ epoch: 2 })
 })
 
 test('two stores share nothing', async () => {

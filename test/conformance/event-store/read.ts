@@ -101,6 +101,7 @@ export function readLaws(law: Law): void {
     expect(await find({ tags: ['y', 'x'] })).toEqual([1, 5])
     expect(await find({ types: ['c'], tags: ['x', 'y'] })).toEqual([5])
     expect(await find({ types: ['b'] }, { tags: ['y'] })).toEqual([1, 2, 4, 5])
+    expect(await find({ tags: ['y'] }, { tags: ['x'] })).toEqual([1, 2, 4, 5])
     expect(await find({})).toEqual([1, 2, 3, 4, 5])
     expect(await find({ types: ['nothing'] })).toEqual([])
     expect(await find()).toEqual([])
