@@ -10,10 +10,14 @@ export interface IoRedisSubscriber {
   on(event: 'message', listener: (channel: string, message: string) => void): unknown
   /** Calls `listener` each time it has connected. */
   on(event: 'ready', listener: () => void): unknown
+  /** Calls `listener` each time its connection has ended. */
+  on(event: 'close', listener: () => void): unknown
   /** Ends that. */
   off(event: 'message', listener: (channel: string, message: string) => void): unknown
   /** Ends that. */
   off(event: 'ready', listener: () => void): unknown
+  /** Ends that. */
+  off(event: 'close', listener: () => void): unknown
 }
 
 /** What we call of a subscribing client of node-redis 5 and 6. */
@@ -46,8 +50,29 @@ export function listen(subscriber: RedisSubscriber, channel: string, hear: (mess
     return { begun: orEnd(subscriber.subscribe(channel, hear), end), end }
   }
   const forget = earsOf(subscriber).add(channel, hear)
-  const end = async (): Promise<unknown> => (forget() ? subscriber.unsubscribe(channel) : undefined)
-  return { begun: orEnd(subscriber.subscribe(channel), end), end }
+  let hasEnded = false
+  const end = async (): Promise<unknown> => {
+    hasEnded = true
+    return forget() ? subscriber.unsubscribe(channel) : undefined
+  }
+  const begin = (): Promise<unknown> => (hasEnded ? Promise.resolve() : subscriber.subscribe(channel))
+  return { begun: orEnd(isAlmostReady(subscriber) ? readyOrClosed(subscriber).then(begin) : begin(), end), end }
+}
+
+/** Connected, and asking for INFO: ioredis 5 sends a SUBSCRIBE even so, and then that question fails, and with it the connection. */
+const isAlmostReady = (subscriber: IoRedisSubscriber): boolean =>
+  (subscriber as { readonly status?: unknown }).status === 'connect'
+
+function readyOrClosed(subscriber: IoRedisSubscriber): Promise<void> {
+  return new Promise((resolve) => {
+    const end = (): void => {
+      subscriber.off('ready', end)
+      subscriber.off('close', end)
+      resolve()
+    }
+    subscriber.on('ready', end)
+    subscriber.on('close', end)
+  })
 }
 
 interface Ear {
