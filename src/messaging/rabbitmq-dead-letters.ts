@@ -2,7 +2,7 @@ import { checkInteger, show } from '../kernel/check.js'
 import { NotFoundError, StoreError } from '../kernel/errors.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
-import type { Link } from './rabbitmq-link.js'
+import type { Lines } from './rabbitmq-link.js'
 import { orMissing } from './rabbitmq-topology.js'
 import { fromBody, groupNames, toBody, type Past } from './rabbitmq-wire.js'
 import { openMessage } from './stored-message.js'
@@ -16,7 +16,7 @@ const AT_LEAST = 1_000
  * The dead letters of a group are a queue. They are looked at by taking them and ending the channel, which puts them back where they were;
  * so whoever looks holds the group's lock, or others would miss what it has in its hands.
  */
-export function rabbitMqDeadLetters(link: Link, prefix: string, group: string): DeadLetters {
+export function rabbitMqDeadLetters({ link, sender }: Lines, prefix: string, group: string): DeadLetters {
   const names = groupNames(prefix, group)
   /** Calls `work` with the first `limit` letters; it says what of them is removed. */
   const take = (limit: number, work: (letters: AmqpMessage[], channel: AmqpChannel) => Promise<number> | number) =>
@@ -63,7 +63,7 @@ export function rabbitMqDeadLetters(link: Link, prefix: string, group: string): 
       remove(id, async (letter) => {
         const { message, past } = fromBody(letter.content)
         const queue = past.death?.queue ?? deathOf(letter)?.queue ?? names.queue(0)
-        const session = await link.session()
+        const session = await sender.session()
         const [receipt] = await session.publish([{ exchange: '', routingKey: queue, body: toBody(message) }])
         if (receipt !== 'stored') throw new StoreError(`RabbitMQ: group ${show(group)} can take no more messages now`)
       }),

@@ -9,7 +9,7 @@ import { failureOf, type DeadLetter } from './dead-letters.js'
 import type { AmqpMessage } from './rabbitmq-client.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
 import { asStoreError, codeOf, inTime, NOT_FOUND } from './rabbitmq-answers.js'
-import type { Link } from './rabbitmq-link.js'
+import type { Lines } from './rabbitmq-link.js'
 import type { Session } from './rabbitmq-session.js'
 import { OrderedFlow } from './rabbitmq-ordered.js'
 import { PlainFlow } from './rabbitmq-plain.js'
@@ -27,11 +27,10 @@ const FIRST_RESTORE_MS = 1_000
 const LONGEST_RESTORE_MS = 60_000
 
 /** What a group needs of its bus. */
-export interface GroupSurroundings {
+export interface GroupSurroundings extends Lines {
   readonly clock: Clock
   readonly random: Random
   readonly events: Emitter<RabbitMqEventBusEvents>
-  readonly link: Link
   readonly prefix: string
 }
 
@@ -108,8 +107,10 @@ export class RabbitMqGroup {
 
   /** Sees to it that all that the group has is on the broker. @throws StoreError */
   restore(): Promise<void> {
-    const { link, prefix } = this.surroundings
-    return (this.#restoring ??= restoreGroup(link, prefix, this.record).finally(() => (this.#restoring = undefined)))
+    const { surroundings } = this
+    return (this.#restoring ??= restoreGroup(surroundings, surroundings.prefix, this.record).finally(
+      () => (this.#restoring = undefined),
+    ))
   }
 
   leave(subscription: Subscription): void {
@@ -165,9 +166,11 @@ export class RabbitMqGroup {
 
   /** Puts a message into a queue. @returns whether it is there; if not, it may be */
   async put(queue: string, body: Buffer, properties?: object): Promise<boolean> {
-    const session = this.surroundings.link.now
-    if (!session) return false
+    const { link, sender } = this.surroundings
+    let session: Session | undefined
     try {
+      if (!link.now) return false // what this is about comes again
+      session = sender.now ?? (await sender.session())
       const [receipt] = await session.publish([{ exchange: '', routingKey: queue, body, properties }])
       if (receipt === 'stored') return true
       this.tell(new StoreError(`RabbitMQ: queue ${show(queue)} does not take a message: ${receipt}`), session)
@@ -178,8 +181,8 @@ export class RabbitMqGroup {
   }
 
   /** Tells listeners of what went wrong while the connection stands. */
-  tell(error: unknown, { alive }: Session): void {
-    if (alive) this.surroundings.events.emit('error', { group: this.name, error: asStoreError(error) })
+  tell(error: unknown, session: Session | undefined): void {
+    if (session?.alive) this.surroundings.events.emit('error', { group: this.name, error: asStoreError(error) })
   }
 
   /** Puts a delivery among the dead letters. @returns whether it is there. */
@@ -250,7 +253,7 @@ export class RabbitMqGroup {
         if (tap.alive) return
       } catch (error) {
         this.#why = session ? session.explain(error, tap?.why) : error
-        if (session && (missing || codeOf(this.#why) !== NOT_FOUND)) this.tell(this.#why, session)
+        if (missing || codeOf(this.#why) !== NOT_FOUND) this.tell(this.#why, session)
         missing ||= codeOf(this.#why) === NOT_FOUND
         again = true
         tap?.fail()

@@ -181,3 +181,11 @@ export class Link {
     this.options.onChange(why)
   }
 }
+
+/** The connections of a bus: a broker that blocks publishers does not hear, on a connection that publishes, that messages are done. */
+export interface Lines {
+  /** For all but publishing. */
+  readonly link: Link
+  /** For publishing. */
+  readonly sender: Link
+}

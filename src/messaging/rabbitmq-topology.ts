@@ -2,7 +2,7 @@ import { invalid, show } from '../kernel/check.js'
 import { InvalidOptionError, StoreError } from '../kernel/errors.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
 import { codeOf, mayPass, NOT_FOUND } from './rabbitmq-answers.js'
-import type { Link } from './rabbitmq-link.js'
+import type { Lines, Link } from './rabbitmq-link.js'
 import type { Session } from './rabbitmq-session.js'
 import { allDelays, groupNames, routeOf, SLOTS, type GroupNames } from './rabbitmq-wire.js'
 
@@ -102,7 +102,7 @@ interface Written {
  * Makes the group as `wanted`, or joins it as it is; new types replace the old ones when nobody is subscribed.
  * @returns what it is now. @throws InvalidOptionError when it has another order, or open subscriptions that take other types.
  */
-export function enterGroup(link: Link, prefix: string, wanted: GroupRecord): Promise<GroupRecord> {
+export function enterGroup({ link, sender }: Lines, prefix: string, wanted: GroupRecord): Promise<GroupRecord> {
   const names = groupNames(prefix, wanted.group)
   return withGroup(link, names, async (session, channel) => {
     const found = await takeRecords(channel, names)
@@ -114,7 +114,7 @@ export function enterGroup(link: Link, prefix: string, wanted: GroupRecord): Pro
       throw new InvalidOptionError(`types: the open subscriptions of group ${show(wanted.group)} take others`)
     const record = { ...last, types: wanted.types }
     const isWhole = found.length > 0 && same && found.every(({ record: { begun } }) => !begun)
-    await writeGroup(session, channel, { prefix, record, found, isWhole })
+    await writeGroup(sender, channel, { prefix, record, found, isWhole })
     return record
   })
 }
@@ -123,7 +123,7 @@ export function enterGroup(link: Link, prefix: string, wanted: GroupRecord): Pro
  * Makes again what is gone of a group that is in use: a queue or an exchange that was deleted, or all, for the broker has lost its data.
  * @throws StoreError also when somebody has made the group anew, with other settings.
  */
-export async function restoreGroup(link: Link, prefix: string, record: GroupRecord): Promise<void> {
+export async function restoreGroup({ link, sender }: Lines, prefix: string, record: GroupRecord): Promise<void> {
   const names = groupNames(prefix, record.group)
   const mains = Array.from({ length: partitionsOf(record) }, (_, i) => names.queue(i))
   const look = async (channel: AmqpChannel): Promise<boolean> => {
@@ -133,12 +133,12 @@ export async function restoreGroup(link: Link, prefix: string, record: GroupReco
     return messageCount > 0
   }
   if (await orMissing(link.use(look), false)) return
-  await withGroup(link, names, async (session, channel) => {
+  await withGroup(link, names, async (_session, channel) => {
     const found = await takeRecords(channel, names)
     const { begun: _, ...last }: Begun = found.at(-1)?.record ?? record
     if (JSON.stringify({ ...last, types: null }) !== JSON.stringify({ ...record, types: null }))
       throw new StoreError(`RabbitMQ: group ${show(record.group)} was made anew with other settings: subscribe again`)
-    await writeGroup(session, channel, { prefix, record, found, isWhole: false })
+    await writeGroup(sender, channel, { prefix, record, found, isWhole: false })
   })
 }
 
@@ -188,7 +188,7 @@ async function takeRecords(channel: AmqpChannel, names: GroupNames): Promise<rea
  * The record is written anew each time: what this channel has taken comes back some time after its end, and who looks before must find one.
  */
 async function writeGroup(
-  session: Session,
+  sender: Link,
   channel: AmqpChannel,
   about: { prefix: string; record: GroupRecord; found: readonly Written[]; isWhole: boolean },
 ): Promise<void> {
@@ -196,7 +196,7 @@ async function writeGroup(
   const names = groupNames(prefix, record.group)
   const write = async (written: Begun): Promise<void> => {
     const parcel = { exchange: '', routingKey: names.record, body: Buffer.from(JSON.stringify(written)) }
-    const [receipt] = await session.publish([parcel])
+    const [receipt] = await (await sender.session()).publish([parcel])
     if (receipt !== 'stored') throw new StoreError(`RabbitMQ: the record of group ${show(record.group)} was not taken`)
   }
   let begun: AmqpMessage | false = false

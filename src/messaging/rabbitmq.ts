@@ -10,7 +10,7 @@ import type { AmqpConnection } from './rabbitmq-client.js'
 import { rabbitMqDeadLetters } from './rabbitmq-dead-letters.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
 import { RabbitMqGroup, type GroupSurroundings } from './rabbitmq-group.js'
-import { Link } from './rabbitmq-link.js'
+import { Link, type LinkOptions } from './rabbitmq-link.js'
 import { RabbitMqPublisher } from './rabbitmq-publisher.js'
 import { declareExchange, enterGroup, removeGroup, type GroupRecord } from './rabbitmq-topology.js'
 import { SLOTS } from './rabbitmq-wire.js'
@@ -23,7 +23,10 @@ export type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
 export interface RabbitMqEventBusOptions<
   Messages extends object = Record<string, unknown>,
 > extends EventBusOptions<Messages> {
-  /** Makes a connection: `() => amqp.connect(url)`. Called again whenever the last one was lost; the bus closes what it was given. */
+  /**
+   * Makes a connection: `() => amqp.connect(url)`. Called once for publishing and once for all else, and again whenever one was lost; the bus
+   * closes what it was given.
+   */
   readonly connect: () => Promise<AmqpConnection>
   /** Begins the name of everything on the broker. At most 64 characters. @defaultValue `'holdfast.'` */
   readonly prefix?: string | undefined
@@ -66,6 +69,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
   readonly #outbound: Outbound
   readonly #publisher: RabbitMqPublisher
   readonly #link: Link
+  readonly #sender: Link
   readonly #prefix: string
   /** What a new group is to be. */
   readonly #wanted: Pick<GroupRecord, 'partitions' | 'maxBacklog' | 'deliveryLimit' | 'prefetch'>
@@ -87,25 +91,29 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
       prefetch: checkInteger('prefetch', prefetch, 2, 65_535),
     }
     this.#outbound = outbound
-    this.#link = new Link({
+    const toBroker: LinkOptions = {
       connect: checkFunction('connect', connect),
       prepare: (channel) => declareExchange(channel, prefix),
-      onReturn: () => {
-        const open = [...this.#groups.values()].filter(({ isOpen }) => isOpen)
-        this.#publisher.returned(Promise.allSettled(open.map((group) => group.restore())))
-      },
+      onReturn: () => {},
       onChange: (error) => this.#events.emit('disconnected', { error }),
       clock,
       timeoutMs: checkNumber('timeoutMs', timeoutMs, 1),
-    })
+    }
+    this.#link = new Link(toBroker)
+    const onReturn = (): void => {
+      const open = [...this.#groups.values()].filter(({ isOpen }) => isOpen)
+      this.#publisher.returned(Promise.allSettled(open.map((group) => group.restore())))
+    }
+    this.#sender = new Link({ ...toBroker, onReturn })
     this.#surroundings = {
       clock,
       random,
       events: this.#events,
       link: this.#link,
+      sender: this.#sender,
       prefix,
     }
-    this.#publisher = new RabbitMqPublisher(this.#link, {
+    this.#publisher = new RabbitMqPublisher(this.#sender, {
       prefix,
       maxBacklog,
       rejectUnrouted,
@@ -152,7 +160,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
     )
     const types = subscription.types ? [...subscription.types].toSorted() : null
     this.#groups.get(name)?.check(subscription)
-    const record = await enterGroup(this.#link, this.#prefix, { group: name, order, types, ...this.#wanted })
+    const record = await enterGroup(this.#surroundings, this.#prefix, { group: name, order, types, ...this.#wanted })
     group = this.#group(record)
     this.#subscriptions.add(subscription)
     try {
@@ -166,7 +174,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
   }
 
   deadLetters(group: string): DeadLetters<Messages> {
-    return rabbitMqDeadLetters(this.#link, this.#prefix, group) as DeadLetters<Messages>
+    return rabbitMqDeadLetters(this.#surroundings, this.#prefix, group) as DeadLetters<Messages>
   }
 
   async deleteGroup(name: string): Promise<void> {
@@ -189,7 +197,7 @@ export class RabbitMqEventBus<Messages extends object = Record<string, unknown>>
     await this.#outbound.handedOver()
     this.#closed = true
     await this.#publisher.idle()
-    await this.#link.close()
+    await Promise.all([this.#link.close(), this.#sender.close()])
   }
 
   /** The group as its record says it is. */
