@@ -4,7 +4,7 @@ export interface AmqpConnection {
   createChannel(): Promise<AmqpChannel>
   /** A channel on which the broker confirms what is published. */
   createConfirmChannel(): Promise<AmqpConfirmChannel>
-  /** `'close'` and `'error'` are listened to. */
+  /** `'close'`, `'error'`, `'blocked'` and `'unblocked'` are listened to. */
   on(event: string, listener: (...args: never[]) => void): unknown
   /** Ends it and its channels. */
   close(): Promise<void>
