@@ -10,6 +10,7 @@ export interface StorefrontOptions {
   readonly readPostgres: string | undefined
   readonly rabbitmq: string | undefined
   readonly paymentUrl: string | undefined
+  readonly payment: { readonly timeoutMs: number }
   readonly checkout: CheckoutKind
   readonly load: boolean
   readonly ordersPerSecond: number
@@ -30,6 +31,8 @@ export const help = `A small shop at work on the primitives of holdfast.
   --rabbitmq URL     with --postgres: messages of choreographed checkouts go over that RabbitMQ, not over Redis:
                      amqp://localhost
   --payment URL      use the payment provider there (default: one of its own)
+  --payment-timeout MS
+                     give it so long for each try, 1 to 60000 (default 800)
   --checkout KIND    ${checkoutKinds.join(' or ')} (default ${checkoutKinds[0]}; the page can switch)
   --rate N           orders per second of the built-in load, 1 to 200 (default 5)
   --no-load          no built-in load: you are the only customer
@@ -44,7 +47,13 @@ export class UsageError extends Error {
 export function readOptions(args: readonly string[]): StorefrontOptions | 'help' {
   const values = parse(args)
   if (values.help) return 'help'
-  const { host = '127.0.0.1', port = '3000', checkout = checkoutKinds[0], rate = '5' } = values
+  const {
+    host = '127.0.0.1',
+    port = '3000',
+    checkout = checkoutKinds[0],
+    rate = '5',
+    'payment-timeout': timeout = '800',
+  } = values
   const kind = checkoutKinds.find((it) => it === checkout)
   if (!kind) throw new UsageError(`--checkout: ${checkoutKinds.join(' or ')}, not '${checkout}'`)
   const [postgres, readPostgres] = [postgresOf('postgres', values), postgresOf('read-postgres', values)]
@@ -64,6 +73,7 @@ export function readOptions(args: readonly string[]): StorefrontOptions | 'help'
     readPostgres,
     rabbitmq,
     paymentUrl: urlOf('--payment', values.payment, ['http:', 'https:']),
+    payment: { timeoutMs: numberOf('--payment-timeout', timeout, 1, 60_000) },
     checkout: kind,
     load: !values['no-load'],
     ordersPerSecond: numberOf('--rate', rate, 1, 200),
@@ -81,6 +91,7 @@ function parse(args: readonly string[]) {
     'read-postgres': string,
     rabbitmq: string,
     payment: string,
+    'payment-timeout': string,
     checkout: string,
     rate: string,
     'no-load': flag,

@@ -40,9 +40,10 @@ const brokers = [
 
 test.each(brokers)(
   'when %s forgets all that it had, every order ends, and no money, stock or parcel is in the wrong place',
+  { timeout: 240_000 },
   async (_, options, forget) => {
     const { pool, url } = await ownDatabase()
-    const settings = { postgres: url, checkout: 'choreographed', patienceMs: 500, ...(await options()) } as const
+    const settings = { postgres: url, checkout: 'choreographed', patienceMs: 2_000, ...(await options()) } as const
     const shops = await Promise.all([1, 2].map(() => openStorefront(settings)))
     onTestFinished(async () => void (await Promise.all(shops.map((shop) => shop.storefront.close()))))
     const clerk = await pool.connect()
@@ -55,7 +56,7 @@ test.each(brokers)(
     await forget(pool)
     await clerk.query('commit')
     clerk.release()
-    await until(async () => (await countOf(pool, 'storefront.unheard')) === 0)
+    await until(async () => (await countOf(pool, 'storefront.unheard')) === 0, 120_000)
     expect(await ordersOf(pool)).toEqual({ placed: 0, shipped: 40, cancelled: 10 })
     expect(await heldIn(pool)).toEqual([40, 40, 40])
   },

@@ -26,8 +26,8 @@ export interface Running {
   readonly ended: Promise<number | string | null>
 }
 
-/** Starts one with these arguments, and ends it with the test. */
-export const start = (...args: string[]): Promise<Running> => startNode(bundled, ...args)
+/** Starts one with these arguments, patient with its provider unless they say otherwise, and ends it with the test. */
+export const start = (...args: string[]): Promise<Running> => startNode(bundled, '--payment-timeout', '20000', ...args)
 
 /** Starts a storefront as Node is told to. */
 export async function startNode(...args: string[]): Promise<Running> {

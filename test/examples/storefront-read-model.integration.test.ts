@@ -24,7 +24,7 @@ async function replayed(store: PostgresEventStore<OrderEvent>) {
   return everything(readModel)
 }
 
-describe('the read model in PostgreSQL', { timeout: 120_000 }, () => {
+describe('the read model in PostgreSQL', { timeout: 240_000 }, () => {
   test('gives the answers of the one in memory, whatever customers write', async () => {
     const { pool } = await ownDatabase()
     const store = new MemoryEventStore<OrderEvent>()

@@ -56,9 +56,7 @@ function draw({ id, name, version, status, nodes, failure, blocked, history }) {
   at('saga-orders').hidden = status !== 'parked' && status !== 'compensated'
   at('saga-retry').hidden = status !== 'parked'
   at('saga-why').parentNode.hidden = at('saga-orders').hidden
-  const tops = nodes.map(({ path }) => path).filter((path) => !path.includes('/'))
-  if ([...at('saga-from').options].map(({ value }) => value).join() !== tops.join())
-    at('saga-from').replaceChildren(...tops.map((path) => make('option', { text: path, value: path })))
+  offerRedrive(nodes)
   keep(
     at('saga-history'),
     history,
@@ -69,6 +67,19 @@ function draw({ id, name, version, status, nodes, failure, blocked, history }) {
     },
     () => {},
   )
+}
+
+/** A saga can go forward again from where all before is done; what is before a done pivot is not done twice. */
+function offerRedrive(nodes) {
+  const isDone = ({ status }) => status === 'done' || status === 'skipped'
+  const tops = [...new Set(nodes.map(({ path }) => path.split('/')[0]))]
+  const open = tops.findIndex((top) => !nodes.filter(({ path }) => path.split('/')[0] === top).every(isDone))
+  const pivot = nodes.find(({ kind, status }) => kind === 'pivot' && status === 'done')
+  const fit = tops.slice(tops.indexOf(pivot?.path) + 1, open + 1)
+  const from = at('saga-from')
+  if ([...from.options].map(({ value }) => value).join('\n') === fit.join('\n')) return
+  from.replaceChildren(...fit.map((path) => make('option', { text: path, value: path })))
+  from.value = fit.at(-1) ?? ''
 }
 
 /** In a narrow window the graph is scrolled to where the saga is, when that has changed; then it is left to the reader. */
