@@ -12,7 +12,7 @@ export const createParams = (sagas: readonly NewSaga[], keys: readonly string[])
   sagas.map(({ name }) => toSqlText(name)),
   numbers(sagas, ({ version }) => version),
   sagas.map(({ hash }) => hash),
-  sagas.map(({ input }) => input),
+  lines(sagas.map(({ input }) => input)),
   numbers(sagas, ({ deadlineMs }) => deadlineMs),
   numbers(sagas, ({ leaseMs }) => leaseMs),
 ]
@@ -24,7 +24,7 @@ export function commitParams(batch: readonly Written[]): unknown[] {
     batch.map(({ transition }) => toSqlKey(transition.id)),
     numbers(batch, ({ transition }) => transition.epoch),
     numbers(batch, ({ transition }) => transition.position),
-    batch.map(({ record }) => record).join('\n'),
+    lines(batch.map(({ record }) => record)),
     numbers(batch, ({ transition }) => SAGA_STATUSES.indexOf(transition.status)),
     numbers(batch, ({ transition }) => transition.seen),
     numbers(batch, ({ transition: { next } }) => ('leaseMs' in next ? next.leaseMs : null)),
@@ -41,6 +41,9 @@ export const moveParams = ({ id, createdAt, epoch, position, to, entries, letGo 
 
 /** A record without its time, which the server writes before it: see {@link SagaMove.entries}. */
 const entriesText = (entries: SagaMove['entries']): string => `,"entries":${JSON.stringify(entries)}}`
+
+/** JSON texts, which are one line each: in an array `pg` would escape every quote once more, which takes longer than all the rest. */
+const lines = (texts: readonly string[]): string => texts.join('\n')
 
 /** A number of each as an array that PostgreSQL reads: `pg` would quote and escape every one as if it were text. */
 const numbers = <T>(all: readonly T[], of: (one: T) => number | null): string =>

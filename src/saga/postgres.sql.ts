@@ -65,7 +65,7 @@ export const statements = (s: string) => ({
     select c.key, c.id, c.kind, c.name, c.version, c.hash, c.input, c.deadline_ms, now, now,
       (c.lease_ms is not null)::int, c.lease_ms is not null, now + coalesce(c.lease_ms, 0)
     from ${s}.saga_now() as now,
-      unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], $7::text[], $8::float8[], $9::float8[])
+      unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::int[], $6::text[], string_to_array($7, E'\\n'), $8::float8[], $9::float8[])
         as c (key, id, kind, name, version, hash, input, deadline_ms, lease_ms)
     order by c.key collate "C"
     on conflict (key) do nothing

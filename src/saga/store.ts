@@ -19,7 +19,7 @@ export interface DefinitionKey {
 export interface NewSaga extends DefinitionKey {
   /** Any string that is not empty. */
   readonly id: string
-  /** Text of the codec. */
+  /** Text of the codec: JSON, on one line. */
   readonly input: string
   /** Milliseconds; `null`: none. */
   readonly deadlineMs: number | null
