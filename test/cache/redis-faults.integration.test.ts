@@ -272,7 +272,7 @@ test.each(Object.keys(changes))(
     const afresh = loader('new')
     for (const end of ends) {
       for (const loading of [[a], [b], [a, b], [b, a]]) {
-        const key = `${end} ${loading.map((member) => (member === a ? 'a' : 'b')).join('')}`
+        const key = `${end} ${loading.map((one) => (one === a ? 'a' : 'b')).join('')}`
         let begun = 0
         const hold = gate()
         let origin = 'old'

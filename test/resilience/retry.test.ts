@@ -241,6 +241,8 @@ test('no wait is begun that would end after maxElapsedMs', async () => {
     throw new Error('no')
   })
   expect(slow.begins).toEqual([0])
+  const exact = await run({ attempts: 9, backoff: constant(50), maxElapsedMs: 100 }, failing('no'))
+  expect(exact.begins).toEqual([0, 50, 100]) // one that ends with it is
 })
 
 test.each([
