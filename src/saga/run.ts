@@ -256,9 +256,8 @@ export class SagaRun {
   }
 
   async #writeFailed(transition: Transition, error: unknown, tries: number): Promise<void> {
-    // the same write again does no harm: it is known by its position
-    if (await this.#mayTryAgain(tries, error)) this.#write(transition, this.host.clock.now(), tries + 1)
-    else this.lose()
+    if (!(await this.#mayTryAgain(tries, error))) return this.lose()
+    this.#write(transition, this.host.clock.now(), tries + 1) // known by its position: again does no harm
   }
 
   /** The store extended the lease, at the earliest at `sentAt`. */
@@ -286,8 +285,7 @@ export class SagaRun {
   #startBodies(): void {
     if (this.#closing) return
     let now = this.host.clock.now()
-    for (const path of this.state.nodes.keys()) {
-      const at = this.state.nodes.get(path) as NodeState
+    for (const [path, at] of this.state.nodes) {
       if (!isToRun(this.state, at, this.#storeTime(now)) || this.#bodies.has(path)) continue
       if (now >= this.leaseUntil) return this.lose()
       const node = this.machine.nodes.get(path) as StepNode

@@ -25,7 +25,7 @@ test(
       const events = text.split('\n\n')
       const last = JSON.parse(events.at(-2)?.slice('data: '.length) ?? '{}')
       return last.totals?.completed > 5 && last.limiter.refused > 0 && last.cache.l1 > 0 ? last : undefined
-    })
+    }, 55_000)
     expect(snapshot).toMatchObject({
       breaker: { state: 'closed' },
       limiter: { most: { userId: 'greedy' } },
