@@ -57,7 +57,7 @@ export class SagaMigrationError extends ConflictError {
 
 /**
  * A saga was begun by a definition of the same name and version but another structure. It was not touched: give the
- * changed definition a new version, and keep the old one registered until its sagas have ended.
+ * changed definition a new version, and keep the old one registered until its sagas have ended, or `migrate` them.
  */
 export class SagaDefinitionDriftError extends ConflictError {
   readonly code = 'SAGA_DEFINITION_DRIFT'

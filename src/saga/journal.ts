@@ -77,7 +77,7 @@ export interface PastDefinition {
   readonly hash: string
   /** What its first nodes did when the saga was created, which is recorded nowhere else; empty when the saga was created under another one. */
   readonly began: readonly JournalEntry[]
-  /** Nodes whose kind matters: see {@link KindsByPath}. */
+  /** Of its pivot and transactions, by path: what the journal says of these depends on their kind. */
   readonly kinds: { readonly [path: string]: SagaNode['kind'] }
 }
 
