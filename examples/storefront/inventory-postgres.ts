@@ -43,22 +43,24 @@ export class PostgresInventory implements StockRoom {
   async release(orderId: string, tx?: SqlQueryable): Promise<boolean> {
     if (this.locked) throw new StockRoomLocked('the stock room is locked')
     if (!tx) return inTransaction(this.pool, (own) => this.release(orderId, own))
-    const released = await tx.query(
-      `update ${SCHEMA}.reservations set released = true where order_id = $1 and not released returning items`,
+    // First, because it waits for whoever is just setting things aside: what follows sees them.
+    const never = await tx.query(
+      `insert into ${SCHEMA}.reservations values ($1, '[]', true) on conflict do nothing returning 1`,
       [orderId],
     )
-    const items = (released.rows[0] as { items: Item[] } | undefined)?.items
-    for (const { sku, quantity } of items?.toSorted((a, b) => (a.sku < b.sku ? -1 : 1)) ?? []) {
-      // oxlint-disable-next-line no-await-in-loop -- see reserve
+    if (never.rows.length > 0) return false
+    const { rows } = await tx.query(
+      `select items, released from ${SCHEMA}.reservations where order_id = $1 for update`,
+      [orderId],
+    )
+    const { items, released } = rows[0] as { readonly items: Item[]; readonly released: boolean }
+    if (released) return items.length > 0
+    await tx.query(`update ${SCHEMA}.reservations set released = true where order_id = $1`, [orderId])
+    for (const { sku, quantity } of items.toSorted((a, b) => (a.sku < b.sku ? -1 : 1))) {
+      // oxlint-disable-next-line no-await-in-loop -- see #take
       await tx.query(`update ${SCHEMA}.stock set available = available + $2::int where sku = $1`, [sku, quantity])
     }
-    if (items) return true
-    const { rows } = await tx.query(
-      `insert into ${SCHEMA}.reservations values ($1, '[]', true)
-       on conflict (order_id) do update set released = true returning json_array_length(items) > 0 as ever`,
-      [orderId],
-    )
-    return (rows[0] as { readonly ever: boolean }).ever
+    return true
   }
 
   async #take(orderId: string, items: readonly Item[], tx: SqlQueryable): Promise<void> {
