@@ -8,7 +8,7 @@ export interface AdoptionOptions {
   readonly everyMs?: number | undefined
   /** Whoever took an order in begins with it at once; one that was left alone for so many ms was left for good. @defaultValue 2_000 */
   readonly aloneMs?: number | undefined
-  /** Orders that are read at once. @defaultValue 500 */
+  /** Orders that a look is at. @defaultValue 500 */
   readonly pageSize?: number | undefined
 }
 
@@ -20,6 +20,7 @@ export class Adoption {
   readonly #rounds: Rounds
   readonly #aloneMs: number
   readonly #pageSize: number
+  #after: string | undefined
 
   constructor(
     private readonly view: OrdersView,
@@ -35,18 +36,14 @@ export class Adoption {
     return this.#rounds.close()
   }
 
-  /** All of them, page by page: those that wait the longest are the last. */
+  /** One page: the next look goes on from there, and after the oldest with the newest. So a look costs the same, however many are open. */
   async #look(): Promise<void> {
     const before = Date.now() - this.#aloneMs
-    let after: string | undefined
-    do {
-      // oxlint-disable-next-line no-await-in-loop -- page by page
-      const page = await this.view.list({ limit: this.#pageSize, status: 'placed', after })
-      const alone = page.filter(({ checkout, placedAt }) => !checkout && placedAt.getTime() < before)
-      // oxlint-disable-next-line no-await-in-loop -- few, if any
-      for (const order of alone) await this.#adopt(order)
-      after = page.at(-1)?.id
-    } while (after && !this.#rounds.closed)
+    const page = await this.view.list({ limit: this.#pageSize, status: 'placed', after: this.#after })
+    const alone = page.filter(({ checkout, placedAt }) => !checkout && placedAt.getTime() < before)
+    // oxlint-disable-next-line no-await-in-loop -- few, if any
+    for (const order of alone) await this.#adopt(order)
+    this.#after = page.length < this.#pageSize ? undefined : page.at(-1)?.id
   }
 
   /** One that can't be begun must not keep the others from it. It is tried again at the next look. */

@@ -1,7 +1,8 @@
-import { expect, onTestFinished, test } from 'vitest'
+import { expect, onTestFinished, test, vi } from 'vitest'
 import { MemoryEventStore } from 'holdfast/event-sourcing'
 import { Adoption } from '../../examples/storefront/adoption.js'
 import type { OrderEvent } from '../../examples/storefront/order.js'
+import type { OrderView } from '../../examples/storefront/read-model.js'
 import { MemoryOrders } from '../../examples/storefront/read-model-memory.js'
 import { Talk } from '../../examples/storefront/shop-messages.js'
 import { until } from '../support/until.js'
@@ -39,6 +40,24 @@ test('every order that nobody has begun with is begun with, however many are new
   await until(() => begun.filter((id) => id === 'broken').length > 1) // again and again
   expect(begun).not.toContain('under way')
   expect(begun).not.toContain('gone')
+})
+
+test('a look reads one page, however many orders are open, and comes to the oldest and back to the newest', async () => {
+  vi.useFakeTimers()
+  onTestFinished(() => void vi.useRealTimers())
+  const orders = new MemoryOrders(new MemoryEventStore<OrderEvent>())
+  const open = { status: 'placed', checkout: 'orchestrated', placedAt: new Date(0) } as OrderView
+  const asked: (string | undefined)[] = []
+  orders.list = async ({ after }) => {
+    asked.push(after)
+    return (after === undefined ? ['4', '3'] : after === '3' ? ['2', '1'] : []).map((id) => ({ ...open, id }))
+  }
+  const adoption = new Adoption(orders, async () => {}, { everyMs: 1_000, pageSize: 2 })
+  onTestFinished(() => adoption.close())
+  for (let looks = 1; looks <= 4; looks++) {
+    await vi.advanceTimersByTimeAsync(1_000) // oxlint-disable-line no-await-in-loop -- one look after the other
+    expect(asked).toEqual([undefined, '3', '1', undefined].slice(0, looks))
+  }
 })
 
 test('an order whose checkout can not begin at once is taken nevertheless, and begun with later', async () => {
