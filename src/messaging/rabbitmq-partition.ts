@@ -180,6 +180,7 @@ export class Partition {
 
   #receiveAside(message: AmqpMessage): void {
     if (this.#onAside) return this.#onAside(message)
+    if (message.properties.type === MARK) return this.tap.ack(message) // one that was sent again, or given up and stored late
     const mark = String(message.properties.messageId)
     const copy = this.#expected.get(mark)
     this.#expected.delete(mark)

@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest'
 import { systemClock } from '../../src/kernel/clock.js'
 import type { Message, SubscribeOptions } from '../../src/messaging/index.js'
+import { groupNames } from '../../src/messaging/rabbitmq-wire.js'
 import type { RabbitMqEventBus } from '../../src/messaging/rabbitmq.js'
 import { gate, inOrder, numbers, range } from '../conformance/event-bus/bench.js'
 import { until } from '../support/until.js'
@@ -264,6 +265,25 @@ test('when a process closes, another goes on in order, and no message comes twic
   await others[0]?.close()
   await until(() => seen.length >= 300)
   for (const key of ['a', 'b', 'c']) expect(inOrder(seen.filter((message) => message.key === key))).toEqual(range(100))
+})
+
+test('a mark that comes late or twice, as its sender gave it up or sent it again, is no dead letter', async () => {
+  const prefix = ownPrefix()
+  const bus = ownBus({ prefix, partitions: 1 })
+  const seen = await collect(bus)
+  await bus.publish({ type: 'A', data: 1 })
+  await until(() => seen.length === 1)
+  await byHand(async (channel) => {
+    const aside = groupNames(prefix, 'g').aside(0)
+    channel.sendToQueue(aside, Buffer.alloc(0), { type: 'holdfast.mark', messageId: 'late' })
+    channel.sendToQueue(aside, Buffer.from('of somebody else'))
+    await channel.checkQueue(aside)
+  })
+  const letters = await until(async () => {
+    const list = await bus.deadLetters('g').list()
+    return list.length > 0 && list
+  })
+  expect(letters).toMatchObject([{ message: { data: 'of somebody else' } }])
 })
 
 test('a subscription that closes after the others still has its handlers, and its messages', async () => {
