@@ -30,6 +30,12 @@ export function endChannel(channel: Pick<AmqpChannel, 'on' | 'close'>): Promise<
   })
 }
 
+/** Lets go of a connection whose end the broker may not hear of, as it blocks or hangs: it would keep the process alive until it does. */
+export function hangUp(connection: object): void {
+  const { connection: inner } = connection as { connection?: { stream?: { destroy?: () => void } } }
+  inner?.stream?.destroy?.()
+}
+
 /** The broker's reply code for a queue or exchange that is not there. */
 export const NOT_FOUND = 404
 /** … for a queue that belongs to another connection. */

@@ -1,6 +1,6 @@
 import type { Clock } from '../kernel/clock.js'
 import { ClosedError, StoreError } from '../kernel/errors.js'
-import { codeOf, inTime, mayPass, RESOURCE_LOCKED } from './rabbitmq-answers.js'
+import { codeOf, hangUp, inTime, mayPass, RESOURCE_LOCKED } from './rabbitmq-answers.js'
 import type { AmqpChannel, AmqpConnection } from './rabbitmq-client.js'
 import { Session } from './rabbitmq-session.js'
 
@@ -108,6 +108,7 @@ export class Link {
     const ended = new Promise<void>((resolve) => void connection.on('close', () => resolve())) // or close() never settles
     await inTime(Promise.race([connection.close(), ended]), this.options).catch(() => {})
     session.end(new ClosedError('the event bus was closed'))
+    hangUp(connection)
   }
 
   async #locked<T>(name: string, work: (session: Session) => Promise<T>): Promise<T> {

@@ -206,6 +206,25 @@ test('a broker that is low on memory: publish fails in time with the reason, con
   })
 })
 
+test('a bus that closes while the broker blocks it does not keep its process alive', async () => {
+  const sockets: Socket[] = []
+  const connect = async (): Promise<amqp.ChannelModel> => {
+    const connection = await amqp.connect(broker.url)
+    sockets.push((connection.connection as unknown as { stream: Socket }).stream)
+    return connection
+  }
+  const bus = open({ connect, timeoutMs: 2_000 })
+  await until(() => succeeds(bus.publish({ type: 'A', data: 1 })))
+  await evaluate(setAlarm)
+  try {
+    while (!(await failure(() => bus.publish({ type: 'A', data: 2 }))).message.includes('blocks'));
+    await bus.close()
+    expect(sockets.map(({ destroyed }) => destroyed)).toEqual([true, true])
+  } finally {
+    await evaluate(clearAlarm)
+  }
+})
+
 test('a retry whose queue can not be had comes again later, not at once, and is told of', async () => {
   const prefix = ownPrefix()
   const bus = open({ prefix })
