@@ -1,7 +1,7 @@
 import { show } from '../kernel/check.js'
 import type { Clock } from '../kernel/clock.js'
 import type { Emitter } from '../kernel/emitter.js'
-import { InvalidOptionError, NotFoundError, StoreError } from '../kernel/errors.js'
+import { InvalidOptionError, isHoldfastError, NotFoundError, StoreError } from '../kernel/errors.js'
 import type { Random } from '../kernel/random.js'
 import { reportError } from '../kernel/report.js'
 import type { Delivery } from './backlog.js'
@@ -15,7 +15,7 @@ import { OrderedFlow } from './rabbitmq-ordered.js'
 import { PlainFlow } from './rabbitmq-plain.js'
 import { Tap } from './rabbitmq-tap.js'
 import { queueOf, restoreGroup, type GroupRecord } from './rabbitmq-topology.js'
-import { fromBody, groupNames, slotOf, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
+import { fromBody, groupNames, shorten, slotOf, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
 import { sameTypes, type Outcome, type Subscription } from './subscription.js'
 import { tellDeath, tellOutcome } from './telling.js'
 
@@ -175,6 +175,8 @@ export class RabbitMqGroup {
       if (receipt === 'stored') return true
       this.tell(new StoreError(`RabbitMQ: queue ${show(queue)} does not take a message: ${receipt}`), session)
     } catch (error) {
+      const shorter = isHoldfastError(error, 'INVALID_PAYLOAD') && shorten(body) // too large with its errors, it would never go
+      if (shorter) return this.put(queue, shorter, properties)
       this.tell(error, session)
     }
     return false

@@ -52,6 +52,26 @@ export function fromBody(content: Buffer): { readonly message: StoredMessage; re
   }
 }
 
+/** Characters that are kept of an error's texts where there is no room for more. */
+const BRIEFLY = 200
+
+const brief = ({ name, message }: RecordedFailure): RecordedFailure => ({
+  name: name.slice(0, BRIEFLY),
+  message: message.slice(0, BRIEFLY),
+})
+
+/** What {@link toBody} wrote, with no more of its errors than there must be; `undefined` when that is no shorter. */
+export function shorten(body: Buffer): Buffer | undefined {
+  const { message, past } = fromBody(body)
+  const { firstError, death } = past
+  const shorter = toBody(message, {
+    ...past,
+    firstError: firstError && brief(firstError),
+    ...(death && { death: { ...death, lastError: brief(death.lastError) } }),
+  })
+  return shorter.length < body.length ? shorter : undefined
+}
+
 const digest = (text: string): string => createHash('sha256').update(text).digest('base64url')
 
 /** Any string as one word of a routing key or of a queue's name: itself when it is plain and short. */
