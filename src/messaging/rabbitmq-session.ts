@@ -54,8 +54,13 @@ export class Session {
   #sentSize = 0
   /** Numbers of messages that came back, as no queue takes them. */
   readonly #returned = new Set<string>()
-  /** The channel of what is published; `undefined` while another one is opened. */
+  /** The channel of what is published; `undefined` when it has ended. */
   #channel: AmqpConfirmChannel | undefined
+  /**
+   * What takes its place, once. Opened before: amqplib would give a new channel the number of the one that has just ended, and of that
+   * frames may still be on their way.
+   */
+  #reserve: AmqpConfirmChannel | undefined
   #last = 0
   #cancelWatch: (() => void) | undefined
   /** Why the broker takes nothing for now. */
@@ -88,24 +93,22 @@ export class Session {
     return this.#alive
   }
 
-  /** Opens the channel of what is published. @throws what amqplib says, or a StoreError */
+  /** Opens the channels of what is published. @throws what amqplib says, or a StoreError */
   async open(prepare?: (channel: AmqpChannel) => Promise<unknown>): Promise<void> {
     let why: unknown
-    try {
+    const create = async (): Promise<AmqpConfirmChannel> => {
       const channel = await inTime(this.connection.createConfirmChannel(), this.options)
       channel.on('error', (error: unknown) => (why = error))
+      return channel
+    }
+    try {
+      this.#reserve = await create()
+      const channel = await create()
       if (prepare) await inTime(prepare(channel), this.options)
-      // A return comes before the confirm of the same message: that alone would call it stored.
-      channel.on('return', ({ properties }: AmqpMessage) => this.#returned.add(String(properties.correlationId)))
-      channel.on('close', () => {
-        this.#channel = undefined
-        queueMicrotask(() => this.#lost(why)) // by then the connection has said so if it ended
-      })
-      this.#channel = channel
+      this.#publishOn(channel, () => why)
     } catch (error) {
       throw this.explain(error, why)
     }
-    this.#sendWaiting()
   }
 
   /**
@@ -187,6 +190,17 @@ export class Session {
     return new InvalidPayloadError(`RabbitMQ will never take a message of ${tooLarge.body.length} bytes: ${limit}`)
   }
 
+  #publishOn(channel: AmqpConfirmChannel, why: () => unknown): void {
+    // A return comes before the confirm of the same message: that alone would call it stored.
+    channel.on('return', ({ properties }: AmqpMessage) => this.#returned.add(String(properties.correlationId)))
+    channel.on('close', () => {
+      this.#channel = undefined
+      queueMicrotask(() => this.#lost(why())) // by then the connection has said so if it ended
+    })
+    this.#channel = channel
+    this.#sendWaiting()
+  }
+
   #sendWaiting(): void {
     while (!this.#mustWait) {
       const batch = this.#unsent.shift()
@@ -253,8 +267,13 @@ export class Session {
         this.#unsentSize += batch.size
       }
     }
-    if (isTooLarge) this.open().catch((error: unknown) => this.end(error))
-    else this.end(why ?? new StoreError('RabbitMQ: the channel was closed'))
+    const reserve = this.#reserve
+    this.#reserve = undefined
+    if (isTooLarge && reserve) {
+      let next: unknown
+      reserve.on('error', (error: unknown) => (next = error))
+      this.#publishOn(reserve, () => next)
+    } else this.end(why ?? new StoreError('RabbitMQ: the channel was closed'))
   }
 
   /** One timer for all. */

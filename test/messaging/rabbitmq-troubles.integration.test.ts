@@ -154,6 +154,45 @@ test('a message that is larger than the broker takes is refused for good, and hu
   expect(lost).toBe(0)
 })
 
+test('messages that are larger than the broker takes, with more of them still on their way, do not end the connection', async () => {
+  const bus = open()
+  let lost = 0
+  bus.on('disconnected', () => lost++)
+  await bus.publish({ type: 'A', data: 0 })
+  const codes: unknown[] = []
+  const all: Promise<unknown>[] = []
+  while (codes.length === 0) {
+    const large = bus.publish({ type: 'A', data: 'x'.repeat(800_000) })
+    all.push(large.catch(({ code }: { code: string }) => codes.push(code)))
+    await new Promise((resolve) => setImmediate(resolve))
+  }
+  await Promise.all(all)
+  expect(codes).toEqual(all.map(() => 'INVALID_PAYLOAD'))
+  await bus.publish({ type: 'A', data: 0 })
+  expect(lost).toBe(0)
+})
+
+test.each(['key', 'none'] as const)(
+  'order %s: what is too large with the errors that it has met is tried again, and dies, with the beginning of them',
+  async (order) => {
+    const bus = open()
+    const seen: unknown[] = []
+    const handle = ({ data }: Message): void => {
+      seen.push(data)
+      if (data === 'bad') throw new Error('no'.repeat(100_000))
+    }
+    await bus.subscribe({ group: 'g', types: ['A'], order, retry: { attempts: 2, backoff: () => 10 }, handle })
+    await bus.publish(['bad', 'good'].map((data) => ({ type: 'A', key: 'k', data })))
+    const [letter] = await until(async () => {
+      const list = await bus.deadLetters('g').list()
+      return list.length > 0 && list
+    })
+    expect(letter).toMatchObject({ attempts: 2, lastError: { message: 'no'.repeat(100) } })
+    await until(() => seen.includes('good'))
+    expect(seen.filter((data) => data === 'bad')).toHaveLength(2)
+  },
+)
+
 test('the relay of an outbox parks what is larger than the broker takes, and publishes the others', async () => {
   const pool = new Pool({ connectionString: inject('postgresUrl'), max: 4 })
   const schema = `large_${process.pid}`
@@ -219,7 +258,7 @@ test('a bus that closes while the broker blocks it does not keep its process ali
   try {
     while (!(await failure(() => bus.publish({ type: 'A', data: 2 }))).message.includes('blocks'));
     await bus.close()
-    expect(sockets.map(({ destroyed }) => destroyed)).toEqual([true, true])
+    expect(sockets.map(({ destroyed }) => destroyed)).not.toContain(false)
   } finally {
     await evaluate(clearAlarm)
   }
