@@ -79,7 +79,7 @@ export class RelayWindow {
   /** @param most messages that one read may give */
   constructor(private readonly most: number) {}
 
-  /** Begins from the start, for partitions have come. */
+  /** Begins from the start, for partitions have come, or the server may be another one. */
   rewind(): void {
     this.#from = START
     this.#turn++
@@ -106,6 +106,7 @@ export class RelayWindow {
       if (row.commit !== place.text) {
         place = placeOf(row.commit)
         commit = owned.get(place.partition)!.commits.get(place.pos)
+        if (commit?.batch !== place.batch) commit = undefined // a position that was given twice, by a server that has forgotten the first
       }
       const { nth } = row
       const isNew = nth !== null && !commit?.taken.has(nth)
@@ -125,7 +126,7 @@ export class RelayWindow {
       } else if (commit.left === 0) this.#drained.add(commit)
     }
     // Of a server that has forgotten some, as after a fail-over, or while a transaction marks itself that was slow to do so.
-    if (settled + 1 < this.#from.pos) this.#from = { pos: settled + 1, nth: 0 }
+    if (settled + 1 < this.#from.pos) this.rewind()
     else if (turn === this.#turn)
       this.#advance(cut === undefined || cut.pos > settled ? { pos: settled + 1, nth: 0 } : cut)
     return items

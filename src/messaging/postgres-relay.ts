@@ -163,6 +163,7 @@ export class PostgresRelay implements OutboxRelay {
       return this.#window.take(rows, { owned, turn, limit, settled: Number(head.commit) })
     } catch (error) {
       this.#lookMs = this.#pollMs
+      this.#window.rewind() // who answers next may have forgotten some, and have given their positions anew
       this.#failed('read', error, this.#pollMs)
       return []
     }

@@ -96,17 +96,28 @@ test('a message that commits late, below what is published already, is not skipp
   expect(bus.ids.at(-1)).toBe('late')
 })
 
-test('positions that go back, as after a fail-over that forgot some, hide no message', async () => {
+test.each([
+  ['before the relay has looked', 2],
+  ['and reach those of before while the relay can not look', 40],
+])('positions that go back, as after a fail-over that forgot some, hide no message: %s', async (_, count) => {
   const { outbox, schema } = await open()
   const bus = new Recorder()
-  relay(outbox, bus)
+  let isDown = false
+  const query = (...args: [string]) => (isDown ? Promise.reject(new Error('the server is down')) : pool.query(...args))
+  const client = Object.create(pool, { query: { value: query } }) as pg.Pool
+  const running = relay(new PostgresOutbox(client, { schema }), bus)
   for (let i = 0; i < 30; i++) await transaction(pool, (tx) => outbox.put(tx, message(`m${i}`, `key ${i}`)))
   await bus.until(30)
   await expect.poll(async () => (await outbox.stats()).waiting).toBe(0)
+  const failed = new Promise((resolve) => running.on('failed', resolve))
+  isDown = count > 30
+  if (isDown) await failed
   await pool.query(`select setval('"${schema}".outbox_pos', 5), setval('"${schema}".outbox_batch', 5)`)
-  await transaction(pool, (tx) => outbox.put(tx, [message('again', 'k'), message('and again', 'k')]))
-  await bus.until(32)
-  expect(bus.ids.slice(30)).toEqual(['again', 'and again'])
+  const ids = Array.from({ length: count }, (__, i) => `again ${i}`)
+  for (const id of ids) await transaction(pool, (tx) => outbox.put(tx, message(id, 'k')))
+  isDown = false
+  await bus.until(30 + count)
+  expect(bus.ids.slice(30)).toEqual(ids)
   await expect.poll(async () => (await outbox.stats()).waiting).toBe(0)
 })
 
