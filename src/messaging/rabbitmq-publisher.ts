@@ -1,6 +1,6 @@
-import { BacklogFullError, UnroutedError } from './errors.js'
-import { StoreError } from '../kernel/errors.js'
 import { settledWithin } from '../kernel/clock.js'
+import { StoreError } from '../kernel/errors.js'
+import { BacklogFullError, UnroutedError } from './errors.js'
 import type { Link } from './rabbitmq-link.js'
 import type { Receipt, Session } from './rabbitmq-session.js'
 import { messagesExchange } from './rabbitmq-topology.js'

@@ -106,7 +106,7 @@ export function enterGroup({ link, sender }: Lines, prefix: string, wanted: Grou
   const names = groupNames(prefix, wanted.group)
   return withGroup(link, names, async (session, channel) => {
     const found = await takeRecords(channel, names)
-    const { begun: _, ...last }: Begun = found.at(-1)?.record ?? wanted
+    const last = lastOf(found) ?? wanted
     if (last.order !== wanted.order)
       invalid('order', `${show(last.order)}, as group ${show(wanted.group)} has it`, wanted.order)
     const same = found.every(({ record: { types } }) => JSON.stringify(types) === JSON.stringify(wanted.types))
@@ -135,7 +135,7 @@ export async function restoreGroup({ link, sender }: Lines, prefix: string, reco
   if (await orMissing(link.use(look), false)) return
   await withGroup(link, names, async (_session, channel) => {
     const found = await takeRecords(channel, names)
-    const { begun: _, ...last }: Begun = found.at(-1)?.record ?? record
+    const last = lastOf(found) ?? record
     if (JSON.stringify({ ...last, types: null }) !== JSON.stringify({ ...record, types: null }))
       throw new StoreError(`RabbitMQ: group ${show(record.group)} was made anew with other settings: subscribe again`)
     await writeGroup(sender, channel, { prefix, record, found, isWhole: false })
@@ -179,6 +179,14 @@ async function takeRecords(channel: AmqpChannel, names: GroupNames): Promise<rea
   for (let message = await channel.get(names.record); message; message = await channel.get(names.record))
     found.push({ record: JSON.parse(message.content.toString()) as Begun, message })
   return found
+}
+
+/** What the group is by the newest of its records, be it made whole or only begun. */
+function lastOf(found: readonly Written[]): GroupRecord | undefined {
+  const newest = found.at(-1)
+  if (!newest) return undefined
+  const { begun: _, ...record } = newest.record
+  return record
 }
 
 /**
