@@ -1,8 +1,8 @@
-import { checkMethods, checkObject, checkString } from '../kernel/check.js'
+import { checkMethods, checkString } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
-import { defineScript, sendRedis, type RedisArg, type RedisClient } from '../kernel/redis.js'
+import { checkRedisClient, defineScript, sendRedis, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import { hashTagged, nameOf } from '../kernel/redis-names.js'
 import { entryArgs, entryOf, type RedisEntry } from './redis-entry.js'
 import { DEFAULT_PREFIX } from './redis-names.js'
@@ -69,7 +69,7 @@ export class RedisCacheStore implements CacheStore {
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
   constructor(client: RedisClient, { prefix = DEFAULT_PREFIX, clock = systemClock }: RedisCacheStoreOptions = {}) {
-    this.#client = checkObject('client', client)
+    this.#client = checkRedisClient(client)
     this.#prefix = hashTagged(checkString('prefix', prefix, 0))
     this.#clock = checkMethods('clock', clock, ['now', 'epochMs'])
     this.#common = ['s', 't0', 't1'].map((name) => this.#prefix + name)

@@ -1,6 +1,6 @@
-import { checkObject, checkString } from '../kernel/check.js'
+import { checkString } from '../kernel/check.js'
 import { randomId } from '../kernel/random.js'
-import { defineScript, sendRedis, type RedisArg, type RedisClient } from '../kernel/redis.js'
+import { checkRedisClient, defineScript, sendRedis, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import { hashTagged, nameOf } from '../kernel/redis-names.js'
 import type { Checkpoints, Parked, SubscriptionLease } from './checkpoints.js'
 import { FencedError } from './errors.js'
@@ -29,7 +29,7 @@ export class RedisCheckpoints implements Checkpoints {
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
   constructor(client: RedisClient, { namespace = DEFAULT_NAMESPACE }: RedisCheckpointsOptions = {}) {
-    this.#client = checkObject('client', client)
+    this.#client = checkRedisClient(client)
     this.#prefix = hashTagged(checkString('namespace', namespace, 0))
   }
 

@@ -1,6 +1,6 @@
-import { checkInteger, checkObject, checkString } from '../kernel/check.js'
+import { checkInteger, checkString } from '../kernel/check.js'
 import { jsonCodec } from '../kernel/codec.js'
-import { defineScript, sendRedis, type RedisClient } from '../kernel/redis.js'
+import { checkRedisClient, defineScript, sendRedis, type RedisClient } from '../kernel/redis.js'
 import { hashTagged, nameOf } from '../kernel/redis-names.js'
 import { DEFAULT_NAMESPACE } from './redis-namespace.js'
 import type { Snapshot, SnapshotStore } from './snapshots.js'
@@ -46,7 +46,7 @@ export class RedisSnapshots implements SnapshotStore {
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
   constructor(client: RedisClient, { namespace = DEFAULT_NAMESPACE, ttlMs }: RedisSnapshotsOptions = {}) {
-    this.#client = checkObject('client', client)
+    this.#client = checkRedisClient(client)
     this.#prefix = hashTagged(checkString('namespace', namespace, 0))
     this.#ttlMs = ttlMs === undefined ? 0 : checkInteger('ttlMs', ttlMs, 1)
   }

@@ -21,12 +21,18 @@ export interface NodeRedisLike {
 export type RedisClient = IoRedisLike | NodeRedisLike
 
 /**
- * A client for scripts that make names of keys themselves: ioredis would put its `keyPrefix` before those that they are given only.
- * @param instead the option of ours that is for that @throws InvalidOptionError
+ * @param instead for scripts that make names of keys themselves: the option of ours that is for what ioredis calls `keyPrefix`, which it
+ * puts only before names that it is given
+ * @throws InvalidOptionError
  */
-export function checkRedisClient<C extends RedisClient>(client: C, instead: string): C {
-  const { options } = checkObject('client', client) as { options?: { keyPrefix?: unknown } }
-  if (options?.keyPrefix) invalid('client', `one without keyPrefix (that is what ${instead} is for)`, options.keyPrefix)
+export function checkRedisClient<C extends RedisClient>(client: C, instead?: string): C {
+  const { call, sendCommand, options } = checkObject('client', client) as Partial<IoRedisLike & NodeRedisLike> & {
+    readonly options?: { readonly keyPrefix?: unknown }
+  }
+  if (typeof call !== 'function' && typeof sendCommand !== 'function')
+    invalid('client', 'a client of ioredis or node-redis', client)
+  if (instead !== undefined && options?.keyPrefix)
+    invalid('client', `one without keyPrefix (that is what ${instead} is for)`, options.keyPrefix)
   return client
 }
 

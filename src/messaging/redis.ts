@@ -6,7 +6,7 @@ import { ClosedError, isHoldfastError, NotFoundError } from '../kernel/errors.js
 import { randomId, type Random } from '../kernel/random.js'
 import { hashTagged, textOf } from '../kernel/redis-names.js'
 import { listen, type Listening, type RedisSubscriber } from '../kernel/redis-subscriber.js'
-import { sendRedis, type RedisClient } from '../kernel/redis.js'
+import { checkRedisClient, sendRedis, type RedisClient } from '../kernel/redis.js'
 import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import type { BusSubscription, EventBus, SubscribeOptions } from './event-bus.js'
 import { commonOptions, groupOf, type EventBusOptions } from './event-bus-options.js'
@@ -92,7 +92,7 @@ export class RedisEventBus<Messages extends object = Record<string, unknown>> im
     const { maxBacklog, rejectUnrouted, outbound, clock, random } = commonOptions(options)
     const { namespace = 'holdfast:{bus}:', subscriber, pollMs = subscriber ? 1_000 : 100 } = options
     const { leaseMs = 10_000, deliveryLimit = 200 } = options
-    this.#client = checkObject('client', client)
+    this.#client = checkRedisClient(client)
     this.#names = new BusNames(hashTagged(checkString('namespace', namespace, 0)))
     this.#subscriber = subscriber === undefined ? undefined : checkObject('subscriber', subscriber)
     this.#outbound = outbound

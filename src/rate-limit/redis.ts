@@ -1,8 +1,8 @@
-import { checkObject, checkString } from '../kernel/check.js'
+import { checkString } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
 import { StoreError } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
-import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
+import { checkRedisClient, defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import { meterOf, stateOf, type Meter } from './gcra.js'
 import { LeasingStore, type LeaseOptions } from './lease.js'
 import type { Limit } from './limit.js'
@@ -75,7 +75,7 @@ export class RedisTokenBucketStore implements TokenBucketStore {
     client: RedisClient,
     { prefix = 'holdfast:rate:', lease, clock = systemClock }: RedisTokenBucketStoreOptions = {},
   ) {
-    this.#client = checkObject('client', client)
+    this.#client = checkRedisClient(client)
     this.#prefix = checkString('prefix', prefix, 0)
     this.#isCluster = (client as { isCluster?: unknown }).isCluster === true
     if (lease !== undefined) this.#leasing = new LeasingStore(this.#server, lease, clock)

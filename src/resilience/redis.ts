@@ -1,5 +1,5 @@
-import { checkObject, checkString } from '../kernel/check.js'
-import { defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
+import { checkString } from '../kernel/check.js'
+import { checkRedisClient, defineScript, type RedisArg, type RedisClient } from '../kernel/redis.js'
 import { FleetMember } from './fleet.js'
 import { fleetSettings, type FleetSettings } from './fleet-settings.js'
 import { circuitLua } from './redis.lua.js'
@@ -41,7 +41,7 @@ export class RedisCircuitBreakerStore implements CircuitBreakerStore, CircuitLed
    * @throws InvalidOptionError when an argument is of the wrong kind. Nothing is sent.
    */
   constructor(client: RedisClient, options: RedisCircuitBreakerStoreOptions = {}) {
-    this.#client = checkObject('client', client)
+    this.#client = checkRedisClient(client)
     this.#settings = fleetSettings(options)
     this.#prefix = checkString('prefix', options.prefix ?? 'holdfast:circuit:', 0)
   }

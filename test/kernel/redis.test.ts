@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto'
 import { describe, expect, test } from 'vitest'
-import { defineScript, sendRedis, type RedisClient } from '../../src/kernel/redis.js'
+import { checkRedisClient, defineScript, sendRedis, type RedisClient } from '../../src/kernel/redis.js'
 
 type Sent = [string, ...unknown[]]
 
@@ -23,6 +23,12 @@ const fails = (message: string) => () => {
 }
 const lua = 'return 1'
 const digest = createHash('sha1').update(lua).digest('hex')
+
+test('what is no client is refused', () => {
+  for (const { client } of clients()) expect(checkRedisClient(client)).toBe(client)
+  for (const wrong of [{}, null, 'redis://', { call: 1 }])
+    expect(() => checkRedisClient(wrong as never)).toThrow(/^client: expected/)
+})
 
 describe('sendRedis', () => {
   test('sends the command and gives back the answer', async () => {
