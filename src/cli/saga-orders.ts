@@ -1,7 +1,7 @@
 import { systemClock } from '../kernel/clock.js'
-import { jsonCodec } from '../kernel/codec.js'
 import type { HistoryEntry } from '../saga/journal.js'
 import type { Order } from '../saga/operators.js'
+import { payloadText } from '../saga/payload.js'
 import type { NewMessage, SagaStore, StoredSaga } from '../saga/store.js'
 import { accountOf } from './saga-journal.js'
 import { blockedOf, textOf } from './saga-print.js'
@@ -42,7 +42,7 @@ export async function give(store: SagaStore, wish: Wish, terminal: Terminal): Pr
     before = await read(store, id) // people take their time
     refuseMisfit(before, wish)
   }
-  const value = verb === 'resolve' ? { value: jsonCodec.encode(result) } : {}
+  const value = verb === 'resolve' ? { value: payloadText('the result', result) } : {}
   const payload = JSON.stringify({ who, ...(why === undefined ? {} : { why }), ...value } satisfies Order)
   const message: NewMessage = { sagaId: id, kind: verb, name: path, payload }
   const delivered = await store.deliver(message)

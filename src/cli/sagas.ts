@@ -109,7 +109,8 @@ function useOf([first, ...rest]: readonly string[]): [use: keyof typeof TAKES, .
   return ['show', first, ...rest]
 }
 
-type Task = (store: SagaStore, terminal: Terminal) => Promise<void>
+type Store = SagaStore & Required<Pick<SagaStore, 'list'>>
+type Task = (store: Store, terminal: Terminal) => Promise<void>
 
 /** Everything is understood before anything is opened. */
 function taskOf(use: keyof typeof TAKES, rest: readonly string[], values: Values): Task {
@@ -163,7 +164,7 @@ function queryOf({ status, name, after, limit, 'stuck-for': stuckFor }: Values):
   }
 }
 
-async function list(store: SagaStore, query: SagaQuery, { json }: Values, terminal: Terminal): Promise<void> {
+async function list(store: Store, query: SagaQuery, { json }: Values, terminal: Terminal): Promise<void> {
   const found = await store.list({ ...query, limit: query.limit + 1 }) // one more, to know whether there are
   const page = found.slice(0, query.limit)
   if (json) for (const saga of page) terminal.out(jsonCodec.encode(saga))

@@ -2,7 +2,6 @@ import type { EventStore } from '../event-sourcing/index.js'
 import { PostgresEventStore } from '../event-sourcing/postgres.js'
 import { RedisEventStore } from '../event-sourcing/redis.js'
 import { messageOf } from '../kernel/errors.js'
-import type { SagaStore } from '../saga/index.js'
 import { PostgresSagaStore } from '../saga/postgres.js'
 import { RedisSagaStore } from '../saga/redis.js'
 import { UsageError, type Terminal } from './terminal.js'
@@ -39,7 +38,10 @@ export async function openStore(
 }
 
 /** Opens the sagas that the options name. @throws UsageError when they name none, or two. */
-export async function openSagas(values: Place, terminal: Terminal): Promise<Opened<SagaStore>> {
+export async function openSagas(
+  values: Place,
+  terminal: Terminal,
+): Promise<Opened<PostgresSagaStore | RedisSagaStore>> {
   const { schema, prefix } = values
   const opened = await connect(placeOf(values, { what: 'sagas', prefix: 'prefix' }, terminal))
   const store =

@@ -6,6 +6,7 @@ import { BodyCall, type BodyScope } from './body-call.js'
 import type { StepNode } from './definition.js'
 import type { NodeState, StoredEvent } from './journal.js'
 import type { SagaInput } from './machine.js'
+import { checkLength } from './payload.js'
 
 /** One attempt of one body. Reports once how it ended; what it does after that is not listened to. */
 export class BodyRun {
@@ -74,6 +75,8 @@ export class BodyRun {
     try {
       // what a compensation gives is nobody's to read
       const text = this.compensating ? 'null' : jsonCodec.encode(value)
+      const length = emitted.reduce((sum, { data }) => sum + data.length, text.length)
+      checkLength(`what '${this.node.path}' gave and emitted`, length)
       this.#settle({ type: 'succeeded', path: this.node.path, value: text, emitted })
     } catch (error) {
       this.#settle(this.#failure(error, true, true)) // it ran, but nobody can be told what it gave

@@ -21,6 +21,7 @@ import {
   type SagaRetry,
   type StepNode,
 } from './definition.js'
+import { SagaMachine } from './machine.js'
 import type { SagaSignal } from './signal.js'
 
 /** What {@link saga} is told besides the name. */
@@ -40,7 +41,10 @@ export interface SagaOptions<Input> {
 
 /** The one step that decides: before it the saga can be undone, after it only finished. */
 export interface PivotOptions<Input, Results, Result> {
-  /** Does the work. May run more than once: pass `key` on to whatever it calls. */
+  /**
+   * Does the work. May run more than once: pass `key` on to whatever it calls. What it gives and emits may be 16,777,216 characters of JSON
+   * together: with more it fails for good, and its outcome is unknown.
+   */
   readonly run: (context: RunContext<Input, Results>) => Result | PromiseLike<Result>
   /** @defaultValue one attempt */
   readonly retry?: SagaRetry | undefined
@@ -95,7 +99,10 @@ type Head<Input> = Omit<SagaDefinition<Input, never>, 'nodes' | 'hash'>
 
 /** Bounds of a parallel block. */
 export interface ParallelOptions {
-  /** How many branches may be under way at once. Integer ≥ 1. @defaultValue all */
+  /**
+   * How many branches may be under way at once. Integer ≥ 1. In a block that comes first in its saga, one that holds branches back is
+   * part of the structure. @defaultValue all
+   */
   readonly limit?: number | undefined
 }
 
@@ -209,7 +216,9 @@ export class SagaBuilder<Input, Outer, Own, Where extends 'saga' | 'branch' = 's
   /** The finished definition. @throws InvalidOptionError when it has no node. */
   build(this: SagaBuilder<Input, Outer, Own>): SagaDefinition<Input, Own> {
     if (this.nodes.length === 0) invalid(`saga ${this.options.name}`, 'at least one node', 'none')
-    return { ...this.options, nodes: this.nodes, hash: structureHash(this.nodes) }
+    const definition = { ...this.options, nodes: this.nodes, hash: '' }
+    const begun = new SagaMachine(definition).begin(0, null).nodes.keys()
+    return { ...definition, hash: structureHash(this.nodes, begun) }
   }
 
   #pathOf(name: string): string {

@@ -110,7 +110,10 @@ export interface SagaDefinition<Input = unknown, Results = unknown> {
   readonly onCompensationFailure: 'park' | 'continue'
   /** The top level, in sequence; at least one. */
   readonly nodes: readonly SagaNode[]
-  /** Names, kinds, order and nesting of all nodes, as 16 hexadecimal digits. Bodies, retries and times do not count. */
+  /**
+   * Names, kinds, order and nesting of all nodes, and which of them begin together with the saga, as 16 hexadecimal digits. Bodies, retries, times
+   * and limits do not count, but for a limit that holds back branches of a block that comes first, and whether a pause that comes first is one of 0 ms.
+   */
   readonly hash: string
   /** @internal carries `Results` */
   readonly [results]?: Results
@@ -119,10 +122,13 @@ export interface SagaDefinition<Input = unknown, Results = unknown> {
 /** `name` as part of a path, so that no name can look like two. Source: JSON Pointer, RFC 6901 §3. */
 export const escapeName = (name: string): string => name.replaceAll('~', '~0').replaceAll('/', '~1')
 
-/** The hash of a structure: see {@link SagaDefinition.hash}. */
-export function structureHash(nodes: readonly SagaNode[]): string {
+/**
+ * The hash of a structure: see {@link SagaDefinition.hash}.
+ * @param begun paths of what begins together with the saga. It is recorded nowhere: after a crash it must follow from the definition.
+ */
+export function structureHash(nodes: readonly SagaNode[], begun: Iterable<string>): string {
   return createHash('sha256')
-    .update(JSON.stringify(nodes.map(shapeOf)))
+    .update(JSON.stringify([nodes.map(shapeOf), [...begun].toSorted()]))
     .digest('hex')
     .slice(0, 16)
 }

@@ -257,11 +257,8 @@ export function applyEntry(state: SagaState, entry: JournalEntry, at: number, no
         changedAt: at,
       })
       return
-    default: {
-      // Its beginning was not recorded, and does not follow from the definition as it is now: times and limits may have changed.
-      if (!state.nodes.has(entry.path)) applyEntry(state, { type: 'started', path: entry.path }, at, nodes)
+    default:
       applyToNode(state, state.nodes.get(entry.path)!, entry, at, nodes.get(entry.path)?.kind)
-    }
   }
 }
 

@@ -147,8 +147,12 @@ export class SagaMachine {
 }
 
 /** The definitions it has left, in their order. */
-const pastsOf = (journal: StoredSaga['journal']): PastDefinition[] =>
-  journal.flatMap(({ entries }) => entries.flatMap((entry) => (entry.type === 'migrated' ? [entry.was] : [])))
+function pastsOf(journal: StoredSaga['journal']): PastDefinition[] {
+  const pasts: PastDefinition[] = []
+  // loops, for it is asked at each claim, and records may be many
+  for (const { entries } of journal) for (const entry of entries) if (entry.type === 'migrated') pasts.push(entry.was)
+  return pasts
+}
 
 const kindsOf = ({ kinds }: PastDefinition): KindsByPath =>
   new Map(Object.entries(kinds).map(([path, kind]) => [path, { kind }]))

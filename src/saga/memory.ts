@@ -192,17 +192,17 @@ export class MemorySagaStore implements SagaStore {
     return 'ok'
   }
 
-  async deliver({ sagaId, dedupeId, ...message }: NewMessage): Promise<Delivered> {
+  async deliver({ sagaId, dedupeId, kind, name, payload }: NewMessage): Promise<Delivered> {
     this.#sweep()
     const row = this.#rows.get(sagaId)
     if (!row) return 'unknown'
-    if (row.status === 'completed' || (row.status === 'compensated' && message.kind !== 'redrive')) return 'finished'
+    if (row.status === 'completed' || (row.status === 'compensated' && kind !== 'redrive')) return 'finished'
     if (dedupeId !== undefined) {
       if (row.dedupeIds?.has(dedupeId)) return 'duplicate'
       row.dedupeIds = (row.dedupeIds ?? new Set()).add(dedupeId)
     }
     this.#finished.delete(row) // it is about to be driven again
-    row.inbox.push({ ...message, number: ++row.lastMessage })
+    row.inbox.push({ number: ++row.lastMessage, kind, name, payload })
     if (!row.leased) {
       row.wakeAt = Math.min(row.wakeAt, this.#now())
       this.#due.update(row)

@@ -1,5 +1,4 @@
 import { checkObject, checkString, invalid } from '../kernel/check.js'
-import { jsonCodec } from '../kernel/codec.js'
 import { NotFoundError } from '../kernel/errors.js'
 import { checkDefinition, orderOf } from './checks.js'
 import type { SagaDefinition } from './definition.js'
@@ -7,6 +6,7 @@ import { SagaMigrationError, type MigrationRefusal } from './errors.js'
 import { SagaMachine } from './machine.js'
 import { planMigration, type MigrationWish } from './migration.js'
 import type { Operator } from './orchestrator-options.js'
+import { payloadText } from './payload.js'
 import type { SagaStore, StoredSaga } from './store.js'
 
 /** What a saga is to go on as: see `SagaOrchestrator.migrate`. */
@@ -74,7 +74,9 @@ export async function migrate(
 function wishOf({ by = 'operator', done = {}, skipped = [] }: MigrateOptions, to: SagaMachine): MigrationWish {
   if (!Array.isArray(skipped)) invalid('skipped', 'an array of paths', skipped)
   const results = new Map(
-    Object.entries(checkObject('done', done)).map(([path, value]) => [path, jsonCodec.encode(value)] as const),
+    Object.entries(checkObject('done', done)).map(
+      ([path, value]) => [path, payloadText(`done['${path}']`, value)] as const,
+    ),
   )
   const without = new Set(skipped.map((path: unknown) => checkString('skipped', path)))
   for (const path of [...results.keys(), ...without]) {

@@ -10,7 +10,6 @@ import {
   invalid,
 } from '../kernel/check.js'
 import { systemClock, type Clock } from '../kernel/clock.js'
-import { jsonCodec } from '../kernel/codec.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
 import { ClosedError, NotFoundError } from '../kernel/errors.js'
 import { systemRandom } from '../kernel/random.js'
@@ -25,6 +24,7 @@ import { SagaMachine } from './machine.js'
 import { migrate, type MigrateOptions } from './migrate.js'
 import type { Order } from './operators.js'
 import type { Operator, SagaEvents, SagaHandle, SagaOrchestratorOptions } from './orchestrator-options.js'
+import { payloadText } from './payload.js'
 import type { SagaRun } from './run.js'
 import type { SagaSignal } from './signal.js'
 import type { Delivered, NewMessage, SagaQuery, SagaStore, SagaSummary, StoredSaga } from './store.js'
@@ -51,7 +51,7 @@ export class SagaOrchestrator implements AsyncDisposable {
   constructor(options: SagaOrchestratorOptions) {
     const { store, sagas = [], leaseMs = 10_000, concurrency = 64, graceMs = 5_000 } = checkObject('options', options)
     const { pollMs = 1_000, bus, clock = systemClock, random = systemRandom } = options
-    this.#store = checkMethods('store', store, ['create', 'claim', 'renew', 'commit', 'deliver', 'read', 'list'])
+    this.#store = checkMethods('store', store, ['create', 'claim', 'renew', 'commit', 'deliver', 'read'])
     this.#clock = checkMethods('clock', clock, ['now', 'setTimer', 'sleep', 'epochMs'])
     if (bus !== undefined) checkMethods('bus', bus, ['publish'])
     if (!Array.isArray(sagas)) invalid('sagas', 'an array', sagas)
@@ -103,7 +103,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     const id = checkString('id', checkObject('options', options).id)
     const { name, version, hash, deadlineMs } = definition
     const valid = validateNow(definition.input, input, `input of saga '${name}'`)
-    const text = jsonCodec.encode(valid instanceof Promise ? await valid : valid)
+    const text = payloadText('the input', valid instanceof Promise ? await valid : valid)
     const key = { name, version, hash }
     const runsHere = this.#worker.reserve(key)
     let createdAt: number
@@ -145,8 +145,9 @@ export class SagaOrchestrator implements AsyncDisposable {
   ): Promise<Exclude<Delivered, 'unknown'>> {
     checkString('signal.name', checkObject('signal', signal).name)
     if (dedupeId !== undefined) checkString('dedupeId', dedupeId, 0)
-    const value = await validate(signal.schema, payload, `signal '${signal.name}'`)
-    return this.#deliver({ sagaId: id, kind: 'signal', name: signal.name, payload: jsonCodec.encode(value), dedupeId })
+    const what = `signal '${signal.name}'`
+    const text = payloadText(what, await validate(signal.schema, payload, what))
+    return this.#deliver({ sagaId: id, kind: 'signal', name: signal.name, payload: text, dedupeId })
   }
 
   /**
@@ -183,7 +184,7 @@ export class SagaOrchestrator implements AsyncDisposable {
    * @throws NotFoundError; InvalidPayloadError; SagaConflictError when the saga does not wait for this node: nothing was stored. StoreError.
    */
   async resolve(id: string, path: string, result: unknown, by: Operator): Promise<void> {
-    const order: Order = { ...orderOf(by), value: jsonCodec.encode(result) }
+    const order: Order = { ...orderOf(by), value: payloadText('the result', result) }
     await this.#order({ sagaId: id, kind: 'resolve', name: path, payload: JSON.stringify(order) })
   }
 
@@ -220,7 +221,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     return viewOf(saga, found.machine, 'known')
   }
 
-  /** Sagas in the order of their ids. `after`: the last id of the page before; `limit`: integer ≥ 1, 100 by default. @throws StoreError. */
+  /** Sagas in the order of their ids. `after`: the last id of the page before; `limit`: integer ≥ 1, 100 by default. @throws StoreError; InvalidOptionError, also when the store has no list. */
   async list(query: Partial<SagaQuery> = {}): Promise<readonly SagaSummary[]> {
     const { limit = 100, stuckForMs, status, name, after } = checkObject('query', query)
     if (name !== undefined) checkString('name', name, 0)
@@ -228,6 +229,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     if (status !== undefined) checkOneOf('status', status, SAGA_STATUSES)
     checkInteger('limit', limit, 1)
     if (stuckForMs !== undefined) checkNumber('stuckForMs', stuckForMs, 0)
+    if (!this.#store.list) invalid('store', 'one that has a list', this.#store)
     return this.#store.list({ ...query, limit })
   }
 

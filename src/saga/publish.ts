@@ -1,7 +1,7 @@
 import { jsonCodec } from '../kernel/codec.js'
 import { exponential } from '../resilience/backoff.js'
 import type { StoredEvent } from './journal.js'
-import type { RunHost } from './run.js'
+import type { RunHost } from './run-host.js'
 
 /** Waits between calls of a store or a bus that fails. */
 export const AGAIN = exponential({ initialMs: 50, maxMs: 5_000 })

@@ -1,7 +1,7 @@
 import { jsonCodec } from '../kernel/codec.js'
 import type { SagaBranch, SagaNode } from './definition.js'
 import type { SagaState } from './journal.js'
-import { touched } from './structure.js'
+import { isDone, touched } from './structure.js'
 
 /**
  * What nodes gave, by name. Each value is read from its stored text when it is first looked at, into a copy of the reader's
@@ -20,7 +20,8 @@ function collect(state: SagaState, nodes: readonly SagaNode[], put: Put): Record
   const results: Record<string, unknown> = {}
   for (const node of nodes) {
     if (node.kind === 'parallel') {
-      if (node.branches.some((branch) => touched(state, branch.nodes)))
+      // one that has nothing to do is done by itself
+      if (touched(state, [node]) || isDone(state, [node]))
         put(results, node.name, () => ofBranches(state, node.branches, put))
     } else if (node.kind !== 'sleep') {
       const at = state.nodes.get(node.path)

@@ -1,34 +1,14 @@
-import type { Clock } from '../kernel/clock.js'
-import type { Random } from '../kernel/random.js'
-import type { EventBus } from '../messaging/event-bus.js'
 import { aborted, lost } from './aborted.js'
 import type { SagaTransaction } from './body.js'
 import type { BodyScope } from './body-call.js'
 import { BodyRun } from './body-run.js'
 import type { SagaNode, StepNode } from './definition.js'
-import type { Grouped } from './grouped.js'
-import type { JournalEntry, NodeState, SagaState, SagaStatus } from './journal.js'
+import type { NodeState, SagaState, SagaStatus } from './journal.js'
 import { isToRun, mayTurn, type SagaInput, type SagaMachine } from './machine.js'
 import { AGAIN, publishStored } from './publish.js'
-import type { Fenced, InboxMessage, SagaStore, Transition } from './store.js'
+import type { RunHost } from './run-host.js'
+import type { InboxMessage, Transition } from './store.js'
 import type { Taken } from './taken.js'
-
-/** What all runs of an orchestrator share. */
-export interface RunHost {
-  readonly store: SagaStore
-  /** Commits what all sagas write, what comes together in one call. */
-  readonly writes: Grouped<Transition, Fenced>
-  readonly clock: Clock
-  readonly random: Random
-  readonly leaseMs: number
-  readonly graceMs: number
-  readonly bus: Pick<EventBus, 'publish'> | undefined
-  /** These facts are stored. */
-  recorded(run: SagaRun, entries: readonly JournalEntry[], statusChanged: boolean): void
-  /** The run has ended: it let its saga go, or lost it. */
-  dropped(run: SagaRun, lost: boolean): void
-  failed(doing: 'commit' | 'publish' | 'read' | 'run', error: unknown): void
-}
 
 /** A saga while this process owns it. */
 export class SagaRun {
@@ -52,7 +32,8 @@ export class SagaRun {
   #busy = false
   #again = false
   #over = false
-  #writing = false
+  /** What is being written. */
+  #writing: Transition | undefined
   #closing = false
   #publishing = false
   #reading = false
@@ -153,6 +134,13 @@ export class SagaRun {
     if (!this.#writing) this.lose()
   }
 
+  /** The store has given the saga out anew, to this process. If it did so because it was let go, then what let it go has counted. */
+  replaced({ saga, expired }: Taken): void {
+    const letGo = this.#writing && 'dueAt' in this.#writing.next ? this.#writing : undefined
+    if (letGo && !expired && saga.epoch === this.epoch + 1) this.#recorded(letGo)
+    else this.lose()
+  }
+
   /** Somebody else owns the saga, or will: bodies are told to stop, and nothing more is written. */
   lose(): void {
     if (this.#over) return
@@ -243,10 +231,10 @@ export class SagaRun {
   }
 
   #write(transition: Transition, sentAt: number, tries: number = 1): void {
-    this.#writing = true
+    this.#writing = transition
     this.host.writes.add(transition).then(
       (answer) => {
-        this.#writing = false
+        this.#writing = undefined
         if (answer !== 'ok' || this.#over) return this.lose() // of what the store says nothing must not count
         this.#keptFrom(sentAt)
         this.#proceed(transition)
@@ -321,13 +309,13 @@ export class SagaRun {
       if (this.#over || !end) return undefined
       this.#inputs.push(end)
       transition = this.#decide(this.#storeTime(clock.now()))
-      this.#writing = transition !== undefined
+      this.#writing = transition
       return transition
     }
     const sentAt = clock.now()
     try {
       // the orchestrator has seen to it that there are transactions
-      if ((await store.transaction!(work, record)) === 'fenced') return this.lose()
+      if ((await store.transaction!(work, record)) === 'fenced' || this.#over) return this.lose()
       this.#keptFrom(sentAt)
     } catch (error) {
       if (this.#over) return
@@ -342,7 +330,7 @@ export class SagaRun {
       this.#inputs.push(end.type === 'failed' ? end : { type: 'failed', path, error, maybe: false, final: false })
       this.#again = true
     }
-    this.#writing = false
+    this.#writing = undefined
     this.#transaction = undefined
     this.#proceed(transition)
   }

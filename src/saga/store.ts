@@ -240,8 +240,11 @@ export interface SagaStore {
   deliver(message: NewMessage): Promise<Delivered>
   /** One saga with all that is known of it; `undefined` when there is none. */
   read(id: string): Promise<StoredSaga | undefined>
-  /** Sagas in an order of their ids that is the same at each call: that of their characters' codes, but for ids that are long or have odd characters. */
-  list(query: SagaQuery): Promise<readonly SagaSummary[]>
+  /**
+   * Sagas in an order of their ids that is the same at each call: that of their characters' codes, but for ids that are long or have odd
+   * characters. Of a store without it there is no list.
+   */
+  list?(query: SagaQuery): Promise<readonly SagaSummary[]>
   /**
    * Calls `listener` soon after a saga was created, got a message, was let go or ended, whoever did it. A store without it is
    * asked from time to time instead.

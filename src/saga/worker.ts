@@ -3,7 +3,8 @@ import type { SagaDefinition } from './definition.js'
 import { SagaDefinitionDriftError } from './errors.js'
 import { SagaMachine } from './machine.js'
 import { visibleNodes } from './results.js'
-import { SagaRun, type RunHost } from './run.js'
+import type { RunHost } from './run-host.js'
+import { SagaRun } from './run.js'
 import type { SagaNode } from './definition.js'
 import type { JournalEntry } from './journal.js'
 import type { DefinitionKey, SagaWake } from './store.js'
@@ -118,7 +119,7 @@ export class Worker implements RunHost {
     const { saga } = taken
     const known = this.find(saga)
     if (!known) return // its lease runs out and somebody who knows it takes it
-    this.#runs.get(saga.id)?.lose() // ours until a moment ago
+    this.#runs.get(saga.id)?.replaced(taken)
     let run: SagaRun
     try {
       run = new SagaRun(known.machine, known.visible, this, taken)

@@ -160,7 +160,7 @@ async function run(store: SagaStore, operation: Operation): Promise<unknown> {
       return store.renew(leases, 60_000)
     }
     case 'list': {
-      const all = await store.list({ status: operation.status ?? undefined, limit: IDS.length })
+      const all = await store.list!({ status: operation.status ?? undefined, limit: IDS.length })
       return all.map(({ id: of, status: at }) => `${of} ${at}`).toSorted()
     }
   }

@@ -1,5 +1,5 @@
 import { expect } from 'vitest'
-import type { NewSaga, SagaStore, SagaWake, StoredSaga, Transition } from '../../src/saga/index.js'
+import type { NewSaga, SagaQuery, SagaStore, SagaWake, StoredSaga, Transition } from '../../src/saga/index.js'
 import { lawsFor } from './laws.js'
 import { moveLaws } from './saga-store-moves.js'
 
@@ -257,8 +257,8 @@ export function sagaStoreContract(
 
   law('lists go by id, in pages, by status, name and time without progress', async ({ store, advance }) => {
     for (const id of ['c', 'a', 'B', 'ä']) await store.create(newSaga(id, id === 'a' ? { name: 'else' } : {}))
-    const ids = async (query: Partial<Parameters<SagaStore['list']>[0]>): Promise<string[]> =>
-      (await store.list({ limit: 100, ...query })).map((s) => s.id)
+    const ids = async (query: Partial<SagaQuery>): Promise<string[]> =>
+      (await store.list!({ limit: 100, ...query })).map((s) => s.id)
     expect(await ids({})).toEqual(['B', 'a', 'c', 'ä'])
     expect(await ids({ limit: 2 })).toEqual(['B', 'a'])
     expect(await ids({ limit: 2, after: 'a' })).toEqual(['c', 'ä'])

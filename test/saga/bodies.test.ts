@@ -1,6 +1,6 @@
 import { describe, expect, test, vi } from 'vitest'
 import { TimeoutError } from '../../src/kernel/errors.js'
-import { constant, saga, SagaOrchestrator } from '../../src/saga/index.js'
+import { constant, saga, SagaOrchestrator, signal } from '../../src/saga/index.js'
 import { lab, rest } from './lab.js'
 
 const fail = (message = 'no'): never => {
@@ -122,6 +122,37 @@ describe('bodies', () => {
       expect(await handle.settled()).toMatchObject({ failure: { error: { code: 'INVALID_OPTION' } } })
     },
   )
+
+  test('what they give and emit may be so long together; with more the step fails once and for all', async () => {
+    const ran: string[] = []
+    const most = 'x'.repeat(2 ** 24 - 2) // and its quotes
+    const { orchestrator } = lab()
+    const at = async (id: string, result: unknown, data?: unknown): Promise<unknown> => {
+      const order = saga<number>('order', { version: 1 })
+        .step('a', {
+          run: ({ emit }) => {
+            ran.push(id)
+            if (data !== undefined) emit({ type: 'e', data })
+            return result
+          },
+          retry: { attempts: 3 },
+          compensate: ({ outcome }) => void ran.push(`${id} ${outcome}`),
+        })
+        .build()
+      const o = orchestrator([order], { bus: { publish: async () => {} } })
+      const outcome = await (await o.run(order, 1, { id })).settled()
+      await o.close()
+      return outcome
+    }
+    expect(await at('most', most)).toMatchObject({ status: 'completed' })
+    const refused = { status: 'compensated', failure: { path: 'a', error: { code: 'INVALID_PAYLOAD' } } }
+    expect(await at('longer', `${most}x`)).toMatchObject(refused)
+    expect(await at('with event', most, 1)).toMatchObject(refused)
+    expect(ran).toEqual(['most', 'longer', 'longer unknown', 'with event', 'with event unknown'])
+    const o = orchestrator([])
+    await expect(o.signal('most', signal('s'), `${most}x`)).rejects.toEqual(code('INVALID_PAYLOAD'))
+    await expect(o.resolve('most', 'a', `${most}x`, 'ann')).rejects.toEqual(code('INVALID_PAYLOAD'))
+  })
 
   test('emit without a bus is a mistake that fails the step', async () => {
     const order = saga<number>('order', { version: 1 })

@@ -1,5 +1,13 @@
 import { describe, expect, expectTypeOf, test } from 'vitest'
-import { saga, SagaOrchestrator, MemorySagaStore, signal, toMermaid, type SagaOutcome } from '../../src/saga/index.js'
+import {
+  saga,
+  SagaOrchestrator,
+  MemorySagaStore,
+  signal,
+  toMermaid,
+  type SagaOutcome,
+  type SagaStore,
+} from '../../src/saga/index.js'
 import { lab } from './lab.js'
 
 const invalid = expect.objectContaining({ code: 'INVALID_OPTION' })
@@ -112,6 +120,17 @@ describe('a definition', () => {
       expect(wrong).toThrow(invalid)
   })
 
+  test('branches without nodes are there in the results, as the types say', async () => {
+    const seen: unknown[] = []
+    const order = saga<number>('order', { version: 1 })
+      .parallel('none', { x: (b) => b, y: (b) => b.parallel('in', { z: (c) => c }) })
+      .step('a', { run: ({ results }) => void seen.push(results.none.x, results.none.y.in.z) })
+      .build()
+    const handle = await lab().orchestrator([order]).run(order, 1, { id: '1' })
+    expect(await handle.settled()).toMatchObject({ results: { none: { x: {}, y: { in: { z: {} } } } } })
+    expect(seen).toEqual([{}, {}])
+  })
+
   test('stands once per name and version in an orchestrator, whose options are checked', () => {
     const order = saga<number>('order', { version: 1 }).step('a', { run }).build()
     const store = new MemorySagaStore()
@@ -132,6 +151,20 @@ describe('a definition', () => {
       expect(() => new SagaOrchestrator({ store, ...options })).toThrow(invalid)
     for (const options of [{ retainMs: -1 }, { clock: {} }, 1, null])
       expect(() => new MemorySagaStore(options as never)).toThrow(invalid)
+  })
+
+  test('a store needs no more than the six verbs; of one without a list there is none', async () => {
+    const order = saga<number>('order', { version: 1 }).step('a', { run }).build()
+    const memory = new MemorySagaStore()
+    const verbs = ['create', 'claim', 'renew', 'commit', 'deliver', 'read'] as const
+    const store = Object.fromEntries(verbs.map((verb) => [verb, memory[verb].bind(memory)])) as unknown as SagaStore
+    await using orchestrator = new SagaOrchestrator({ store, sagas: [order], pollMs: 5 })
+    orchestrator.start()
+    expect(await (await orchestrator.run(order, 1, { id: '1' })).settled()).toMatchObject({ status: 'completed' })
+    await expect(orchestrator.list()).rejects.toMatchObject({
+      code: 'INVALID_OPTION',
+      message: expect.stringMatching(/^store: /) as unknown,
+    })
   })
 
   test('an orchestrator refuses arguments that are none by their name', async () => {

@@ -67,7 +67,7 @@ export function line(store: SagaStore, effects: string[] = []): Line {
       read: counted('read', (id) => store.read(id)),
       deliver: counted('deliver', (m) => store.deliver(m)),
       move: async (m) => (dead ? forever() : store.move!(m)),
-      list: (q) => store.list(q),
+      list: (q) => store.list!(q),
       transaction: counted('transaction', async (work, record) => {
         const asked: string[] = []
         const tx: SagaTransaction = { query: async (text) => ({ rows: [asked.push(text)], rowCount: 1 }) }

@@ -277,6 +277,19 @@ describe('who may begin', () => {
     expect(at((b) => b.parallel('a', { x: (c) => c.step('a', { run }) }))).not.toBe(
       at((b) => b.parallel('a', { y: (c) => c.step('a', { run }) })),
     )
+    // what begins with the saga is recorded nowhere: all of it must be known after a crash, to be undone
+    const block = (limit: number | undefined, pauseMs?: number) =>
+      at((b) =>
+        (pauseMs === undefined ? b : b.sleep('s', pauseMs)).parallel(
+          'block',
+          { x: (c) => c.step('a', { run }), y: (c) => c.parallel('in', { z: (d) => d.step('a', { run }) }) },
+          { limit },
+        ),
+      )
+    expect(block(2)).toBe(block(undefined))
+    expect(block(1)).not.toBe(block(2))
+    expect(block(1, 5)).toBe(block(2, 1)) // begins later, and is recorded
+    expect(block(2, 0)).not.toBe(block(2, 1))
   })
 
   test('the input is checked by its schema, and what that gives is stored', async () => {

@@ -24,7 +24,7 @@ function slow(store: SagaStore, slowed: { claim?: boolean; create?: boolean; com
     renew: (l, ms) => store.renew(l, ms),
     deliver: (m) => store.deliver(m),
     read: (id) => store.read(id),
-    list: (q) => store.list(q),
+    list: (q) => store.list!(q),
     onWake: (listener) => store.onWake!(listener),
   }
   return { store: own, slowed, letGo: () => gates.splice(0).forEach((open) => open()) }
@@ -54,6 +54,28 @@ test.each(['claim', 'create'] as const)(
     })
   },
 )
+
+test('a saga that comes back before the answer to what let it go is not lost', async () => {
+  const clock = new ManualClock()
+  const memory = new MemorySagaStore({ clock })
+  const { store, slowed, letGo } = slow(memory, { commit: true })
+  const go = signal('go')
+  const waits = saga('waits', { version: 1 }).waitFor('go', go).build()
+  delete store.onWake
+  const o = new SagaOrchestrator({ store, sagas: [waits], clock })
+  const happened: unknown[] = []
+  for (const name of ['lost', 'error', 'settled'] as const) o.on(name, ({ ...event }) => happened.push([name, event]))
+  o.start()
+  const handle = await o.run(waits, 1, { id: '1' })
+  await rest() // written: it waits, and nobody owns it
+  slowed.commit = false
+  await o.signal('1', go, 1) // its run still waits for the answer, and the saga is due
+  await clock.advance(1_000) // claimed anew
+  letGo()
+  expect(await handle.settled()).toMatchObject({ status: 'completed' })
+  expect(happened).toEqual([['settled', { id: '1', name: 'waits', status: 'completed' }]])
+  await o.close()
+})
 
 test('close waits no longer than graceMs for a store that hangs', async () => {
   const clock = new ManualClock()

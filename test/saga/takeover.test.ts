@@ -1,5 +1,5 @@
 import { describe, expect, test, vi } from 'vitest'
-import { constant, MemorySagaStore, saga, SagaOrchestrator, signal } from '../../src/saga/index.js'
+import { constant, MemorySagaStore, saga, SagaOrchestrator } from '../../src/saga/index.js'
 import { ManualClock } from '../../src/testing/index.js'
 import { lab, noted, rest } from './lab.js'
 
@@ -163,34 +163,3 @@ describe('crashes', () => {
     expect(log).toEqual(['a', 'b'])
   })
 })
-
-test.each([
-  ['a block that comes first is given a limit', (b: Begin) => b, { limit: 1 }],
-  ['a pause that comes first is made longer', (b: Begin, isOld: boolean) => b.sleep('pause', isOld ? 0 : 1_000), {}],
-])('what is done is not done again when %s', async (_, begin, options) => {
-  const { clock, orchestrator } = lab()
-  const log: string[] = []
-  const go = signal('go')
-  const made = (isOld: boolean) =>
-    begin(saga<number>('order', { version: 1 }), isOld)
-      .parallel(
-        'block',
-        { a: (b) => b.step('x', noted(log, 'x')), b: (b) => b.step('y', noted(log, 'y')) },
-        isOld ? {} : options,
-      )
-      .waitFor('go', go)
-      .build()
-  const [old, changed] = [made(true), made(false)]
-  const first = orchestrator([old])
-  await first.run(old, 1, { id: '1' })
-  await rest()
-  await first.close()
-  const second = orchestrator([changed])
-  const handle = await second.run(changed, 1, { id: '1' })
-  await second.signal('1', go, 1)
-  await clock.advance(1_000)
-  expect(await handle.settled()).toMatchObject({ status: 'completed' })
-  expect(log).toEqual(['x', 'y'])
-})
-
-type Begin = ReturnType<typeof saga<number>>

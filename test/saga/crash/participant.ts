@@ -210,7 +210,7 @@ function observed(store: SagaStore, tell: (news: News) => void, stop?: () => voi
     },
     deliver: (message) => store.deliver(message),
     read: (id) => store.read(id),
-    list: (query) => store.list(query),
+    list: (query) => store.list!(query),
   }
   if (store.transaction)
     own.transaction = async (work, record) => {
