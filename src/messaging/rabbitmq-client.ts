@@ -24,7 +24,7 @@ export interface AmqpMessage {
     readonly type?: unknown
     /** The mark of a message that is for this library alone. */
     readonly messageId?: unknown
-    /** Where the broker counts. */
+    /** Where the broker counts, and what does not fit into the body. */
     readonly headers?: Record<string, unknown> | undefined
   }
 }

@@ -4,7 +4,7 @@ import type { DeadLetter, DeadLetters } from './dead-letters.js'
 import type { AmqpChannel, AmqpMessage } from './rabbitmq-client.js'
 import type { Lines } from './rabbitmq-link.js'
 import { orMissing } from './rabbitmq-topology.js'
-import { fromBody, groupNames, toBody, type Past } from './rabbitmq-wire.js'
+import { fromMessage, groupNames, toBody, type Past } from './rabbitmq-wire.js'
 import { openMessage } from './stored-message.js'
 
 /** What a channel may hold without answering: the most that AMQP can say. */
@@ -40,7 +40,7 @@ export function rabbitMqDeadLetters({ link, sender }: Lines, prefix: string, gro
     let found = 0
     await take(MOST, async (letters, channel) => {
       for (const letter of letters) {
-        if (fromBody(letter.content).message.id !== id) continue
+        if (fromMessage(letter).message.id !== id) continue
         await each(letter)
         channel.ack(letter)
         found++
@@ -61,7 +61,7 @@ export function rabbitMqDeadLetters({ link, sender }: Lines, prefix: string, gro
     },
     requeue: (id) =>
       remove(id, async (letter) => {
-        const { message, past } = fromBody(letter.content)
+        const { message, past } = fromMessage(letter)
         const queue = past.death?.queue ?? deathOf(letter)?.queue ?? names.queue(0)
         const session = await sender.session()
         const [receipt] = await session.publish([{ exchange: '', routingKey: queue, body: toBody(message) }])
@@ -96,7 +96,7 @@ interface BrokersDeath {
 }
 
 function toDeadLetter(letter: AmqpMessage): DeadLetter {
-  const { message: stored, past } = fromBody(letter.content)
+  const { message: stored, past } = fromMessage(letter)
   const message = openMessage(stored)
   const { attempts, firstError, death = undoneBy(letter) } = past
   return {

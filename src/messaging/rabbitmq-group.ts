@@ -15,7 +15,7 @@ import { OrderedFlow } from './rabbitmq-ordered.js'
 import { PlainFlow } from './rabbitmq-plain.js'
 import { Tap } from './rabbitmq-tap.js'
 import { queueOf, restoreGroup, type GroupRecord } from './rabbitmq-topology.js'
-import { fromBody, groupNames, shorten, slotOf, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
+import { fromMessage, groupNames, setApart, slotOf, toBody, type GroupNames, type Past } from './rabbitmq-wire.js'
 import { sameTypes, type Outcome, type Subscription } from './subscription.js'
 import { tellDeath, tellOutcome } from './telling.js'
 
@@ -153,8 +153,8 @@ export class RabbitMqGroup {
   }
 
   /** The delivery that a message of this library is. */
-  read({ content }: AmqpMessage): { readonly delivery: Delivery; readonly past: Past } {
-    const { message, past } = fromBody(content)
+  read(delivered: AmqpMessage): { readonly delivery: Delivery; readonly past: Past } {
+    const { message, past } = fromMessage(delivered)
     const { attempts, firstError, previousMs } = past
     return { delivery: { message, attempts, firstError, previousMs }, past }
   }
@@ -175,8 +175,8 @@ export class RabbitMqGroup {
       if (receipt === 'stored') return true
       this.tell(new StoreError(`RabbitMQ: queue ${show(queue)} does not take a message: ${receipt}`), session)
     } catch (error) {
-      const shorter = isHoldfastError(error, 'INVALID_PAYLOAD') && shorten(body) // too large with its errors, it would never go
-      if (shorter) return this.put(queue, shorter, properties)
+      const parts = isHoldfastError(error, 'INVALID_PAYLOAD') && setApart(body) // too large with its past, it would never go
+      if (parts) return this.put(queue, parts.body, { ...properties, headers: parts.headers })
       this.tell(error, session)
     }
     return false

@@ -4,7 +4,7 @@ import type { RabbitMqGroup } from './rabbitmq-group.js'
 import type { Copy, Entry, Lane } from './rabbitmq-lane.js'
 import type { OrderedFlow } from './rabbitmq-ordered.js'
 import type { Tap } from './rabbitmq-tap.js'
-import { fromBody } from './rabbitmq-wire.js'
+import { fromMessage } from './rabbitmq-wire.js'
 
 /** The most that a channel may hold without answering, and so the most that may be aside in a partition. */
 const MOST_ASIDE = 65_535
@@ -200,6 +200,6 @@ export class Partition {
 
 /** By their places; a message that was put aside again stands behind those that came after it. Sorting is stable. */
 function inPlace(messages: readonly AmqpMessage[]): AmqpMessage[] {
-  const placed = messages.map((message) => ({ message, place: fromBody(message.content).past.place ?? 0 }))
+  const placed = messages.map((message) => ({ message, place: fromMessage(message).past.place ?? 0 }))
   return placed.toSorted((a, b) => a.place - b.place).map(({ message }) => message)
 }

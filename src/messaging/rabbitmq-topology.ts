@@ -128,9 +128,11 @@ export async function restoreGroup({ link, sender }: Lines, prefix: string, reco
   const mains = Array.from({ length: partitionsOf(record) }, (_, i) => names.queue(i))
   const look = async (channel: AmqpChannel): Promise<boolean> => {
     const { messageCount } = await channel.checkQueue(names.record)
+    if (messageCount === 0) return false
     await Promise.all(mains.map((queue) => channel.checkQueue(queue)))
-    if (messageCount > 0) await declareGroup(channel, prefix, record) // bindings can't be asked for
-    return messageCount > 0
+    await declareGroup(channel, prefix, record) // bindings can't be asked for
+    await channel.checkQueue(names.record) // somebody may be deleting the group, without our lock, and the record goes last
+    return true
   }
   if (await orMissing(link.use(look), false)) return
   await withGroup(link, names, async (_session, channel) => {

@@ -3,6 +3,7 @@ import { jsonCodec } from '../kernel/codec.js'
 import { messageOf } from '../kernel/errors.js'
 import { randomId } from '../kernel/random.js'
 import type { DeadLetter, RecordedFailure } from './dead-letters.js'
+import type { AmqpMessage } from './rabbitmq-client.js'
 import type { StoredMessage } from './stored-message.js'
 
 /** Keys are spread over so many slots, and slots over the partitions of a group, so that publishers need not know groups. */
@@ -29,12 +30,15 @@ export function toBody({ id, type, key, occurredAt, text }: StoredMessage, past?
   return Buffer.from(`${JSON.stringify(head)}\n${text}`)
 }
 
-/** What {@link toBody} wrote. What somebody else wrote is a message that is dead already. */
-export function fromBody(content: Buffer): { readonly message: StoredMessage; readonly past: Past } {
+/** What {@link toBody} or {@link setApart} wrote. What somebody else wrote is a message that is dead already. */
+export function fromMessage({ content, properties: { headers } }: AmqpMessage): {
+  readonly message: StoredMessage
+  readonly past: Past
+} {
   const body = content.toString()
   try {
     const end = body.indexOf('\n')
-    const [id, type, key, occurredAt, past = { attempts: 0 }] = JSON.parse(body.slice(0, end)) as Head
+    const [id, type, key, occurredAt, past = pastIn(headers)] = JSON.parse(body.slice(0, end)) as Head
     if (typeof id !== 'string' || typeof type !== 'string') throw new TypeError('no id, or no type')
     return { message: { id, type, key: key ?? undefined, occurredAt, text: body.slice(end + 1) }, past }
   } catch (error) {
@@ -52,6 +56,11 @@ export function fromBody(content: Buffer): { readonly message: StoredMessage; re
   }
 }
 
+const pastIn = (headers: AmqpMessage['properties']['headers']): Past => {
+  const text = headers?.[PAST]
+  return typeof text === 'string' ? (JSON.parse(text) as Past) : { attempts: 0 }
+}
+
 /** Characters that are kept of an error's texts where there is no room for more. */
 const BRIEFLY = 200
 
@@ -60,16 +69,24 @@ const brief = ({ name, message }: RecordedFailure): RecordedFailure => ({
   message: message.slice(0, BRIEFLY),
 })
 
-/** What {@link toBody} wrote, with no more of its errors than there must be; `undefined` when that is no shorter. */
-export function shorten(body: Buffer): Buffer | undefined {
-  const { message, past } = fromBody(body)
+/** The header for a past that does not fit into the body. */
+const PAST = 'holdfast-past'
+
+/**
+ * What {@link toBody} wrote, with the past beside it, and no more of its errors than there must be: the body is then as it was published, and
+ * that is no larger than the broker takes. `undefined` when there is no past in it.
+ */
+export function setApart(content: Buffer): { readonly body: Buffer; readonly headers: object } | undefined {
+  const { message, past } = fromMessage({ content, fields: {}, properties: {} })
+  const body = toBody(message)
+  if (body.length >= content.length) return undefined
   const { firstError, death } = past
-  const shorter = toBody(message, {
+  const brieflyPast: Past = {
     ...past,
     firstError: firstError && brief(firstError),
     ...(death && { death: { ...death, lastError: brief(death.lastError) } }),
-  })
-  return shorter.length < body.length ? shorter : undefined
+  }
+  return { body, headers: { [PAST]: JSON.stringify(brieflyPast) } }
 }
 
 const digest = (text: string): string => createHash('sha256').update(text).digest('base64url')

@@ -193,6 +193,35 @@ test.each(['key', 'none'] as const)(
   },
 )
 
+test.each(['key', 'none'] as const)(
+  'order %s: what is as large as the broker takes is tried again, dies, and can be sent again',
+  async (order) => {
+    const bus = open()
+    const seen: string[] = []
+    let heals = false
+    const handle = ({ id }: Message): void => {
+      seen.push(id)
+      if (id === 'bad' && !heals) throw new Error('no')
+    }
+    await bus.subscribe({ group: 'g', types: ['A'], order, retry: { attempts: 2, backoff: () => 10 }, handle })
+    const room = 100_000 - '["bad","A","k",1700000000000]\n{"data":"","headers":{}}'.length
+    await bus.publish([
+      { id: 'bad', type: 'A', key: 'k', data: 'x'.repeat(room) },
+      { id: 'good', type: 'A', key: 'k', data: 1 },
+    ])
+    const [letter] = await until(async () => {
+      const list = await bus.deadLetters('g').list()
+      return list.length > 0 && list
+    })
+    expect(letter).toMatchObject({ id: 'bad', attempts: 2, reason: 'attempts', lastError: { message: 'no' } })
+    await until(() => seen.includes('good'))
+    heals = true
+    await bus.deadLetters('g').requeue('bad')
+    await until(() => seen.filter((id) => id === 'bad').length === 3)
+    expect(await bus.deadLetters('g').list()).toEqual([])
+  },
+)
+
 test('the relay of an outbox parks what is larger than the broker takes, and publishes the others', async () => {
   const pool = new Pool({ connectionString: inject('postgresUrl'), max: 4 })
   const schema = `large_${process.pid}`
