@@ -23,11 +23,13 @@ export interface CommitPlace {
   readonly pos: number
   readonly batch: number
   readonly partition: number
+  /** When, by the server's clock: a server that has forgotten one gives its other numbers to another. */
+  readonly at: number
   /** How long it has been committed. */
   readonly lagMs: number
 }
 
 export function placeOf(text: string): CommitPlace {
-  const [pos, batch, partition, lagMs] = text.split(' ').map(Number) as [number, number, number, number]
-  return { text, pos, batch, partition, lagMs }
+  const [pos, batch, partition, lagMs, at] = text.split(' ').map(Number) as [number, number, number, number, number]
+  return { text, pos, batch, partition, lagMs, at }
 }

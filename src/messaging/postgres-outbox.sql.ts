@@ -117,7 +117,7 @@ end $holdfast$`
 const BY_INDEX =
   'set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off'
 
-/** As the first version read: until they are replaced, processes that run it call this. */
+/** As the first version read. */
 const firstRead = (s: string): string => `
 create function ${s}.outbox_read(p_partitions int[], p_after bigint, p_limit int)
 returns table (partition int, pos bigint, batch bigint, nth int, id text, type text, key text, occurred_at float8, text text, lag_ms float8)
@@ -137,7 +137,7 @@ begin
   order by c.pos, m.nth limit p_limit;
 end $holdfast$`
 
-/** As the first version deleted. */
+/** As the first version deleted: until they are replaced, processes that run it call this. */
 const firstRemove = (s: string): string => `
 create function ${s}.outbox_remove(p_batches bigint[], p_partitions int[], p_nths int[], p_commits bigint[]) returns void
 language plpgsql ${BY_INDEX} as $holdfast$
@@ -149,13 +149,13 @@ end $holdfast$`
 
 /**
  * A page: a row that says up to where all is settled, then what stands from a place on (a position, and a message in it), in its
- * order. What all messages of a commit share is one text, the same for each: position, batch, partition, milliseconds since. A commit of
+ * order. What all messages of a commit share is one text, the same for each: position, batch, partition, milliseconds since, when. A commit of
  * which no message is left has a row without one. What is settled is asked first, in a statement of its own: so what follows sees all of
  * it, at READ COMMITTED. At other levels it would not, and nothing counts as settled. Without a whole sort PostgreSQL reads no more
  * commits than the page takes.
  */
 const page = (s: string): string => `
-create function ${s}.outbox_page(p_partitions int[], p_pos bigint, p_nth int, p_limit int)
+create or replace function ${s}.outbox_page(p_partitions int[], p_pos bigint, p_nth int, p_limit int)
 returns table (commit text, nth int, id text, type text, key text, occurred_at float8, text text)
 language plpgsql ${BY_INDEX} set enable_sort = off as $holdfast$
 #variable_conflict use_column
@@ -170,7 +170,7 @@ begin
   return query
   select c.shared, m.nth, m.id, m.type, m.key, m.at, m.text
   from (
-    select c.pos, c.batch, c.partition, concat_ws(' ', c.pos, c.batch, c.partition, v_now - c.at) as shared from ${s}.outbox_commits c
+    select c.pos, c.batch, c.partition, concat_ws(' ', c.pos, c.batch, c.partition, v_now - c.at, c.at) as shared from ${s}.outbox_commits c
     where c.pos >= p_pos and c.partition = any (p_partitions) order by c.pos limit p_limit
   ) c left join lateral (
     select m.nth, m.id, m.type, m.key, m.at, m.text from ${s}.outbox_messages m
@@ -180,14 +180,29 @@ begin
   order by c.pos, m.nth limit p_limit;
 end $holdfast$`
 
-/** Deletes messages (batch, partition, from one to another), and commits of which none is left. */
-const remove = (s: string): string => `
+/** As the second version deleted. */
+const secondRemove = (s: string): string => `
 create function ${s}.outbox_remove(p_batches bigint[], p_partitions int[], p_firsts int[], p_lasts int[], p_commits bigint[]) returns void
 language plpgsql ${BY_INDEX} as $holdfast$
 begin
   delete from ${s}.outbox_messages m using unnest(p_batches, p_partitions, p_firsts, p_lasts) as d (batch, partition, first, last)
     where m.batch = d.batch and m.partition = d.partition and m.nth between d.first and d.last;
   delete from ${s}.outbox_commits c using unnest(p_commits) as d (pos) where c.pos = d.pos;
+end $holdfast$`
+
+/**
+ * Deletes messages (batch, partition, from one to another), and commits of which none is left: of commits at this position and of this
+ * time, for a server that has forgotten some gives their positions and batches to others.
+ */
+const remove = (s: string): string => `
+create function ${s}.outbox_remove(p_batches bigint[], p_partitions int[], p_firsts int[], p_lasts int[], p_positions bigint[],
+  p_ats float8[], p_commits bigint[], p_commit_ats float8[]) returns void
+language plpgsql ${BY_INDEX} as $holdfast$
+begin
+  delete from ${s}.outbox_messages m using unnest(p_batches, p_partitions, p_firsts, p_lasts, p_positions, p_ats)
+    as d (batch, partition, first, last, pos, at), ${s}.outbox_commits c
+    where c.pos = d.pos and c.at = d.at and m.batch = d.batch and m.partition = d.partition and m.nth between d.first and d.last;
+  delete from ${s}.outbox_commits c using unnest(p_commits, p_commit_ats) as d (pos, at) where c.pos = d.pos and c.at = d.at;
 end $holdfast$`
 
 const tables = (s: string, partitions: number): string[] => [
@@ -223,6 +238,7 @@ export const outboxSteps = (s: string, partitions: number): readonly (readonly s
     firstRead(s),
     firstRemove(s),
   ],
+  [page(s), secondRemove(s)],
   [page(s), remove(s)],
 ]
 
@@ -240,10 +256,10 @@ export const outboxStatements = (s: string) => ({
 
   page: `select * from ${s}.outbox_page($1, $2, $3, $4)`,
 
-  remove: `select ${s}.outbox_remove($1, $2, $3, $4, $5)`,
+  remove: `select ${s}.outbox_remove($1, $2, $3, $4, $5, $6, $7, $8)`,
 
   park: `
-    with m as (delete from ${s}.outbox_messages where batch = $1 and partition = $2 and nth = $3 returning *)
+    with m as (delete from ${s}.outbox_messages where batch = $1 and partition = $2 and nth = $3 and id = $5 returning *)
     insert into ${s}.outbox_parked (id, type, key, at, text, reason, parked_at) select id, type, key, at, text, $4, ${now} from m`,
 
   listParked: `select id, type, key, at, text, reason, parked_at from ${s}.outbox_parked order by no limit $1`,

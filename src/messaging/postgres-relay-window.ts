@@ -19,6 +19,8 @@ export interface Commit {
   readonly owned: Owned
   readonly pos: number
   readonly batch: number
+  /** By the server's clock. */
+  readonly at: number
   /** The messages that have been read. */
   readonly taken: Set<number>
   /** How many of them are neither published nor parked. */
@@ -62,7 +64,7 @@ interface Reading {
 }
 
 const START: Place = { pos: 0, nth: 0 }
-const NOWHERE: CommitPlace = { text: '', pos: 0, batch: 0, partition: 0, lagMs: 0 }
+const NOWHERE: CommitPlace = { text: '', pos: 0, batch: 0, partition: 0, lagMs: 0, at: 0 }
 
 /**
  * Which messages have been read, published, deleted. A read begins where all is settled and known, and gives what has not been read: positions
@@ -106,7 +108,7 @@ export class RelayWindow {
       if (row.commit !== place.text) {
         place = placeOf(row.commit)
         commit = owned.get(place.partition)!.commits.get(place.pos)
-        if (commit?.batch !== place.batch) commit = undefined // a position that was given twice, by a server that has forgotten the first
+        if (commit?.at !== place.at) commit = undefined // a position that was given twice, by a server that has forgotten the first
       }
       const { nth } = row
       const isNew = nth !== null && !commit?.taken.has(nth)
@@ -158,13 +160,14 @@ export class RelayWindow {
     }
     for (const commit of commits) {
       this.#drained.delete(commit)
-      commit.owned.commits.delete(commit.pos)
+      const { commits: known } = commit.owned
+      if (known.get(commit.pos) === commit) known.delete(commit.pos) // it may have been given to another since
     }
   }
 }
 
-function begun({ pos, batch }: CommitPlace, owned: Owned): Commit {
-  const commit = { owned, pos, batch, taken: new Set<number>(), left: 0, kept: 0, complete: false }
+function begun({ pos, batch, at }: CommitPlace, owned: Owned): Commit {
+  const commit = { owned, pos, batch, at, taken: new Set<number>(), left: 0, kept: 0, complete: false }
   owned.commits.set(pos, commit)
   return commit
 }

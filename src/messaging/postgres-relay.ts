@@ -1,7 +1,7 @@
 import { checkInteger, checkNumber, checkPositive } from '../kernel/check.js'
 import { settledWithin, systemClock } from '../kernel/clock.js'
 import { Emitter, type Unsubscribe } from '../kernel/emitter.js'
-import type { SqlRow } from '../kernel/postgres.js'
+import { toSqlText, type SqlRow } from '../kernel/postgres.js'
 import { randomId } from '../kernel/random.js'
 import { failureOf } from './dead-letters.js'
 import type { Message } from './message.js'
@@ -181,7 +181,10 @@ export class PostgresRelay implements OutboxRelay {
         runs.map(({ first }) => first.commit.owned.partition),
         runs.map(({ first }) => first.nth),
         runs.map(({ last }) => last.nth),
+        runs.map(({ first }) => first.commit.pos),
+        runs.map(({ first }) => first.commit.at),
         commits.map(({ pos }) => pos),
+        commits.map(({ at }) => at),
       ])
       this.#gone = removable
       return true
@@ -206,7 +209,8 @@ export class PostgresRelay implements OutboxRelay {
 
   async #park(item: Item, error: unknown): Promise<void> {
     const { commit, nth, stored } = item
-    await this.port.ask('park', [commit.batch, commit.owned.partition, nth, JSON.stringify(failureOf(error))])
+    const reason = JSON.stringify(failureOf(error))
+    await this.port.ask('park', [commit.batch, commit.owned.partition, nth, reason, toSqlText(stored.id)])
     this.#window.done([item])
     this.#events.emit('parked', { id: stored.id, type: stored.type, error })
   }

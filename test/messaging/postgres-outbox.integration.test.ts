@@ -121,6 +121,45 @@ test.each([
   await expect.poll(async () => (await outbox.stats()).waiting).toBe(0)
 })
 
+test.each([
+  ['that was read before', undefined],
+  ['that is sent again to be deleted', /outbox_page/],
+])(
+  'a server that has forgotten some gives their numbers to others, and nothing %s stands in their way',
+  async (_, unread) => {
+    const { outbox, schema } = await open()
+    const bus = new Recorder()
+    let failing = /outbox_remove/
+    let removals = 0
+    const query = async (...args: [{ text: string }]): Promise<unknown> => {
+      const [{ text }] = args
+      if (failing.test(text)) throw new Error('no answer')
+      const answer = await pool.query(...args)
+      if (text.includes('outbox_remove')) removals++
+      return answer
+    }
+    const client = Object.create(pool, { query: { value: query } }) as pg.Pool
+    relay(new PostgresOutbox(client, { schema }), bus, { pollMs: 20 })
+    const put = async (ids: readonly string[]): Promise<void> => {
+      for (const id of ids) await transaction(pool, (tx) => outbox.put(tx, message(id, 'k')))
+    }
+    await put(Array.from({ length: 9 }, (__, i) => `old ${i}`))
+    await bus.until(9)
+    if (unread) failing = /outbox_(remove|page)/
+    const sequences = ['outbox_pos', 'outbox_batch'].map((name) => `select setval('"${schema}".${name}', 1, false)`)
+    await pool.query([`truncate "${schema}".outbox_messages, "${schema}".outbox_commits`, ...sequences].join('; '))
+    const ids = Array.from({ length: 5 }, (__, i) => `new ${i}`)
+    await put(ids)
+    if (unread) failing = unread
+    await (unread ? expect.poll(() => removals).toBe(1) : bus.until(14))
+    failing = /^never$/
+    await put(['last'])
+    await bus.until(15)
+    expect(bus.ids.slice(9)).toEqual([...ids, 'last'])
+    await expect.poll(() => tablesOf(pool, schema)).toEqual({ outbox_messages: 0, outbox_commits: 0 })
+  },
+)
+
 test('transactions that put the same keys in opposite order never wait for each other before their commits', async () => {
   const { outbox } = await open()
   const [one, two] = [await begin(), await begin()]
