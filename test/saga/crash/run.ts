@@ -135,17 +135,20 @@ export class Ground {
       worker.run({ ...job, point, seed: seed * 16 }, (one) => own.push(one) && news.push(one))
       return { worker, told: (...types) => own.filter(({ type }) => types.includes(type)).length }
     }
+    let isOver = false // who ends it may lose it in the same moment, and tells nothing then
+    void this.ended([id], 12 * LATE_MS).then(() => (isOver = true))
     const first = await begin(points[0])
-    await untilLate(() => first.told('dies', 'settled') > 0)
+    await untilLate(() => first.told('dies', 'settled') > 0 || isOver)
     const death = news.find((one) => one.type === 'dies')
     if (death) await first.worker.gone
     const late = await begin({ kind: 'claim' })
-    await untilLate(() => late.told('stops', 'settled') > 0)
+    await untilLate(() => late.told('stops', 'settled') > 0 || isOver)
     const owner = await begin({ kind: 'claim' })
-    await untilLate(() => owner.told('stops', 'settled') > 0 || late.told('stops') === 0)
+    await untilLate(() => owner.told('stops', 'settled') > 0 || late.told('stops') === 0 || isOver)
     const before = late.told('lost', 'started')
-    await untilLate(() => late.worker.child.kill('SIGCONT') && late.told('lost', 'started') > before)
-    await untilLate(() => owner.worker.child.kill('SIGCONT') && late.told('settled') + owner.told('settled') > 0)
+    await untilLate(() => late.worker.child.kill('SIGCONT') && (late.told('lost', 'started') > before || isOver))
+    const told = (): number => late.told('settled') + owner.told('settled')
+    await untilLate(() => owner.worker.child.kill('SIGCONT') && (told() > 0 || isOver))
     const stopped = late.told('stops') + owner.told('stops')
     const all = death ? [late, owner] : [first, late, owner]
     await Promise.all(all.map(({ worker }) => this.processes.giveBack(worker)))
