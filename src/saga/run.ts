@@ -134,10 +134,11 @@ export class SagaRun {
     if (!this.#writing) this.lose()
   }
 
-  /** The store has given the saga out anew, to this process. If it did so because it was let go, then what let it go has counted. */
-  replaced({ saga, expired }: Taken): void {
+  /** The store has given the saga out anew, to this process. What is being written has counted if it let the saga go and stands in the journal. */
+  replaced({ saga }: Taken): void {
     const letGo = this.#writing && 'dueAt' in this.#writing.next ? this.#writing : undefined
-    if (letGo && !expired && saga.epoch === this.epoch + 1) this.#recorded(letGo)
+    // epochs do not tell: after a fail-over of the store somebody else may have had the same one
+    if (letGo && JSON.stringify(saga.journal[letGo.position]) === JSON.stringify(letGo.record)) this.#recorded(letGo)
     else this.lose()
   }
 

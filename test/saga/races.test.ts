@@ -21,6 +21,7 @@ function slow(store: SagaStore, slowed: { claim?: boolean; create?: boolean; com
     create: async (s) => wait(await store.create(s), slowed.create),
     claim: async (r) => wait(await store.claim(r), slowed.claim),
     commit: async (t) => wait(await store.commit(t), slowed.commit),
+    transaction: async (work, record) => wait(await store.transaction!(work, record), slowed.commit),
     renew: (l, ms) => store.renew(l, ms),
     deliver: (m) => store.deliver(m),
     read: (id) => store.read(id),
@@ -55,25 +56,63 @@ test.each(['claim', 'create'] as const)(
   },
 )
 
-test('a saga that comes back before the answer to what let it go is not lost', async () => {
+test.each(['commit', 'transaction'] as const)(
+  'a saga that comes back before the answer to the %s that let it go is not lost',
+  async (by) => {
+    const clock = new ManualClock()
+    const memory = new MemorySagaStore({ clock })
+    const { store, slowed, letGo } = slow(memory, { commit: true })
+    const go = signal('go')
+    const begin = saga('waits', { version: 1 })
+    const waits = (by === 'commit' ? begin : begin.transaction('tx', { run: () => 1 })).waitFor('go', go).build()
+    delete store.onWake
+    const o = new SagaOrchestrator({ store, sagas: [waits], clock })
+    const happened: unknown[] = []
+    for (const name of ['lost', 'error', 'settled'] as const) o.on(name, ({ ...event }) => happened.push([name, event]))
+    const nodes: unknown[] = []
+    o.on('node', ({ path, status }) => nodes.push(`${path} ${status}`))
+    o.start()
+    const handle = await o.run(waits, 1, { id: '1' })
+    await rest() // written: it waits, and nobody owns it
+    slowed.commit = false
+    await o.signal('1', go, 1) // its run still waits for the answer, and the saga is due
+    await clock.advance(1_000) // claimed anew
+    letGo()
+    expect(await handle.settled()).toMatchObject({ status: 'completed' })
+    expect(happened).toEqual([['settled', { id: '1', name: 'waits', status: 'completed' }]])
+    expect(nodes).toEqual(by === 'commit' ? ['go done'] : ['tx done', 'go waiting', 'go done'])
+    await o.close()
+  },
+)
+
+test('what another owner of the same epoch has recorded, as a fail-over makes them, is not taken for what is being written', async () => {
   const clock = new ManualClock()
   const memory = new MemorySagaStore({ clock })
-  const { store, slowed, letGo } = slow(memory, { commit: true })
-  const go = signal('go')
-  const waits = saga('waits', { version: 1 }).waitFor('go', go).build()
+  const never = new Promise<never>(() => {})
+  let forgets = true
+  const { store } = slow(memory, {})
   delete store.onWake
-  const o = new SagaOrchestrator({ store, sagas: [waits], clock })
+  store.commit = async (transitions) => (forgets ? never : memory.commit(transitions))
+  let runs = 0
+  const counts = saga('counts', { version: 1 })
+    .step('a', { run: () => ++runs })
+    .build()
+  const o = new SagaOrchestrator({ store, sagas: [counts], clock })
   const happened: unknown[] = []
-  for (const name of ['lost', 'error', 'settled'] as const) o.on(name, ({ ...event }) => happened.push([name, event]))
+  for (const name of ['lost', 'settled'] as const) o.on(name, ({ ...event }) => happened.push([name, event]))
   o.start()
-  const handle = await o.run(waits, 1, { id: '1' })
-  await rest() // written: it waits, and nobody owns it
-  slowed.commit = false
-  await o.signal('1', go, 1) // its run still waits for the answer, and the saga is due
+  const handle = await o.run(counts, 1, { id: '1' })
+  await rest() // the end of the saga is on its way
+  forgets = false
+  const record = { at: clock.epochMs(), entries: [] }
+  const next = { dueAt: clock.epochMs() }
+  await memory.commit([{ id: '1', epoch: 1, position: 0, record, status: 'running', consumed: [], seen: 0, next }])
   await clock.advance(1_000) // claimed anew
-  letGo()
-  expect(await handle.settled()).toMatchObject({ status: 'completed' })
-  expect(happened).toEqual([['settled', { id: '1', name: 'waits', status: 'completed' }]])
+  expect(await handle.settled()).toMatchObject({ status: 'completed', results: { a: 2 } })
+  expect(happened).toEqual([
+    ['lost', { id: '1', epoch: 1 }],
+    ['settled', { id: '1', name: 'counts', status: 'completed' }],
+  ])
   await o.close()
 })
 
