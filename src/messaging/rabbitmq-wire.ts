@@ -61,13 +61,17 @@ const pastIn = (headers: AmqpMessage['properties']['headers']): Past => {
   return typeof text === 'string' ? (JSON.parse(text) as Past) : { attempts: 0 }
 }
 
-/** Characters that are kept of an error's texts where there is no room for more. */
+/** Characters that are kept of an error's texts where there is no room for more, and their bytes as JSON. */
 const BRIEFLY = 200
+const MOST_BYTES = 2 * BRIEFLY
 
-const brief = ({ name, message }: RecordedFailure): RecordedFailure => ({
-  name: name.slice(0, BRIEFLY),
-  message: message.slice(0, BRIEFLY),
-})
+/** A header that is larger than the connection's largest frame, 4096 bytes with old clients, would end the connection. */
+function cut(text: string): string {
+  const kept = text.slice(0, BRIEFLY)
+  return Buffer.byteLength(JSON.stringify(kept)) > MOST_BYTES + 2 ? kept.slice(0, MOST_BYTES / 6) : kept // 6: \u0000
+}
+
+const brief = ({ name, message }: RecordedFailure): RecordedFailure => ({ name: cut(name), message: cut(message) })
 
 /** The header for a past that does not fit into the body. */
 const PAST = 'holdfast-past'
