@@ -35,6 +35,7 @@ export interface Known {
 }
 
 const REMEMBERED_DRIFTS = 1_000
+const REMEMBERED_WAKES = 10_000
 
 /** Owns sagas: claims those that are due, keeps their leases, runs them. Soon after its last saga it holds no timer. */
 export class Worker implements RunHost {
@@ -50,6 +51,8 @@ export class Worker implements RunHost {
   readonly #known = new Map<string, (Known & { readonly key: DefinitionKey })[]>()
   readonly #runs = new Map<string, SagaRun>()
   readonly #drifted = new Set<string>()
+  /** Sagas that something has come for since the claim under way was sent: its answer may be older. */
+  readonly #woken = new Set<string>()
   #reserved = 0
   #state: 'idle' | 'started' | 'closed' = 'idle'
   #claiming = false
@@ -136,6 +139,7 @@ export class Worker implements RunHost {
   /** Something has changed in the store. */
   wake({ id, dueInMs }: SagaWake): void {
     if (id !== undefined) {
+      if (this.#claiming && dueInMs === 0 && this.#woken.size < REMEMBERED_WAKES) this.#woken.add(id)
       const run = this.#runs.get(id)
       if (run && dueInMs === 0) return void run.readInbox()
     }
@@ -246,6 +250,7 @@ export class Worker implements RunHost {
       if (limit <= 0 || this.#state !== 'started') return Infinity
       const sentAt = this.clock.now()
       const known = [...this.#known.values()].flat().map(({ key }) => key)
+      this.#woken.clear()
       const { claimed, unreadable, drifted, now, nextDueMs } = await this.store.claim({
         known,
         limit,
@@ -254,6 +259,8 @@ export class Worker implements RunHost {
       const clockOffset = now - this.clock.now()
       const leaseUntil = sentAt + this.leaseMs
       for (const { saga, expired } of claimed) this.adopt({ saga, expired, leaseUntil, clockOffset })
+      const behind = claimed.flatMap(({ saga: { id } }) => (this.#woken.has(id) ? (this.#runs.get(id) ?? []) : []))
+      void this.#renew(behind) // which tells whether messages came
       for (const saga of drifted) this.#tellDrift(saga)
       for (const error of unreadable ?? []) this.failed('read', error)
       if (claimed.length < limit && !this.#claimAgain) return nextDueMs
@@ -274,7 +281,7 @@ export class Worker implements RunHost {
     this.#renewTimer?.cancel()
     const tick = (): void => {
       this.#renewTimer = undefined
-      void this.#renew()
+      void this.#renewOld()
       if (this.#runs.size === 0) return
       const now = this.clock.now()
       let waitMs = this.leaseMs / 3
@@ -284,15 +291,19 @@ export class Worker implements RunHost {
     this.#renewTimer = { at, cancel: this.clock.setTimer(tick, Math.max(1, ms)) }
   }
 
-  async #renew(): Promise<void> {
+  async #renewOld(): Promise<void> {
     const now = this.clock.now()
     for (const run of [...this.#runs.values()]) if (run.leaseUntil <= now) run.lose()
-    const old = [...this.#runs.values()].filter((run) => run.leaseUntil - now <= (this.leaseMs * 2) / 3)
-    if (old.length === 0) return
+    await this.#renew([...this.#runs.values()].filter((run) => run.leaseUntil - now <= (this.leaseMs * 2) / 3))
+  }
+
+  async #renew(runs: readonly SagaRun[]): Promise<void> {
+    if (runs.length === 0) return
+    const now = this.clock.now()
     try {
-      const leases = old.map(({ id, epoch }) => ({ id, epoch }))
+      const leases = runs.map(({ id, epoch }) => ({ id, epoch }))
       const answers = await this.store.renew(leases, this.leaseMs)
-      for (const [i, run] of old.entries()) {
+      for (const [i, run] of runs.entries()) {
         const answer = answers[i]
         if (answer === undefined || answer === 'fenced') run.fenced()
         else {
