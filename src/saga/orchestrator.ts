@@ -121,7 +121,7 @@ export class SagaOrchestrator implements AsyncDisposable {
       else if (!runsHere) this.#worker.claimSoon()
       else {
         const leaseUntil = sentAt + this.#leaseMs
-        this.#worker.adopt({ saga, expired: false, leaseUntil, clockOffset: now - this.#clock.now() })
+        this.#worker.adopt([{ saga, expired: false, leaseUntil, clockOffset: now - this.#clock.now() }])
       }
     } finally {
       if (runsHere) this.#worker.giveBack()

@@ -51,7 +51,7 @@ export class Worker implements RunHost {
   readonly #known = new Map<string, (Known & { readonly key: DefinitionKey })[]>()
   readonly #runs = new Map<string, SagaRun>()
   readonly #drifted = new Set<string>()
-  /** Sagas that something has come for since the claim under way was sent: its answer may be older. */
+  /** Sagas that something has come for since a claim or a creation under way was sent: the answer may be older. */
   readonly #woken = new Set<string>()
   #reserved = 0
   #state: 'idle' | 'started' | 'closed' = 'idle'
@@ -113,12 +113,19 @@ export class Worker implements RunHost {
 
   giveBack(): void {
     this.#reserved--
+    if (this.#reserved === 0 && !this.#claiming) this.#woken.clear()
     if (this.#starved) this.claimSoon()
     this.#tellIfEmpty()
   }
 
-  /** Runs a saga that the store says is ours. */
-  adopt(taken: Taken): void {
+  /** Runs sagas that the store says are ours. */
+  adopt(all: readonly Taken[]): void {
+    for (const taken of all) this.#adopt(taken)
+    const behind = all.flatMap(({ saga: { id } }) => (this.#woken.delete(id) ? (this.#runs.get(id) ?? []) : []))
+    void this.#renew(behind) // which tells whether messages came
+  }
+
+  #adopt(taken: Taken): void {
     const { saga } = taken
     const known = this.find(saga)
     if (!known) return // its lease runs out and somebody who knows it takes it
@@ -139,7 +146,8 @@ export class Worker implements RunHost {
   /** Something has changed in the store. */
   wake({ id, dueInMs }: SagaWake): void {
     if (id !== undefined) {
-      if (this.#claiming && dueInMs === 0 && this.#woken.size < REMEMBERED_WAKES) this.#woken.add(id)
+      const isAsked = this.#claiming || this.#reserved > 0
+      if (isAsked && dueInMs === 0 && this.#woken.size < REMEMBERED_WAKES) this.#woken.add(id)
       const run = this.#runs.get(id)
       if (run && dueInMs === 0) return void run.readInbox()
     }
@@ -250,7 +258,7 @@ export class Worker implements RunHost {
       if (limit <= 0 || this.#state !== 'started') return Infinity
       const sentAt = this.clock.now()
       const known = [...this.#known.values()].flat().map(({ key }) => key)
-      this.#woken.clear()
+      if (this.#reserved === 0) this.#woken.clear()
       const { claimed, unreadable, drifted, now, nextDueMs } = await this.store.claim({
         known,
         limit,
@@ -258,9 +266,7 @@ export class Worker implements RunHost {
       })
       const clockOffset = now - this.clock.now()
       const leaseUntil = sentAt + this.leaseMs
-      for (const { saga, expired } of claimed) this.adopt({ saga, expired, leaseUntil, clockOffset })
-      const behind = claimed.flatMap(({ saga: { id } }) => (this.#woken.has(id) ? (this.#runs.get(id) ?? []) : []))
-      void this.#renew(behind) // which tells whether messages came
+      this.adopt(claimed.map(({ saga, expired }) => ({ saga, expired, leaseUntil, clockOffset })))
       for (const saga of drifted) this.#tellDrift(saga)
       for (const error of unreadable ?? []) this.failed('read', error)
       if (claimed.length < limit && !this.#claimAgain) return nextDueMs

@@ -147,33 +147,36 @@ test.each(Array.from({ length: 12 }, (_, gap) => gap))(
   },
 )
 
-test('a message that comes while the answer to a claim is on its way is taken up at once, also while a body runs', async () => {
-  const clock = new ManualClock()
-  const memory = new MemorySagaStore({ clock })
-  const { store, slowed, letGo } = slow(memory, {})
-  const go = signal('go')
-  const both = saga<number>('both', { version: 1 })
-    .parallel('both', {
-      waits: (b) => b.waitFor('go', go),
-      runs: (b) => b.step('a', { run: () => new Promise(() => {}) }),
-    })
-    .build()
-  const o = new SagaOrchestrator({ store, sagas: [both], clock })
-  o.start()
-  await rest()
-  slowed.claim = true
-  const elsewhere = new SagaOrchestrator({ store: memory, clock })
-  await elsewhere.run(both, 1, { id: '1' })
-  await rest() // given out
-  await elsewhere.signal('1', go, 1)
-  letGo()
-  await rest()
-  expect(await memory.read('1')).toMatchObject({ status: 'running', inbox: [], lastMessage: 1 })
-  slowed.claim = false
-  letGo()
-  void o.close()
-  await clock.advance(20_000)
-})
+test.each(['claim', 'create'] as const)(
+  'a message that comes while the answer to a %s is on its way is taken up at once, also while a body runs',
+  async (verb) => {
+    const clock = new ManualClock()
+    const memory = new MemorySagaStore({ clock })
+    const { store, slowed, letGo } = slow(memory, {})
+    const go = signal('go')
+    const both = saga<number>('both', { version: 1 })
+      .parallel('both', {
+        waits: (b) => b.waitFor('go', go),
+        runs: (b) => b.step('a', { run: () => new Promise(() => {}) }),
+      })
+      .build()
+    const o = new SagaOrchestrator({ store, sagas: [both], clock })
+    o.start()
+    await rest()
+    slowed[verb] = true
+    const elsewhere = new SagaOrchestrator({ store: memory, clock })
+    void (verb === 'claim' ? elsewhere : o).run(both, 1, { id: '1' })
+    await rest() // given out
+    await elsewhere.signal('1', go, 1)
+    letGo()
+    await rest()
+    expect(await memory.read('1')).toMatchObject({ status: 'running', inbox: [], lastMessage: 1 })
+    slowed[verb] = false
+    letGo()
+    void o.close()
+    await clock.advance(20_000)
+  },
+)
 
 test('a saga whose claim is answered late is renewed before its lease ends, whatever else runs', async () => {
   const clock = new ManualClock()
