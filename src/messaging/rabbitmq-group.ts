@@ -174,6 +174,7 @@ export class RabbitMqGroup {
       const [receipt] = await session.publish([{ exchange: '', routingKey: queue, body, properties }])
       if (receipt === 'stored') return true
       this.tell(new StoreError(`RabbitMQ: queue ${show(queue)} does not take a message: ${receipt}`), session)
+      if (receipt === 'unrouted') void this.restore().catch(() => {}) // it is gone; it was told, and is tried again
     } catch (error) {
       const parts = isHoldfastError(error, 'INVALID_PAYLOAD') && setApart(body) // too large with its past, it would never go
       if (parts) return this.put(queue, parts.body, { ...properties, headers: parts.headers })

@@ -82,6 +82,20 @@ test.each(orders)('order %s: queues that are deleted under a consumer are declar
   })
 })
 
+test.each(orders)('order %s: what is not consumed itself is declared again when it is needed', async (order) => {
+  const prefix = ownPrefix()
+  const bus = ownBus({ prefix })
+  const handle = (): void => {
+    throw new Error('no')
+  }
+  await bus.subscribe({ group: 'g', types: ['A'], order, retry: { attempts: 2, backoff: () => 10 }, handle })
+  await byHand(async (channel) => {
+    for (const name of ['dead', 'record']) await channel.deleteQueue(`${prefix}group.g.${name}`)
+  })
+  await bus.publish({ id: 'bad', type: 'A', key: 'k', data: 1 })
+  await until(async () => (await bus.deadLetters('g').list()).some(({ id }) => id === 'bad'))
+})
+
 test('an exchange that is deleted under a publisher is declared again, and the publish that missed it rejects', async () => {
   const prefix = ownPrefix()
   const bus = ownBus({ prefix })
