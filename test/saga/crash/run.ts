@@ -135,20 +135,24 @@ export class Ground {
       worker.run({ ...job, point, seed: seed * 16 }, (one) => own.push(one) && news.push(one))
       return { worker, told: (...types) => own.filter(({ type }) => types.includes(type)).length }
     }
-    let isOver = false // who ends it may lose it in the same moment, and tells nothing then
-    void this.ended([id], 12 * LATE_MS).then(() => (isOver = true))
+    let lookAt = 0
+    const isOver = (): false | Promise<boolean> => {
+      if (performance.now() < lookAt) return false
+      lookAt = performance.now() + 1_000
+      return this.ended([id], 1) // who ends it may lose it in the same moment, and tells nothing then
+    }
     const first = await begin(points[0])
-    await untilLate(() => first.told('dies', 'settled') > 0 || isOver)
+    await untilLate(() => first.told('dies', 'settled') > 0 || isOver())
     const death = news.find((one) => one.type === 'dies')
     if (death) await first.worker.gone
     const late = await begin({ kind: 'claim' })
-    await untilLate(() => late.told('stops', 'settled') > 0 || isOver)
+    await untilLate(() => late.told('stops', 'settled') > 0 || isOver())
     const owner = await begin({ kind: 'claim' })
-    await untilLate(() => owner.told('stops', 'settled') > 0 || late.told('stops') === 0 || isOver)
+    await untilLate(() => owner.told('stops', 'settled') > 0 || late.told('stops') === 0 || isOver())
     const before = late.told('lost', 'started')
-    await untilLate(() => late.worker.child.kill('SIGCONT') && (late.told('lost', 'started') > before || isOver))
+    await untilLate(() => late.worker.child.kill('SIGCONT') && (late.told('lost', 'started') > before || isOver()))
     const told = (): number => late.told('settled') + owner.told('settled')
-    await untilLate(() => owner.worker.child.kill('SIGCONT') && (told() > 0 || isOver))
+    await untilLate(() => owner.worker.child.kill('SIGCONT') && (told() > 0 || isOver()))
     const stopped = late.told('stops') + owner.told('stops')
     const all = death ? [late, owner] : [first, late, owner]
     await Promise.all(all.map(({ worker }) => this.processes.giveBack(worker)))
@@ -202,7 +206,7 @@ interface Stopping {
 }
 
 /** Waits until it is so. What never comes is no error here: the saga is judged by what it has come to. */
-const untilLate = async (isSo: () => boolean): Promise<void> => {
+const untilLate = async (isSo: () => boolean | Promise<boolean>): Promise<void> => {
   await until(isSo, 3 * LATE_MS).catch(() => {}) // each of them may have to wait for a process to start
 }
 
