@@ -192,17 +192,24 @@ end $holdfast$`
 
 /**
  * Deletes messages (batch, partition, from one to another), and commits of which none is left: of commits at this position and of this
- * time, for a server that has forgotten some gives their positions and batches to others.
+ * time, for a server that has forgotten some gives their positions and batches to others. Rows are looked up one by one: with a join, a
+ * connection that planned it while the tables were empty would go on reading all of them for each run.
  */
 const remove = (s: string): string => `
 create function ${s}.outbox_remove(p_batches bigint[], p_partitions int[], p_firsts int[], p_lasts int[], p_positions bigint[],
   p_ats float8[], p_commits bigint[], p_commit_ats float8[]) returns void
 language plpgsql ${BY_INDEX} as $holdfast$
 begin
-  delete from ${s}.outbox_messages m using unnest(p_batches, p_partitions, p_firsts, p_lasts, p_positions, p_ats)
-    as d (batch, partition, first, last, pos, at), ${s}.outbox_commits c
-    where c.pos = d.pos and c.at = d.at and m.batch = d.batch and m.partition = d.partition and m.nth between d.first and d.last;
-  delete from ${s}.outbox_commits c using unnest(p_commits, p_commit_ats) as d (pos, at) where c.pos = d.pos and c.at = d.at;
+  delete from ${s}.outbox_messages where ctid = any (array(
+    select m.ctid from unnest(p_batches, p_partitions, p_firsts, p_lasts, p_positions, p_ats) as d (batch, partition, first, last, pos, at),
+      lateral (select 1 from ${s}.outbox_commits c where c.pos = d.pos and c.at = d.at offset 0) c,
+      lateral (
+        select m.ctid from ${s}.outbox_messages m
+        where m.batch = d.batch and m.partition = d.partition and m.nth between d.first and d.last offset 0
+      ) m));
+  delete from ${s}.outbox_commits where ctid = any (array(
+    select c.ctid from unnest(p_commits, p_commit_ats) as d (pos, at),
+      lateral (select c.ctid from ${s}.outbox_commits c where c.pos = d.pos and c.at = d.at offset 0) c));
 end $holdfast$`
 
 const tables = (s: string, partitions: number): string[] => [

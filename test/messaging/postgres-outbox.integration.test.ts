@@ -4,6 +4,7 @@ import { expect, inject, onTestFinished, test } from 'vitest'
 import { PostgresEventStore } from '../../src/event-sourcing/postgres.js'
 import { transaction } from '../../src/kernel/postgres.js'
 import { PostgresOutbox, type PostgresOutboxOptions, type RelayOptions } from '../../src/messaging/postgres.js'
+import { outboxStatements } from '../../src/messaging/postgres-outbox.sql.js'
 import { saga, SagaOrchestrator } from '../../src/saga/index.js'
 import { PostgresSagaStore } from '../../src/saga/postgres.js'
 import { openOutbox, openPool } from './database.js'
@@ -258,6 +259,33 @@ test(
     expect(Math.min(...times.slice(3))).toBeLessThan(3 * Math.min(...times.slice(0, 3)))
   },
 )
+
+test('what deletes a few messages reads a few rows, also where it was planned while the tables were empty', async () => {
+  const { schema } = await open()
+  const client = await pool.connect()
+  onTestFinished(() => client.release())
+  const few = [1, 2, 3]
+  const [zeros, ones] = [few.map(() => 0), few.map(() => 1)]
+  const params = [few, zeros, ones, ones, few, ones, few, ones]
+  const remove = () => client.query(outboxStatements(`"${schema}"`).remove, params)
+  for (const table of ['messages', 'commits']) await client.query(`vacuum analyze "${schema}".outbox_${table}`)
+  for (let i = 0; i < 8; i++) await remove() // then one plan is kept
+  const numbers = 'from generate_series(1, 3000) n'
+  await client.query(`insert into "${schema}".outbox_commits select n, 0, n, 1 ${numbers}`)
+  await client.query(
+    `insert into "${schema}".outbox_messages select n, 0, 1, false, n::text, 't', null, 1, 'null' ${numbers}`,
+  )
+  await client.query('begin')
+  await remove()
+  const { rows } = await client.query<{ table: string; read: string; deleted: string }>(
+    `select relname as table, seq_tup_read + idx_tup_fetch as read, n_tup_del as deleted from pg_stat_xact_user_tables
+     where schemaname = $1 and n_tup_del > 0`,
+    [schema],
+  )
+  await client.query('commit')
+  expect(rows.map(({ deleted }) => Number(deleted))).toEqual([3, 3])
+  for (const { read } of rows) expect(Number(read)).toBeLessThan(30)
+})
 
 test('a listener wakes a relay that would not look for a long time', async () => {
   const listener = new pg.Client({ connectionString: inject('postgresUrl') })
