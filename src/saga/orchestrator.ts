@@ -105,7 +105,7 @@ export class SagaOrchestrator implements AsyncDisposable {
     const valid = validateNow(definition.input, input, `input of saga '${name}'`)
     const text = payloadText('the input', valid instanceof Promise ? await valid : valid)
     const key = { name, version, hash }
-    const runsHere = this.#worker.reserve(key)
+    const runsHere = this.#worker.reserve(id, key)
     let createdAt: number
     try {
       const sentAt = this.#clock.now()
@@ -124,7 +124,7 @@ export class SagaOrchestrator implements AsyncDisposable {
         this.#worker.adopt([{ saga, expired: false, leaseUntil, clockOffset: now - this.#clock.now() }])
       }
     } finally {
-      if (runsHere) this.#worker.giveBack()
+      if (runsHere) this.#worker.giveBack(id)
     }
     const machine = this.#worker.find(key)?.machine
     const own = machine?.definition.hash === hash ? machine : new SagaMachine(definition)

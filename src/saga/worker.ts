@@ -53,6 +53,8 @@ export class Worker implements RunHost {
   readonly #drifted = new Set<string>()
   /** Sagas that something has come for since a claim or a creation under way was sent: the answer may be older. */
   readonly #woken = new Set<string>()
+  /** How many creations of a saga are under way. */
+  readonly #creating = new Map<string, number>()
   #reserved = 0
   #state: 'idle' | 'started' | 'closed' = 'idle'
   #claiming = false
@@ -104,16 +106,20 @@ export class Worker implements RunHost {
   }
 
   /** Keeps a place for a saga to be created, until {@link giveBack}. @returns whether there is one */
-  reserve(key: DefinitionKey): boolean {
+  reserve(id: string, key: DefinitionKey): boolean {
     if (this.#state !== 'started' || this.#room() <= 0) return false
     if (this.find(key)?.machine.definition.hash !== key.hash) return false
     this.#reserved++
+    this.#creating.set(id, (this.#creating.get(id) ?? 0) + 1)
     return true
   }
 
-  giveBack(): void {
+  giveBack(id: string): void {
     this.#reserved--
-    if (this.#reserved === 0 && !this.#claiming) this.#woken.clear()
+    const left = (this.#creating.get(id) ?? 1) - 1
+    if (left > 0) this.#creating.set(id, left)
+    else this.#creating.delete(id)
+    if (left === 0 && !this.#claiming) this.#woken.delete(id)
     if (this.#starved) this.claimSoon()
     this.#tellIfEmpty()
   }
@@ -146,8 +152,8 @@ export class Worker implements RunHost {
   /** Something has changed in the store. */
   wake({ id, dueInMs }: SagaWake): void {
     if (id !== undefined) {
-      const isAsked = this.#claiming || this.#reserved > 0
-      if (isAsked && dueInMs === 0 && this.#woken.size < REMEMBERED_WAKES) this.#woken.add(id)
+      const mayCome = this.#creating.has(id) || (this.#claiming && this.#woken.size < REMEMBERED_WAKES)
+      if (mayCome && dueInMs === 0) this.#woken.add(id)
       const run = this.#runs.get(id)
       if (run && dueInMs === 0) return void run.readInbox()
     }
@@ -258,7 +264,7 @@ export class Worker implements RunHost {
       if (limit <= 0 || this.#state !== 'started') return Infinity
       const sentAt = this.clock.now()
       const known = [...this.#known.values()].flat().map(({ key }) => key)
-      if (this.#reserved === 0) this.#woken.clear()
+      for (const id of this.#woken) if (!this.#creating.has(id)) this.#woken.delete(id)
       const { claimed, unreadable, drifted, now, nextDueMs } = await this.store.claim({
         known,
         limit,

@@ -1,6 +1,6 @@
 import { expect, test, vi } from 'vitest'
 import { systemClock, type Clock } from '../../src/kernel/clock.js'
-import { saga, signal, MemorySagaStore, SagaOrchestrator, type SagaStore } from '../../src/saga/index.js'
+import { saga, signal, MemorySagaStore, SagaOrchestrator, type SagaStore, type SagaWake } from '../../src/saga/index.js'
 import { ManualClock, seededRandom } from '../../src/testing/index.js'
 import { lab, line, rest } from './lab.js'
 
@@ -177,6 +177,33 @@ test.each(['claim', 'create'] as const)(
     await clock.advance(20_000)
   },
 )
+
+test('a message that comes while a creation is answered is taken up at once, however many came for others meanwhile', async () => {
+  const clock = new ManualClock()
+  const memory = new MemorySagaStore({ clock })
+  const { store, slowed, letGo } = slow(memory, { create: true })
+  let wake: (wake: SagaWake) => void = () => {}
+  store.onWake = (listener) => memory.onWake((wake = listener))
+  const go = signal('go')
+  const both = saga<number>('both', { version: 1 })
+    .parallel('both', {
+      waits: (b) => b.waitFor('go', go),
+      runs: (b) => b.step('a', { run: () => new Promise(() => {}) }),
+    })
+    .build()
+  const o = new SagaOrchestrator({ store, sagas: [both], clock })
+  o.start()
+  void o.run(both, 1, { id: '1' })
+  await rest()
+  for (let i = 0; i < 20_000; i++) wake({ id: `other ${i}`, dueInMs: 0 })
+  await new SagaOrchestrator({ store: memory, clock }).signal('1', go, 1)
+  letGo()
+  await rest()
+  expect(await memory.read('1')).toMatchObject({ status: 'running', inbox: [], lastMessage: 1 })
+  slowed.create = false
+  void o.close()
+  await clock.advance(20_000)
+})
 
 test('a saga whose claim is answered late is renewed before its lease ends, whatever else runs', async () => {
   const clock = new ManualClock()
