@@ -36,6 +36,8 @@ export interface Known {
 
 const REMEMBERED_DRIFTS = 1_000
 const REMEMBERED_WAKES = 10_000
+/** After a claim, until those that something came for meanwhile are asked about: mostly that was their creation, and many have ended by then. */
+const SOON_MS = 50
 
 /** Owns sagas: claims those that are due, keeps their leases, runs them. Soon after its last saga it holds no timer. */
 export class Worker implements RunHost {
@@ -128,7 +130,9 @@ export class Worker implements RunHost {
   adopt(all: readonly Taken[]): void {
     for (const taken of all) this.#adopt(taken)
     const behind = all.flatMap(({ saga: { id } }) => (this.#woken.delete(id) ? (this.#runs.get(id) ?? []) : []))
-    void this.#renew(behind) // which tells whether messages came
+    if (behind.length === 0) return
+    const ask = (): void => void this.#renew(behind.filter((run) => this.#runs.get(run.id) === run)) // tells whether messages came
+    this.clock.setTimer(ask, SOON_MS)
   }
 
   #adopt(taken: Taken): void {

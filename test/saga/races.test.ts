@@ -148,7 +148,7 @@ test.each(Array.from({ length: 12 }, (_, gap) => gap))(
 )
 
 test.each(['claim', 'create'] as const)(
-  'a message that comes while the answer to a %s is on its way is taken up at once, also while a body runs',
+  'a message that comes while the answer to a %s is on its way is taken up soon, also while a body runs',
   async (verb) => {
     const clock = new ManualClock()
     const memory = new MemorySagaStore({ clock })
@@ -169,7 +169,7 @@ test.each(['claim', 'create'] as const)(
     await rest() // given out
     await elsewhere.signal('1', go, 1)
     letGo()
-    await rest()
+    await clock.advance(100)
     expect(await memory.read('1')).toMatchObject({ status: 'running', inbox: [], lastMessage: 1 })
     slowed[verb] = false
     letGo()
@@ -178,7 +178,7 @@ test.each(['claim', 'create'] as const)(
   },
 )
 
-test('a message that comes while a creation is answered is taken up at once, however many came for others meanwhile', async () => {
+test('a message that comes while a creation is answered is taken up soon, however many came for others meanwhile', async () => {
   const clock = new ManualClock()
   const memory = new MemorySagaStore({ clock })
   const { store, slowed, letGo } = slow(memory, { create: true })
@@ -198,11 +198,27 @@ test('a message that comes while a creation is answered is taken up at once, how
   for (let i = 0; i < 20_000; i++) wake({ id: `other ${i}`, dueInMs: 0 })
   await new SagaOrchestrator({ store: memory, clock }).signal('1', go, 1)
   letGo()
-  await rest()
+  await clock.advance(100)
   expect(await memory.read('1')).toMatchObject({ status: 'running', inbox: [], lastMessage: 1 })
   slowed.create = false
   void o.close()
   await clock.advance(20_000)
+})
+
+test('a saga that ends soon after its claim is not asked about, though something came for it meanwhile', async () => {
+  const clock = new ManualClock()
+  const memory = new MemorySagaStore({ clock })
+  const renew = vi.spyOn(memory, 'renew')
+  const { store, letGo } = slow(memory, { claim: true })
+  const elsewhere = new SagaOrchestrator({ store: memory, clock })
+  await elsewhere.run(order, 1, { id: '1' })
+  const o = new SagaOrchestrator({ store, sagas: [order], clock })
+  o.start()
+  await elsewhere.signal('1', signal('go'), 1)
+  letGo()
+  await clock.advance(1_000)
+  expect((await memory.read('1'))?.status).toBe('completed')
+  expect(renew).not.toHaveBeenCalled()
 })
 
 test('a saga whose claim is answered late is renewed before its lease ends, whatever else runs', async () => {
