@@ -107,12 +107,15 @@ function toDeadLetter(letter: AmqpMessage): DeadLetter {
     attempts: past.death ? attempts : attempts + 1,
     firstError: firstError ?? death.lastError,
     lastError: death.lastError,
-    diedAt: new Date(death.diedAt),
+    diedAt: new Date(death.diedAt || diedAt(letter)),
   }
 }
 
 /** It was handed out as often as it may be, and nobody ever answered. */
 function undoneBy(letter: AmqpMessage): NonNullable<Past['death']> {
   const lastError = { name: 'Error', message: 'delivered again and again without an answer' }
-  return { reason: 'attempts', lastError, diedAt: (deathOf(letter)?.time?.value ?? 0) * 1_000 }
+  return { reason: 'attempts', lastError, diedAt: diedAt(letter) }
 }
+
+/** As the broker says. */
+const diedAt = (letter: AmqpMessage): number => (deathOf(letter)?.time?.value ?? 0) * 1_000

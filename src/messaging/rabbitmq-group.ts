@@ -5,7 +5,7 @@ import { InvalidOptionError, isHoldfastError, NotFoundError, StoreError } from '
 import type { Random } from '../kernel/random.js'
 import { reportError } from '../kernel/report.js'
 import type { Delivery } from './backlog.js'
-import { failureOf, type DeadLetter } from './dead-letters.js'
+import { failureOf, type DeadLetter, type RecordedFailure } from './dead-letters.js'
 import type { AmqpMessage } from './rabbitmq-client.js'
 import type { RabbitMqEventBusEvents } from './rabbitmq-events.js'
 import { asStoreError, codeOf, inTime, NOT_FOUND } from './rabbitmq-answers.js'
@@ -198,16 +198,18 @@ export class RabbitMqGroup {
     return true
   }
 
+  /** A message of somebody else: it dies as it is, for written anew it may be too large. @param reject leaves it to its main queue */
+  disown(delivery: Delivery, { reason, lastError }: NonNullable<Past['death']>, reject: () => void): void {
+    reject()
+    tellDeath(this.surroundings.events, this.name, delivery, { reason, error: asError(lastError) })
+  }
+
   /** Why a message can be handed to nobody; `undefined` when it can. */
   refusal(
     { message: { type } }: Delivery,
     { death }: Past,
   ): { reason: DeadLetter['reason']; error: Error } | undefined {
-    if (death)
-      return {
-        reason: death.reason,
-        error: Object.assign(new Error(death.lastError.message), { name: death.lastError.name }),
-      }
+    if (death) return { reason: death.reason, error: asError(death.lastError) }
     const { types } = this.record
     if (!types || types.includes(type)) return undefined
     const error = new NotFoundError(`no open subscription of group ${show(this.name)} takes type ${show(type)}`)
@@ -284,3 +286,5 @@ export class RabbitMqGroup {
     if (!this.#opening && this.subscriptions.length > 0) void this.#open()
   }
 }
+
+const asError = ({ name, message }: RecordedFailure): Error => Object.assign(new Error(message), { name })

@@ -60,6 +60,7 @@ export class OrderedFlow implements Flow {
   /** A message has come, in its order. */
   accept(copy: Copy & { readonly message: AmqpMessage }, partition: Partition): void {
     const { delivery, past } = this.group.read(copy.message)
+    if (past.death && copy.inMain) return this.group.disown(delivery, past.death, () => partition.reject(copy))
     const { key } = delivery.message
     const known = key === undefined ? undefined : this.#lanes.get(key)
     const lane = known ?? new Lane(key, partition, this.group.surroundings.clock.epochMs())

@@ -89,6 +89,12 @@ export class Partition {
     this.#answered(copy)
   }
 
+  /** Gives a message of the main queue to the dead letters, as it is. */
+  reject({ message }: { readonly message: AmqpMessage }): void {
+    this.tap.reject(message)
+    this.#unanswered--
+  }
+
   /** Keeps an entry aside: with its attempts, to be tried no sooner than in `ms`. Never rejects. */
   setAside(entry: Entry, ms: number): Promise<void> {
     const { clock } = this.group.surroundings

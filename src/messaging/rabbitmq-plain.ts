@@ -87,6 +87,7 @@ export class PlainFlow implements Flow {
   #receive(message: AmqpMessage, tap: Tap, subscription: Subscription): void {
     if (!this.group.subscriptions.includes(subscription)) return tap.nack(message) // it was under way when that ended
     const { delivery, past } = this.group.read(message)
+    if (past.death) return this.group.disown(delivery, past.death, () => tap.reject(message))
     const held = { message, tap, subscription }
     const refusal = this.group.refusal(delivery, past)
     if (refusal) return this.#answer(held, this.group.bury(delivery, refusal.reason, refusal.error))

@@ -55,6 +55,11 @@ export class Tap {
     this.#answer(() => this.channel.nack(message, false, true))
   }
 
+  /** Leaves it to the broker to do with it what its queue says: to put it among the dead letters, as it is. */
+  reject(message: AmqpMessage): void {
+    this.#answer(() => this.channel.nack(message, false, false))
+  }
+
   /** Ends the channel as if the broker had: what is unanswered is delivered again, on another. */
   fail(): void {
     this.channel.close().catch(() => {})

@@ -6,7 +6,7 @@ import { Pool } from 'pg'
 import { afterAll, beforeAll, expect, inject, onTestFinished, test } from 'vitest'
 import { Servers, type Broker } from '../../scripts/servers.mjs'
 import { systemClock } from '../../src/kernel/clock.js'
-import type { Message, SubscribeOptions } from '../../src/messaging/index.js'
+import type { DeadLetter, Message, SubscribeOptions } from '../../src/messaging/index.js'
 import { PostgresOutbox } from '../../src/messaging/postgres.js'
 import { Link } from '../../src/messaging/rabbitmq-link.js'
 import { groupNames, roundDelay } from '../../src/messaging/rabbitmq-wire.js'
@@ -36,6 +36,13 @@ async function collect(bus: RabbitMqEventBus, options: Partial<SubscribeOptions>
   await bus.subscribe({ group: 'g', types: ['A'], handle: (message) => void seen.push(message), ...options })
   return seen
 }
+
+/** The dead letters of the group, as soon as there are any. */
+const letters = (bus: RabbitMqEventBus): Promise<DeadLetter[]> =>
+  until(async () => {
+    const list = await bus.deadLetters('g').list()
+    return list.length > 0 && list
+  })
 
 /** Evaluates terms in the broker. */
 const evaluate = (...terms: string[]): Promise<string> => broker.ctl('eval', `${terms.join(', ')}.`)
@@ -183,18 +190,14 @@ test.each(['key', 'none'] as const)(
     }
     await bus.subscribe({ group: 'g', types: ['A'], order, retry: { attempts: 2, backoff: () => 10 }, handle })
     await bus.publish(['bad', 'good'].map((data) => ({ type: 'A', key: 'k', data })))
-    const [letter] = await until(async () => {
-      const list = await bus.deadLetters('g').list()
-      return list.length > 0 && list
-    })
-    expect(letter).toMatchObject({ attempts: 2, lastError: { message: 'no'.repeat(100) } })
+    expect(await letters(bus)).toMatchObject([{ attempts: 2, lastError: { message: 'no'.repeat(100) } }])
     await until(() => seen.includes('good'))
     expect(seen.filter((data) => data === 'bad')).toHaveLength(2)
   },
 )
 
 test.each(['key', 'none'] as const)(
-  'order %s: what is as large as the broker takes is tried again, dies, and can be sent again',
+  'order %s: what just fits the broker can fail, die, and be sent again',
   async (order) => {
     const bus = open()
     const seen: string[] = []
@@ -205,15 +208,9 @@ test.each(['key', 'none'] as const)(
     }
     await bus.subscribe({ group: 'g', types: ['A'], order, retry: { attempts: 2, backoff: () => 10 }, handle })
     const room = 100_000 - '["bad","A","k",1700000000000]\n{"data":"","headers":{}}'.length
-    await bus.publish([
-      { id: 'bad', type: 'A', key: 'k', data: 'x'.repeat(room) },
-      { id: 'good', type: 'A', key: 'k', data: 1 },
-    ])
-    const [letter] = await until(async () => {
-      const list = await bus.deadLetters('g').list()
-      return list.length > 0 && list
-    })
-    expect(letter).toMatchObject({ id: 'bad', attempts: 2, reason: 'attempts', lastError: { message: 'no' } })
+    await bus.publish({ id: 'bad', type: 'A', key: 'k', data: 'x'.repeat(room) })
+    await bus.publish({ id: 'good', type: 'A', key: 'k', data: 1 })
+    expect(await letters(bus)).toMatchObject([{ id: 'bad', attempts: 2, lastError: { message: 'no' } }])
     await until(() => seen.includes('good'))
     heals = true
     await bus.deadLetters('g').requeue('bad')
@@ -221,6 +218,21 @@ test.each(['key', 'none'] as const)(
     expect(await bus.deadLetters('g').list()).toEqual([])
   },
 )
+
+test.each(['key', 'none'] as const)('order %s: what somebody else sent dies as it is, however large', async (order) => {
+  const prefix = ownPrefix()
+  const bus = open({ prefix })
+  const seen = await collect(bus, { order })
+  const connection = await amqp.connect(broker.url)
+  onTestFinished(() => connection.close())
+  const channel = await connection.createChannel()
+  channel.sendToQueue(groupNames(prefix, 'g').queue(0), Buffer.alloc(90_000, 1))
+  await bus.publish({ type: 'A', data: 1 })
+  await until(() => seen.length === 1)
+  const [letter] = await letters(bus)
+  expect(letter).toMatchObject({ reason: 'invalid', attempts: 0, message: { data: '\u0001'.repeat(90_000) } })
+  expect(letter!.diedAt.getTime()).toBeGreaterThan(0)
+})
 
 test('the relay of an outbox parks what is larger than the broker takes, and publishes the others', async () => {
   const pool = new Pool({ connectionString: inject('postgresUrl'), max: 4 })
