@@ -75,7 +75,7 @@ export class BodyRun {
     try {
       // what a compensation gives is nobody's to read
       const text = this.compensating ? 'null' : jsonCodec.encode(value)
-      const length = emitted.reduce((sum, { data }) => sum + data.length, text.length)
+      const length = emitted.reduce((sum, event) => sum + JSON.stringify(event).length, text.length)
       checkLength(`what '${this.node.path}' gave and emitted`, length)
       this.#settle({ type: 'succeeded', path: this.node.path, value: text, emitted })
     } catch (error) {
