@@ -186,6 +186,7 @@ export class Servers {
     })
     const tool = join(dirname(program), 'rabbitmqctl')
     const ctl = (...args) => run([...as(user), tool, '-q', ...args], { env, cwd: folder })
+    await ctl('eval', PATIENT).catch(() => {}) // of versions that have it otherwise
     return { pid: child.pid, port, folder, ctl, url: `amqp://guest:guest@127.0.0.1:${port}` }
   }
 
@@ -246,6 +247,13 @@ export class Servers {
     return child
   }
 }
+
+/**
+ * As newer versions have it. In RabbitMQ 3.10.8 two crashes of those that carry dead letters within 5 s, which a machine that stands still
+ * for so long can cause, end their supervisor for good, and with it all queues that need it. See rabbitmq-server issue 16652.
+ */
+const PATIENT = `sys:replace_state(rabbit_fifo_dlx_sup,
+  fun(S) when element(6, S) =:= 1 -> setelement(7, setelement(6, S, 100), 1); (S) -> S end).`
 
 const SLOTS = 16_384
 
