@@ -147,19 +147,21 @@ test.each(Array.from({ length: 12 }, (_, gap) => gap))(
   },
 )
 
+const approved = signal('approved')
+/** Waits for `approved` while a body runs that does not end. */
+const both = saga<number>('both', { version: 1 })
+  .parallel('both', {
+    waits: (b) => b.waitFor('approved', approved),
+    runs: (b) => b.step('a', { run: () => new Promise(() => {}) }),
+  })
+  .build()
+
 test.each(['claim', 'create'] as const)(
   'a message that comes while the answer to a %s is on its way is taken up soon, also while a body runs',
   async (verb) => {
     const clock = new ManualClock()
     const memory = new MemorySagaStore({ clock })
     const { store, slowed, letGo } = slow(memory, {})
-    const go = signal('go')
-    const both = saga<number>('both', { version: 1 })
-      .parallel('both', {
-        waits: (b) => b.waitFor('go', go),
-        runs: (b) => b.step('a', { run: () => new Promise(() => {}) }),
-      })
-      .build()
     const o = new SagaOrchestrator({ store, sagas: [both], clock })
     o.start()
     await rest()
@@ -167,7 +169,7 @@ test.each(['claim', 'create'] as const)(
     const elsewhere = new SagaOrchestrator({ store: memory, clock })
     void (verb === 'claim' ? elsewhere : o).run(both, 1, { id: '1' })
     await rest() // given out
-    await elsewhere.signal('1', go, 1)
+    await elsewhere.signal('1', approved, 1)
     letGo()
     await clock.advance(100)
     expect(await memory.read('1')).toMatchObject({ status: 'running', inbox: [], lastMessage: 1 })
@@ -184,19 +186,12 @@ test('a message that comes while a creation is answered is taken up soon, howeve
   const { store, slowed, letGo } = slow(memory, { create: true })
   let wake: (wake: SagaWake) => void = () => {}
   store.onWake = (listener) => memory.onWake((wake = listener))
-  const go = signal('go')
-  const both = saga<number>('both', { version: 1 })
-    .parallel('both', {
-      waits: (b) => b.waitFor('go', go),
-      runs: (b) => b.step('a', { run: () => new Promise(() => {}) }),
-    })
-    .build()
   const o = new SagaOrchestrator({ store, sagas: [both], clock })
   o.start()
   void o.run(both, 1, { id: '1' })
   await rest()
   for (let i = 0; i < 20_000; i++) wake({ id: `other ${i}`, dueInMs: 0 })
-  await new SagaOrchestrator({ store: memory, clock }).signal('1', go, 1)
+  await new SagaOrchestrator({ store: memory, clock }).signal('1', approved, 1)
   letGo()
   await clock.advance(100)
   expect(await memory.read('1')).toMatchObject({ status: 'running', inbox: [], lastMessage: 1 })
